@@ -1,0 +1,51 @@
+# Two commands from a fresh clone: `make run` edits the demo clip, `make test` checks everything.
+# PYTHON chooses the interpreter of the virtual environment; it must be 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+
+.PHONY: setup setup-dev run test test-slow clean
+
+setup: $(VENV)/.setup
+	$(BIN)/rigid-live assets pull --group run
+	$(BIN)/rigid-live assets build
+
+setup-dev: $(VENV)/.setup-dev
+	$(BIN)/rigid-live assets pull
+	$(BIN)/rigid-live assets build
+
+run: setup
+	mkdir -p out
+	$(BIN)/rigid-live run --source demo --set smile=0.8 --set age=0.5 --compare \
+		--sink out/demo.mp4 --report out/demo.json
+
+test: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+test-slow: setup-dev
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.setup: pyproject.toml $(VENV)/.python
+	$(PIP) install --quiet --editable '.[gui]'
+	touch $@
+
+# torch goes first and alone, so that nothing else can bring in another version of it.
+$(VENV)/.setup-dev: $(VENV)/.setup
+	$(PIP) install --quiet '$(TORCH)'
+	$(PIP) install --quiet --editable '.[gui,train,tensorrt-build,dev]'
+	touch $@

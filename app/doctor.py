@@ -1,0 +1,143 @@
+"""What this machine can do, and why not what it cannot."""
+
+import ctypes.util
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.report import versions
+from engine.errors import RigidError, SourceError
+
+State = Literal["yes", "no", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report. state: usable, not usable, or just said."""
+
+    state: State
+    topic: str
+    text: str
+
+
+def examine() -> Iterator[Finding]:
+    """Looks the machine over, cheapest first; every finding says what was found and, where it is bad, what helps."""
+    yield Finding("note", "versions", ", ".join(f"{name} {text}" for name, text in versions().items()))
+    yield Finding("note", "processor", f"{platform.processor() or platform.machine()}, {_usable_cores()} usable cores")
+    yield from _runtimes()
+    yield _gpu()
+    yield from _assets()
+    yield _bundle()
+    yield _video()
+    yield from _cameras()
+    yield _virtual_camera()
+
+
+def check_source(name: str) -> Iterator[Finding]:
+    """What a file or URL holds, read to its end; raises SourceError when it cannot be a source."""
+    from app.sources import open_source
+    from app.video import describe
+
+    for topic, text in describe(name):
+        yield Finding("note", topic, text)
+    with open_source(name) as source:
+        info = source.info
+        yield Finding("note", "first frame", f"{info.width_px}x{info.height_px} px, upright")
+        if info.live:
+            yield Finding("yes", "readable", "a live source; it was not read further")
+            return
+        sizes, count, last_ns = set(), 0, 0
+        while (frame := source.read()) is not None:
+            count, last_ns = count + 1, frame.captured_ns
+            sizes.add((frame.image.shape[1], frame.image.shape[0]))
+    yield Finding("yes", "readable", f"{count} frames to its end, the last at {last_ns / 1e9:.2f} s")
+    if len(sizes) > 1:
+        yield Finding("note", "sizes", "the frame size changes: " + ", ".join(f"{w}x{h}" for w, h in sorted(sizes)))
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _runtimes() -> Iterator[Finding]:
+    from engine.runtimes.select import NOT_BUILT_IN, built_in
+
+    for runtime in built_in():
+        obstacles = runtime.obstacles("cpu", "auto")
+        if obstacles:
+            yield Finding("no", f"runtime {runtime.name}", "; ".join(obstacles))
+        else:
+            yield Finding("yes", f"runtime {runtime.name}", runtime.describe("cpu", "auto"))
+    for name, why in NOT_BUILT_IN.items():
+        yield Finding("no", f"runtime {name}", why)
+
+
+def _gpu() -> Finding:
+    library = "nvcuda" if sys.platform == "win32" else "cuda"
+    if ctypes.util.find_library(library) is None:
+        return Finding("no", "gpu", "no NVIDIA driver: its libcuda was not found; the processor does the work")
+    if importlib.util.find_spec("cupy") is None:
+        return Finding("no", "gpu", "there is an NVIDIA driver, but no CuPy: install the extra cuda12 or cuda13")
+    return Finding("note", "gpu", "there are an NVIDIA driver and CuPy")
+
+
+def _assets() -> Iterator[Finding]:
+    from engine.assets import GROUPS, PULL_COMMAND, cache_folder, is_cached, select
+
+    for group in GROUPS:
+        missing = [row.name for row in select(group=group) if not is_cached(row.name)]
+        state: State = "no" if missing else "yes"
+        text = f"missing {', '.join(missing)}: `{PULL_COMMAND}`" if missing else f"all in {cache_folder()}"
+        yield Finding(state, f"assets to {group}", text)
+
+
+def _bundle() -> Finding:
+    from engine.bundle import open_bundle
+    from engine.bundle_build import bundle_path
+
+    try:
+        opened = open_bundle(bundle_path("default"))
+    except RigidError as error:
+        return Finding("no", "default bundle", str(error))
+    return Finding("yes", "default bundle", f"{opened.folder}, attributes {', '.join(opened.directions)}")
+
+
+def _video() -> Finding:
+    import av
+
+    libraries = ", ".join(
+        f"{name} {'.'.join(map(str, number))}"
+        for name, number in av.library_versions.items()
+        if name in ("libavformat", "libavcodec")
+    )
+    if "libx264" not in av.codecs_available:
+        return Finding("no", "video files", f"PyAV's FFmpeg ({libraries}) cannot encode H.264: it lacks libx264")
+    return Finding("yes", "video files", f"PyAV's FFmpeg: {libraries}, libx264")
+
+
+def _cameras() -> Iterator[Finding]:
+    devices = sorted(Path("/dev").glob("video*")) if sys.platform == "linux" else None
+    if devices == []:
+        yield Finding("no", "cameras", "no /dev/video* device: none is connected, or its driver is not loaded")
+        return
+    from app.camera import open_camera
+
+    indices = range(4) if devices is None else [int(path.name.removeprefix("video")) for path in devices]
+    for index in indices:
+        try:
+            open_camera(index).release()
+        except SourceError as error:
+            yield Finding("no", f"camera {index}", str(error))
+        else:
+            yield Finding("yes", f"camera {index}", f"use it with `--source {index}`")
+
+
+def _virtual_camera() -> Finding:
+    if importlib.util.find_spec("pyvirtualcam") is None:
+        return Finding("no", "virtual camera", "this version does not have it yet")
+    return Finding("no", "virtual camera", "pyvirtualcam is installed, but this version does not use it yet")

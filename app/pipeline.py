@@ -1,0 +1,224 @@
+"""A run: frames from a source through the engine into the sinks.
+
+A file is read frame by frame and nothing is dropped: every frame in is a frame out. FFmpeg decodes and encodes on
+threads of its own, so the plain loop keeps the processor busy. A live source is read by a capture thread that leaves
+frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and latency stays
+bounded.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from app.mailbox import Mailbox
+from app.report import RunLog, versions, write_report
+from app.settings import RunSettings
+from app.sinks import Sink, check_sinks, check_writable, open_sink
+from app.sources import PacedSource, Source, SourceInfo, open_source
+from engine.errors import RigidError, UnknownAttribute, UsageError
+from engine.frames import CameraFrame, Controls, EditedFrame
+
+if TYPE_CHECKING:
+    from engine.runtimes.base import Device, Precision
+    from engine.session import Session
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.1
+_JOIN_S = 15.0
+"""Longer than a network source waits for data."""
+_FAILURES_IN_A_ROW = 100
+"""A live run goes on after a failing frame, but not when all frames fail."""
+
+Notice = Callable[[SourceInfo, RunLog], None]
+"""Called after every frame that was written."""
+
+
+class Editor(Protocol):
+    """What the pipeline needs of an engine session."""
+
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        """Edits one frame."""
+
+    def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        """What may be shown of a frame on which `step` failed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source, one editor, its sinks, and how far to go. limit: frames to write, 0 for all."""
+
+    source: Source
+    editor: Editor
+    sinks: tuple[Sink, ...]
+    controls: Controls
+    limit: int
+    stop: threading.Event
+    run_log: RunLog
+    notice: Notice
+
+    @property
+    def over(self) -> bool:
+        """True when the run is to end although the source may have more."""
+        return self.stop.is_set() or 0 < self.limit <= self.run_log.frames_out
+
+
+def run(settings: RunSettings, stop: threading.Event, notice: Notice = lambda info, run_log: None) -> dict[str, Any]:
+    """Does what the settings ask for and returns the report, which is written too where settings name a file.
+
+    stop: set from outside to end the run early; what was done until then is kept. Raises a RigidError when the run
+    cannot be done; then nothing is left behind unless `keep_partial` is set.
+    """
+    check_sinks(settings.sink, settings.source)
+    if settings.report:
+        check_writable(Path(settings.report))
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(settings.source, keep_partial=settings.keep_partial))
+        if settings.pace and not source.info.live:
+            source = stack.enter_context(PacedSource(source))
+        session = stack.enter_context(_open_session(settings))
+        check_attributes(settings.set, session.attributes)
+        sinks: list[Sink] = []
+        for name in settings.sink:
+            sinks.append(open_sink(name, source.info, compare=settings.compare))
+            stack.callback(sinks[-1].discard)
+        job = Job(source, session, tuple(sinks), settings.controls, settings.frames, stop, RunLog(), notice)
+        edit(job, keep_partial=settings.keep_partial)
+    figures = job.run_log.as_json(live=source.info.live)
+    report = {"settings": settings.as_json(), "versions": versions(), **figures}
+    if settings.report:
+        write_report(Path(settings.report), report)
+    return report
+
+
+def edit(job: Job, *, keep_partial: bool = False) -> None:
+    """Takes frames to the end of the source, the limit or the stop, and finishes the sinks.
+
+    Raises what the source, the editor or a sink raise; the sinks are finished then only with keep_partial or when the
+    source is live.
+    """
+    try:
+        if job.source.info.live:
+            _edit_newest(job)
+        else:
+            _edit_every(job)
+    except RigidError:
+        if keep_partial or job.source.info.live:  # hours of recording are not thrown away with a lost connection
+            _finish(job, whole=False)
+        raise
+    _finish(job, whole=not job.over)
+
+
+def check_attributes(values: Mapping[str, float], known: Mapping[str, object]) -> None:
+    """Raises UnknownAttribute when a value is set for something that the bundle has no direction for."""
+    for name in values:
+        if name not in known:
+            raise UnknownAttribute(f"the bundle has no attribute {name!r}; it has {', '.join(sorted(known))}")
+
+
+def _edit_every(job: Job) -> None:
+    while not job.over:
+        started_s = time.perf_counter()
+        frame = job.source.read()
+        if frame is None:
+            return
+        job.run_log.frames_in += 1
+        read_ms = (time.perf_counter() - started_s) * 1e3
+        _write(job, frame, job.editor.step(frame, job.controls), {"read": read_ms})
+
+
+def _edit_newest(job: Job) -> None:
+    capture = _Capture(job.source)
+    failures = 0
+    try:
+        while not job.over and not capture.arrivals.drained:
+            arrival = capture.arrivals.take(_POLL_S)
+            if arrival is None:
+                continue
+            frame, arrived_ns = arrival
+            edited = _step_or_policy(job, frame)
+            failures = 0 if edited else failures + 1
+            if failures == _FAILURES_IN_A_ROW:
+                raise RigidError(f"the engine failed on {failures} frames in a row; `--verbose` tells why")
+            _write(job, frame, edited or job.editor.policy_frame(frame, job.controls), {})
+            job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
+    finally:
+        capture.end()
+        job.run_log.frames_in = capture.frames
+        job.run_log.dropped = capture.frames - job.run_log.frames_out
+    if capture.failure is not None:
+        raise capture.failure
+
+
+def _step_or_policy(job: Job, frame: CameraFrame) -> EditedFrame | None:
+    """The edited frame, None when the engine failed on it; what was asked for wrongly is still an error."""
+    try:
+        return job.editor.step(frame, job.controls)
+    except UsageError:
+        raise
+    except Exception:
+        log.warning("the engine failed on frame %d; the lost-face policy is in force", frame.index)
+        log.debug("the failure", exc_info=True)
+        return None
+
+
+def _write(job: Job, frame: CameraFrame, edited: EditedFrame, stages_ms: Mapping[str, float]) -> None:
+    started_s = time.perf_counter()
+    for sink in job.sinks:
+        sink.write(edited, frame.image)
+    write_ms = (time.perf_counter() - started_s) * 1e3
+    job.run_log.written(edited, {**stages_ms, "write": write_ms}, time.monotonic_ns())
+    job.notice(job.source.info, job.run_log)
+
+
+def _finish(job: Job, *, whole: bool) -> None:
+    for sink in job.sinks:
+        sink.finish(whole=whole)
+
+
+class _Capture:
+    """A thread that reads a source as fast as it gives frames and leaves the newest in a mailbox."""
+
+    def __init__(self, source: Source) -> None:
+        self.arrivals: Mailbox[tuple[CameraFrame, int]] = Mailbox()
+        self.frames = 0
+        self.failure: Exception | None = None
+        self._source = source
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Ends the thread."""
+        self._ending.set()
+        self._source.cancel()
+        self._thread.join(_JOIN_S)
+
+    def _work(self) -> None:
+        try:
+            while not self._ending.is_set() and (frame := self._source.read()) is not None:
+                self.frames += 1
+                self.arrivals.put((frame, time.monotonic_ns()))
+        except Exception as error:  # noqa: BLE001 - a worker's loop; `_edit_newest` raises it again
+            self.failure = error
+        finally:
+            self.arrivals.close()
+
+
+def _open_session(settings: RunSettings) -> "Session":
+    from engine.session import Session  # loads the runtimes
+
+    return Session.open(
+        bundle=settings.bundle,
+        runtime=settings.runtime,
+        device=cast("Device", settings.device),
+        precision=cast("Precision", settings.precision),
+        lost_face=settings.lost_face,
+        max_faces=settings.max_faces,
+        variant=settings.variant,
+    )

@@ -1,0 +1,147 @@
+"""Where frames come from: the demo clip, a camera, a file or a URL."""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from engine.errors import SourceError
+from engine.frames import CameraFrame
+
+UNSPECIFIED = 2
+"""Code point of "not said" in the colour tags of a video stream (ISO/IEC 23091-2)."""
+
+
+@dataclass(frozen=True)
+class ColourTags:
+    """Colour tags of a stream, code points of ISO/IEC 23091-2; a sink writes the ones that its source carried."""
+
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known about a source once it is open.
+
+    width_px, height_px: of the first frame, upright. fps: nominal, 0 when unknown. frames: how many the source
+    says it holds, 0 when it does not say. live: frames come whether they are wanted or not. time_base: the unit,
+    in seconds, in which presentation times are exact. pixel_aspect: width over height of one pixel.
+    sound: where a sink finds the sound that belongs to the frames, None when there is none.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    fps: float
+    frames: int = 0
+    live: bool = False
+    time_base: Fraction = Fraction(1, 90_000)
+    pixel_aspect: Fraction = Fraction(1)
+    colour: ColourTags = ColourTags()
+    sound: str | None = None
+
+
+class Source(Protocol):
+    """One frame after the other, read by one thread; `close` may be called twice."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known about the source; the same from opening to closing."""
+
+    def read(self) -> CameraFrame | None:
+        """The next frame, None after the last; SourceError when the source breaks. May block."""
+
+    def cancel(self) -> None:
+        """Makes a `read` that waits in another thread come back soon, with None."""
+
+    def close(self) -> None:
+        """Gives back the camera, file or connection; nobody may be reading."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Closing:
+    """Makes a class with `close` a context manager."""
+
+    def close(self) -> None:
+        """Overridden by the class that is closed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(name: str, *, keep_partial: bool = False) -> Source:
+    """Opens what `--source` names: `demo`, a camera's index, a URL, or else a file.
+
+    keep_partial: read a truncated file as far as it goes before failing. Raises SourceError when it cannot be
+    opened or holds no frame.
+    """
+    if name.isdecimal():
+        from app.camera import CameraSource  # OpenCV and FFmpeg take long to load: only what is needed is
+
+        return CameraSource(int(name))
+    from app.video import VideoSource
+
+    if "://" in name:
+        return VideoSource(name, keep_partial=keep_partial)
+    path = demo_clip() if name == "demo" else Path(name)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise SourceError(f"source {path} {found}; expected a video file, a camera's index, a URL or `demo`")
+    return VideoSource(str(path), keep_partial=keep_partial)
+
+
+def demo_clip() -> Path:
+    """The clip of a synthetic person that ships with the program."""
+    return Path(str(files("app") / "demo.mp4"))
+
+
+class PacedSource(Closing):
+    """Plays a file at its own rate, as if it were live."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._info = replace(source.info, live=True)
+        self._cancelled = threading.Event()
+        self._start_ns: int | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        """The file's, but live."""
+        return self._info
+
+    def read(self) -> CameraFrame | None:
+        """The next frame, not before it is due; None after the last one or once cancelled."""
+        frame = self._source.read()
+        if frame is None:
+            return None
+        if self._start_ns is None:
+            self._start_ns = time.monotonic_ns() - frame.captured_ns
+        wait_ns = self._start_ns + frame.captured_ns - time.monotonic_ns()
+        if self._cancelled.wait(max(wait_ns, 0) / 1e9):
+            return None
+        return frame
+
+    def cancel(self) -> None:
+        """Ends a wait that is under way."""
+        self._cancelled.set()
+        self._source.cancel()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._source.close()

@@ -1,0 +1,357 @@
+"""A bundle: a folder with `manifest.json`, ONNX graphs and `directions.npz`, checked before anything is run.
+
+`read_manifest` parses and checks the manifest, `verify_files` every file's sha256, `load_directions` the
+attributes; `open_bundle` does all three. What does not fit is refused with a BundleError that says what was
+found and what was expected.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.assets import sha256_of
+from engine.errors import BundleError
+
+FORMAT = "rigid-live-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+DIRECTIONS = "directions.npz"
+BATCH = "B"
+"""The free axis in the shapes of a graph: the number of faces."""
+
+Shape = tuple[int | str, ...]
+Document = Mapping[str, Any]
+"""A parsed JSON object."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of W+: the layer it drives and that layer's resolution in px."""
+
+    name: str
+    resolution: int
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One ONNX graph: its file and the shapes of its named float32 inputs and outputs."""
+
+    file: str
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class ParserSpec:
+    """The face parser: its working size in px, its classes in order, and those that make up the face."""
+
+    size: int
+    classes: tuple[str, ...]
+    face_classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself; the fields are those of `manifest.json`.
+
+    resolution: of the crop and the generated image, px. former_rows: the first rows of W+, which the encoders
+    set on every frame; the latter ones stay with the anchor. noise: [C, 32, 32] of the noise map. state:
+    [C, H, W] of the ConvLSTM's h and of its c. generator_id: ties directions to the generator they were found
+    in. files: sha256 of each file. recipe: hash of the recipe a bundle was built from, empty in a recipe.
+    """
+
+    name: str
+    resolution: int
+    latent_rows: int
+    latent_dim: int
+    former_rows: int
+    rows: tuple[Row, ...]
+    noise: tuple[int, int, int]
+    state: tuple[int, int, int]
+    crop_template: str
+    crop_size: int
+    image_range: tuple[float, float]
+    parser: ParserSpec
+    graphs: Mapping[str, GraphSpec]
+    generator_id: str
+    licence: str
+    lineage: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
+
+    direction: float32 [L, D], the offset of W+ for one unit.
+    """
+
+    name: str
+    label: str
+    direction: NDArray[np.float32]
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: its folder, what it says about itself, and its attributes by name."""
+
+    folder: Path
+    manifest: Manifest
+    directions: Mapping[str, Direction]
+
+    def graph_path(self, graph: str) -> Path:
+        """The ONNX file of that graph."""
+        return self.folder / self.manifest.graphs[graph].file
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Reads a bundle and verifies all of it; raises BundleError when anything is not as it should be."""
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return Bundle(folder, manifest, load_directions(folder / DIRECTIONS, manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Parses and checks `manifest.json`; raises BundleError naming what was found and what was expected."""
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{folder} is no bundle: {MANIFEST} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}") from error
+    manifest = parse_manifest(document, str(path))
+    _check(manifest, str(path))
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compares the sha256 of every file of the manifest; raises BundleError at the first that differs."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{folder} lacks {name}, which its manifest names")
+        found = sha256_of(path)
+        if found != expected:
+            raise BundleError(
+                f"{path} has sha256 {found}, but the manifest expects {expected}; the file is damaged: "
+                f"export the bundle anew (the default one: `rigid-live assets build`)"
+            )
+
+
+def load_directions(path: Path, manifest: Manifest) -> Mapping[str, Direction]:
+    """The attributes of `directions.npz`, by name in alphabetical order.
+
+    Raises BundleError when the file cannot be read, belongs to another generator, or holds a direction whose
+    shape, range or numbers do not fit.
+    """
+    try:
+        # The stream is opened here because np.load leaves its own open when the file is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} cannot be read as directions: {error}") from error
+    found = str(arrays.get("generator_id", "no generator"))
+    if found != manifest.generator_id:
+        raise BundleError(f"{path} belongs to generator {found}, but the bundle has {manifest.generator_id}")
+    names = sorted(key.removesuffix(".direction") for key in arrays if key.endswith(".direction"))
+    return MappingProxyType({name: _direction(name, arrays, manifest, path) for name in names})
+
+
+def _direction(name: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest, path: Path) -> Direction:
+    direction, span = arrays[f"{name}.direction"], arrays.get(f"{name}.range")
+    shape = (manifest.latent_rows, manifest.latent_dim)
+    if direction.shape != shape or direction.dtype != np.float32 or not np.isfinite(direction).all():
+        raise BundleError(
+            f"{path}: {name}.direction is {direction.dtype} {list(direction.shape)}, "
+            f"but finite float32 {list(shape)} was expected"
+        )
+    if span is None or span.shape != (2,) or not np.isfinite(span).all() or not span[0] <= 0 <= span[1]:
+        raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
+    direction.flags.writeable = False
+    label = str(arrays.get(f"{name}.label", name))
+    return Direction(name, label, direction, float(span[0]), float(span[1]))
+
+
+def parse_manifest(document: Any, where: str) -> Manifest:
+    """Turns the parsed JSON into a Manifest; BundleError for another format or version, or a field of the wrong kind.
+
+    where: the file's name for messages.
+    """
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BundleError(f"{where} is no bundle manifest: a JSON object with format {FORMAT!r} was expected")
+    if document.get("version") != VERSION:
+        raise BundleError(
+            f"{where} has version {document.get('version')!r}, but this program reads version {VERSION}; "
+            f"export the bundle anew"
+        )
+    try:
+        return _manifest(document)
+    except KeyError as error:
+        raise BundleError(f"{where} lacks the field {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{where} holds a field of the wrong kind: {error}") from error
+
+
+def _manifest(document: Document) -> Manifest:
+    parser, crop = document["parser"], document["crop"]
+    low, high = document["image_range"]
+    return Manifest(
+        name=_text(document["name"]),
+        resolution=_count(document["resolution"]),
+        latent_rows=_count(document["latent_rows"]),
+        latent_dim=_count(document["latent_dim"]),
+        former_rows=_count(document["former_rows"]),
+        rows=tuple(Row(_text(row["name"]), _count(row["resolution"])) for row in document["rows"]),
+        noise=_three(document["noise"]),
+        state=_three(document["state"]),
+        crop_template=_text(crop["template"]),
+        crop_size=_count(crop["size"]),
+        image_range=(float(low), float(high)),
+        parser=ParserSpec(
+            _count(parser["size"]), tuple(map(_text, parser["classes"])), tuple(map(_text, parser["face_classes"]))
+        ),
+        graphs=MappingProxyType({str(name): _graph(spec) for name, spec in document["graphs"].items()}),
+        generator_id=_text(document["generator_id"]),
+        licence=_text(document["licence"]),
+        lineage=MappingProxyType({str(key): _text(text) for key, text in document["lineage"].items()}),
+        files=MappingProxyType({_file_name(name): _text(digest) for name, digest in document["files"].items()}),
+        recipe=str(document.get("recipe", "")),
+    )
+
+
+def _graph(spec: Document) -> GraphSpec:
+    return GraphSpec(_file_name(spec["file"]), _shapes(spec["inputs"]), _shapes(spec["outputs"]))
+
+
+def _shapes(shapes: Document) -> Mapping[str, Shape]:
+    return MappingProxyType({str(name): tuple(map(_axis, shape)) for name, shape in shapes.items()})
+
+
+def _axis(axis: object) -> int | str:
+    return BATCH if axis == BATCH else _count(axis)
+
+
+def _three(numbers: list[object]) -> tuple[int, int, int]:
+    first, second, third = map(_count, numbers)
+    return first, second, third
+
+
+def _count(number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{number!r} where a whole number from 1 was expected")
+    return number
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} where a text was expected")
+    return value
+
+
+def _file_name(name: object) -> str:
+    # A manifest is data from outside: it may name files of its own folder only.
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} where the name of a file in the bundle's folder was expected")
+    return name
+
+
+def expected_graphs(manifest: Manifest) -> Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]:
+    """The inputs and outputs every graph must have, from the manifest's numbers."""
+    image: Shape = (BATCH, 3, manifest.resolution, manifest.resolution)
+    ws: Shape = (BATCH, manifest.latent_rows, manifest.latent_dim)
+    former: Shape = (BATCH, manifest.former_rows, manifest.latent_dim)
+    noise: Shape = (BATCH, *manifest.noise)
+    state: Shape = (BATCH, *manifest.state)
+    logits: Shape = (BATCH, len(manifest.parser.classes), manifest.parser.size, manifest.parser.size)
+    crops = dict.fromkeys(("crop_prev", "crop", "inversion_prev", "edit_prev"), image)
+    return {
+        "generator": ({"ws": ws, "noise": noise}, {"image": image}),
+        "encoder_anchor": ({"crop": image}, {"ws": ws}),
+        "encoder": ({"crop": image}, {"ws": former}),
+        "recurrent": (
+            {**crops, "h": state, "c": state},
+            {"dws": former, "noise": noise, "h_out": state, "c_out": state},
+        ),
+        "parser": ({"crop": image}, {"logits": logits}),
+    }
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    """Raises BundleError when the manifest's numbers contradict each other."""
+    if len(manifest.rows) != manifest.latent_rows:
+        raise BundleError(f"{where} lists {len(manifest.rows)} rows, but latent_rows is {manifest.latent_rows}")
+    if manifest.former_rows > manifest.latent_rows:
+        raise BundleError(f"{where} has former_rows {manifest.former_rows}, more than latent_rows")
+    if manifest.crop_size != manifest.resolution:
+        raise BundleError(f"{where} has a crop of {manifest.crop_size} px, but a generator of {manifest.resolution} px")
+    if manifest.crop_template != "ffhq" or manifest.image_range != (-1.0, 1.0):
+        raise BundleError(f"{where} has another crop or image range than this program's: ffhq and [-1, 1]")
+    unknown = set(manifest.parser.face_classes) - set(manifest.parser.classes)
+    if unknown or not manifest.parser.face_classes:
+        raise BundleError(f"{where} has face_classes {sorted(unknown)} that are not among the parser's classes")
+    _check_graphs(manifest, where)
+    wanted = {spec.file for spec in manifest.graphs.values()} | {DIRECTIONS}
+    if not wanted <= manifest.files.keys():
+        raise BundleError(f"{where} has no sha256 for {', '.join(sorted(wanted - manifest.files.keys()))}")
+
+
+def _check_graphs(manifest: Manifest, where: str) -> None:
+    for name, (inputs, outputs) in expected_graphs(manifest).items():
+        spec = manifest.graphs.get(name)
+        if spec is None:
+            raise BundleError(f"{where} has no graph {name!r}; the graphs it has are {', '.join(manifest.graphs)}")
+        # One network may serve both encoders: the engine then takes the former rows of its answer.
+        accepted = [outputs]
+        if name == "encoder":
+            accepted.append(expected_graphs(manifest)["encoder_anchor"][1])
+        if dict(spec.inputs) != inputs:
+            raise BundleError(f"{where}: graph {name!r} has inputs {dict(spec.inputs)}, but {inputs} were expected")
+        if dict(spec.outputs) not in accepted:
+            raise BundleError(f"{where}: graph {name!r} has outputs {dict(spec.outputs)}, but {outputs} were expected")
+
+
+def manifest_document(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as the JSON object that `parse_manifest` reads back to an equal one."""
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": manifest.name,
+        "resolution": manifest.resolution,
+        "latent_rows": manifest.latent_rows,
+        "latent_dim": manifest.latent_dim,
+        "former_rows": manifest.former_rows,
+        "rows": [{"name": row.name, "resolution": row.resolution} for row in manifest.rows],
+        "noise": list(manifest.noise),
+        "state": list(manifest.state),
+        "crop": {"template": manifest.crop_template, "size": manifest.crop_size},
+        "image_range": list(manifest.image_range),
+        "parser": {
+            "size": manifest.parser.size,
+            "classes": list(manifest.parser.classes),
+            "face_classes": list(manifest.parser.face_classes),
+        },
+        "graphs": {
+            name: {"file": spec.file, "inputs": _lists(spec.inputs), "outputs": _lists(spec.outputs)}
+            for name, spec in manifest.graphs.items()
+        },
+        "generator_id": manifest.generator_id,
+        "licence": manifest.licence,
+        "lineage": dict(manifest.lineage),
+        "files": dict(manifest.files),
+    }
+    return document | ({"recipe": manifest.recipe} if manifest.recipe else {})
+
+
+def _lists(shapes: Mapping[str, Shape]) -> dict[str, list[int | str]]:
+    return {name: list(shape) for name, shape in shapes.items()}

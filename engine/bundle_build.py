@@ -1,0 +1,175 @@
+"""The default bundle, built on the user's machine: our committed recipe plus the pinned third-party weights.
+
+A recipe is a bundle folder whose ONNX graphs hold our own tensors inline and refer to third-party ones by
+location, offset and length in a pinned asset (ONNX external data), so that originals are never committed.
+Building inlines those tensors and writes a complete, verified bundle into the cache, whole or not at all.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import onnx
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from engine.assets import ASSETS, Asset, asset_path, cache_folder, sha256_of
+from engine.bundle import MANIFEST, Manifest, manifest_document, open_bundle, read_manifest, verify_files
+from engine.errors import AssetMissing, BundleError
+
+BUILD_COMMAND = "rigid-live assets build"
+DEFAULT = "default"
+
+log = logging.getLogger(__name__)
+
+
+def bundle_path(name_or_dir: str) -> Path:
+    """The folder of a bundle: a folder as it is, `default` built into the cache when it is not there or is stale.
+
+    Files are not hashed here; `open_bundle` does that. Raises BundleError when there is neither a folder nor a
+    recipe of that name, and AssetMissing when the default bundle must be built and its third-party weights are
+    not in the cache.
+    """
+    folder = Path(name_or_dir)
+    if name_or_dir == DEFAULT:
+        built = _default_folder()
+        fresh = _built_from(built) == hash_recipe(recipe_folder(DEFAULT))
+        return built if fresh else build_default_bundle()
+    if folder.is_dir():
+        return folder
+    raise BundleError(f"no bundle {name_or_dir!r}: neither {DEFAULT!r} nor a folder with a {MANIFEST}")
+
+
+def build_default_bundle(recipe: Path | None = None) -> Path:
+    """Builds the default bundle into the cache and returns its folder; no work when the one there is fresh.
+
+    recipe: the recipe's folder, by default the one that ships with the program. A bundle is fresh when it
+    records this recipe's hash and its files are intact. Raises BundleError for a damaged recipe and AssetMissing
+    without its weights.
+    """
+    recipe = recipe or recipe_folder(DEFAULT)
+    built = _default_folder()
+    manifest = read_manifest(recipe)
+    recipe_hash = hash_recipe(recipe)
+    if _built_from(built) == recipe_hash and _intact(built):
+        return built
+    verify_files(recipe, manifest)
+    log.info("building the default bundle from %s", recipe)
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=built.parent) as temporary:
+        fresh = Path(temporary) / DEFAULT
+        _write_built(recipe, manifest, recipe_hash, fresh)
+        open_bundle(fresh)
+        _swap_in(fresh, built, Path(temporary) / "replaced")
+    return built
+
+
+def recipe_folder(name: str) -> Path:
+    """Where the recipe of that name ships: `models/bundles/NAME`, found as package data."""
+    return Path(str(files("models"))) / "bundles" / name
+
+
+def hash_recipe(recipe: Path) -> str:
+    """The sha256 that stands for a recipe: of its manifest, which holds the sha256 of everything else."""
+    try:
+        return sha256_of(recipe / MANIFEST)
+    except OSError as error:
+        raise BundleError(f"{recipe} is no recipe: {MANIFEST} cannot be read ({error.strerror})") from error
+
+
+def needed_assets(recipe: Path) -> tuple[Asset, ...]:
+    """The third-party files that a recipe's graphs refer to."""
+    graphs = {spec.file for spec in read_manifest(recipe).graphs.values()}
+    models = (onnx.load(str(recipe / name), load_external_data=False) for name in sorted(graphs))
+    locations = {location for model in models for location in _external_locations(model)}
+    return tuple(_asset_at(location) for location in sorted(locations))
+
+
+def _default_folder() -> Path:
+    return cache_folder() / "bundles" / DEFAULT
+
+
+def _built_from(built: Path) -> str:
+    """The recipe hash that a built bundle records; empty when there is no readable bundle."""
+    try:
+        return read_manifest(built).recipe
+    except BundleError:
+        return ""
+
+
+def _intact(built: Path) -> bool:
+    try:
+        verify_files(built, read_manifest(built))
+    except BundleError:
+        return False
+    return True
+
+
+def _write_built(recipe: Path, manifest: Manifest, recipe_hash: str, folder: Path) -> None:
+    """Writes the complete bundle into a new folder: graphs with their weights inlined, the rest as it is."""
+    folder.mkdir()
+    graphs = {spec.file for spec in manifest.graphs.values()}
+    for name in manifest.files:
+        if name in graphs:
+            inline_assets(recipe / name, folder / name)
+        else:
+            shutil.copyfile(recipe / name, folder / name)
+    hashes = {name: sha256_of(folder / name) for name in manifest.files}
+    document = manifest_document(replace(manifest, files=hashes, recipe=recipe_hash))
+    (folder / MANIFEST).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def inline_assets(source: Path, target: Path) -> None:
+    """Copies an ONNX file with every external tensor replaced by its bytes from the pinned asset.
+
+    A file without external tensors is copied byte for byte. Raises AssetMissing when an asset is not cached
+    and BundleError when the graph refers to a file that is no asset or beyond its end.
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    locations = set(_external_locations(model))
+    if not locations:
+        shutil.copyfile(source, target)
+        return
+    with tempfile.TemporaryDirectory(prefix="rigid-live-") as folder:
+        # onnx reads all external files from one folder and refuses links, so the assets are brought together.
+        for location in locations:
+            shutil.copyfile(_cached(_asset_at(location)), Path(folder) / location)
+        try:
+            load_external_data_for_model(model, folder)
+        except (ValueError, OSError, onnx.checker.ValidationError) as error:
+            raise BundleError(f"{source} refers to third-party weights that cannot be read: {error}") from error
+    onnx.save(model, str(target))
+
+
+def _external_locations(model: onnx.ModelProto) -> Iterator[str]:
+    """The file names that a model's weights point to."""
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            yield next(entry.value for entry in tensor.external_data if entry.key == "location")
+
+
+def _asset_at(location: str) -> Asset:
+    """The asset whose file has that name."""
+    for row in ASSETS:
+        if Path(row.member).name == location:
+            return row
+    raise BundleError(f"the recipe refers to weights in {location!r}, which is none of the pinned files")
+
+
+def _cached(row: Asset) -> Path:
+    try:
+        return asset_path(row.name)
+    except AssetMissing as error:
+        raise AssetMissing(f"{error}, then `{BUILD_COMMAND}`") from error
+
+
+def _swap_in(fresh: Path, built: Path, aside: Path) -> None:
+    """Puts the fresh folder in the built one's place; both are on one file system, so each step is a rename."""
+    if built.exists():
+        os.replace(built, aside)
+    os.replace(fresh, built)

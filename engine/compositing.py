@@ -1,0 +1,151 @@
+"""From networks' images back to the frame: masks of frame and edit, their union, and the blend (Eqs. 6 and 7).
+
+Masks are made once, on the 256 px crop. The frame is touched only inside the rectangle of the mask, and there only
+where the mask is not 0: everywhere else the pixels of the result are the frame's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.bundle import ParserSpec
+from engine.frames import ImageU8
+from engine.geometry import (
+    CROP_SIZE,
+    Affine,
+    Rectangle,
+    compose,
+    invert_affine,
+    pixels_per_pixel,
+    transform_points,
+    translation,
+    warp,
+)
+from engine.runtimes.base import FloatArray, Network
+
+LEAST_COVER = 0.08
+"""Share of the crop below which the parser has missed the face, which fills a third of an FFHQ crop."""
+
+
+@dataclass(frozen=True)
+class MaskShape:
+    """How the parser's mask becomes the blend's; in pixels of the 256 px crop.
+
+    erode_px: taken off all around, the crop's border included, so that what surrounds the face never comes from the
+    generator. feather_px: the width of the soft edge; at most 2 x erode_px, so that it too lies inside the parser's
+    mask and is 0 at the crop's border. Small by default: the parser follows the chin closely, and an edit moves mouth
+    and chin, which a wide edge would blend with the old ones.
+    """
+
+    erode_px: int = 4
+    feather_px: int = 8
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.feather_px <= 2 * self.erode_px, "the soft edge would leave the mask"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One edited face on its way back: image RGB [-1, 1] [3, S, S], mask [0, 1] [S, S], and where the crop lies."""
+
+    image: FloatArray
+    mask: FloatArray
+    crop_from_frame: Affine
+
+
+def image_from_u8(crop_u8: ImageU8) -> FloatArray:
+    """uint8 BGR [S, S, 3] as the networks see it: float32 RGB [-1, 1] [1, 3, S, S]."""
+    rgb = np.ascontiguousarray(crop_u8[..., ::-1].transpose(2, 0, 1))
+    return (rgb.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0))[None]
+
+
+def u8_from_image(image: FloatArray) -> ImageU8:
+    """RGB [-1, 1] [3, S, S] as uint8 BGR [S, S, 3]; values outside the range are clipped."""
+    levels = np.clip(image * np.float32(127.5) + np.float32(128.0), 0.0, 255.0).astype(np.uint8)
+    return np.ascontiguousarray(levels[::-1].transpose(1, 2, 0))
+
+
+def face_masks(
+    parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray, shape: MaskShape
+) -> tuple[FloatArray, ...]:
+    """M_{E_t} u M_{I_t} of B faces, eroded and feathered (Eq. 7).
+
+    crops, edits: RGB [-1, 1] [B, 3, S, S]; both go through the parser as one batch. With the inversion in both places
+    this is M_{I_t} of Eq. 6 in all but name. Where the parser finds next to no face in a crop made around one, the
+    place where FFHQ puts faces is the mask: a tracked face must not go out unedited. Returns B masks, float32 [0, 1]
+    [S, S].
+    """
+    logits = parser(crop=np.concatenate([crops, edits]))["logits"]
+    in_face = np.array([name in parts.face_classes for name in parts.classes])
+    # How far the best class of the face lies above the best one outside it: positive exactly where argmax is in the
+    # face, and, unlike a mask, smooth enough to be enlarged.
+    margin = logits[:, in_face].max(axis=1) - logits[:, ~in_face].max(axis=1, initial=-np.inf)
+    union = np.maximum(margin[: len(crops)], margin[len(crops) :])
+    masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
+    return tuple(mask if mask.mean() >= LEAST_COVER else _usual_mask(crops.shape[-1], shape) for mask in masks)
+
+
+def _usual_mask(size: int, shape: MaskShape) -> FloatArray:
+    """Where a face is in an FFHQ crop: an ellipse from brow to chin, float32 [0, 1] [size, size]."""
+    y, x = np.mgrid[0:1:128j, 0:1:128j]
+    return soft_mask((1.0 - ((x - 0.5) / 0.32) ** 2 - ((y - 0.54) / 0.4) ** 2).astype(np.float32), size, shape)
+
+
+def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
+    """A mask with a soft edge, float32 [0, 1] [size, size], from a margin [h, w] that is positive inside the face."""
+    enlarged = cv2.resize(np.nan_to_num(margin, posinf=1.0, neginf=-1.0), (size, size), interpolation=cv2.INTER_LINEAR)
+    inside = np.asarray(enlarged > 0.0, dtype=np.uint8)
+    if shape.erode_px:
+        square = np.ones((2 * shape.erode_px + 1,) * 2, np.uint8)
+        inside = np.asarray(cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
+    mask = inside.astype(np.float32)
+    # Two boxes make a soft edge of finite reach, which a Gaussian has not.
+    reach = max(shape.feather_px // 2 - 1, 0)
+    for half in (reach // 2, reach - reach // 2):
+        if half:
+            width = 2 * half + 1
+            mask = np.asarray(cv2.blur(mask, (width, width), borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
+    return mask
+
+
+def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
+    """The frame with the patches over it, B(UA(E_t), I_t, M); a new array, the frame is not written to."""
+    out = frame_u8.copy()
+    height, width = frame_u8.shape[:2]
+    for patch in patches:
+        x0, y0, x1, y1 = _rectangle_px(patch, (width, height))
+        if x1 <= x0 or y1 <= y0:
+            continue
+        rectangle_from_crop = compose(translation(-x0, -y0), invert_affine(patch.crop_from_frame))
+        size = (x1 - x0, y1 - y0)
+        image = _unalign(u8_from_image(patch.image), rectangle_from_crop, size)
+        mask = np.clip(warp(patch.mask, rectangle_from_crop, size, cv2.BORDER_CONSTANT), 0.0, 1.0)
+        region = out[y0:y1, x0:x1]
+        region[...] = cv2.blendLinear(image, np.ascontiguousarray(region), mask, np.float32(1.0) - mask)
+    return out
+
+
+def _unalign(crop_u8: ImageU8, rectangle_from_crop: Affine, size: tuple[int, int]) -> ImageU8:
+    """The crop in its place in the frame, uint8 BGR: cubic where enlarged, low-passed where made smaller."""
+    if pixels_per_pixel(rectangle_from_crop) >= 1.0:
+        return np.asarray(warp(crop_u8, rectangle_from_crop, size, cv2.BORDER_REPLICATE))
+    crop_from_rectangle = invert_affine(rectangle_from_crop)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(crop_u8, crop_from_rectangle, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _rectangle_px(patch: Patch, frame_size: tuple[int, int]) -> Rectangle:
+    """The rectangle of the frame (width, height) that the patch's mask can reach; empty when there is none."""
+    x, y, width, height = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
+    if width == 0 or height == 0:
+        return 0, 0, 0, 0
+    # One crop pixel around, which interpolation reaches, but not beyond the crop.
+    low, high = np.maximum([x - 1.0, y - 1.0], -0.5), np.minimum([x + width, y + height], CROP_SIZE - 0.5)
+    corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    reached = transform_points(invert_affine(patch.crop_from_frame), corners)
+    start = np.clip(np.floor(reached.min(axis=0)) - 1, 0, frame_size).astype(int)
+    stop = np.clip(np.ceil(reached.max(axis=0)) + 2, 0, frame_size).astype(int)
+    return int(start[0]), int(start[1]), int(stop[0]), int(stop[1])

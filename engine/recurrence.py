@@ -1,0 +1,160 @@
+"""RIGID's recurrent loop: one aligned crop in, its inversion and its edit out (ICCV 2023, Eqs. 1 and 3-5).
+
+Everything here is a pure function of its arguments. Arrays are float32; B is the number of faces that go through the
+networks together, L the latent rows, D the latent width; images are RGB [-1, 1] [B, 3, S, S]. The ablations of the
+paper and the frame-by-frame baseline are `Switches`, not other networks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.runtimes.base import FloatArray, Networks
+from engine.state import RecurrentState
+from engine.timing import Stage, untimed
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Which parts of the method are on.
+
+    tcc: the temporal compensated code w'_t is added. noise_map: the spatial noise map n_t enters the generator.
+    lfd: latent frequency disentanglement, the latter rows come from the anchor; off, from the frame itself.
+    memory: the loop is recurrent; off, every frame stands alone: h = c = 0, the three previous images are the frame.
+    primed: the recurrent encoder already runs on the first frame of a track. Off is the paper's rule, O_1 := I_1 and
+    E_1 := G(w_1 + n): the first edit has no noise map. On, one more pass of generator and recurrent encoder gives the
+    first edit its map too.
+    """
+
+    tcc: bool = True
+    noise_map: bool = True
+    lfd: bool = True
+    memory: bool = True
+    primed: bool = False
+
+
+FULL = Switches()
+
+VARIANTS: Mapping[str, Switches] = MappingProxyType(
+    {
+        "full": FULL,
+        "no_tcc": Switches(tcc=False),
+        "no_nm": Switches(noise_map=False),
+        "no_lfd": Switches(lfd=False),
+        "per_frame": Switches(lfd=False, memory=False),
+    }
+)
+"""The paper's ablations at run time, and the frame-by-frame baseline with the same weights."""
+
+Advance = tuple[RecurrentState, FloatArray, FloatArray]
+"""(state for the next frame, inversion O_t, edit E_t)."""
+
+
+def advance(
+    networks: Networks,
+    state: RecurrentState | None,
+    crop: FloatArray,
+    offset: FloatArray,
+    switches: Switches = FULL,
+    stage: Stage = untimed,
+) -> Advance:
+    """Invert and edit the next crop of B faces.
+
+    state: what the previous frame left; None on the first frame of a track, which becomes the anchor. crop: I_t^a
+    [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. Returns the new state, O_t^a and E_t^a,
+    the images [B, 3, S, S], not clipped.
+    """
+    if not switches.memory:
+        return _stand_alone(networks, crop, offset, switches, stage)
+    if state is None:
+        return _first_frame(networks, crop, offset, switches, stage)
+    with stage("encode"):
+        ws = _image_based_code(networks, crop, state.anchor, switches)
+    with stage("recur"):
+        ws, noise, h, c = _compensate(networks, state, crop, ws, switches)
+    with stage("generate"):
+        inversion, edit = _synthesise(networks, ws, offset, noise)
+    return RecurrentState(crop, inversion, edit, h, c, state.anchor), inversion, edit
+
+
+def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
+    """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own step on top."""
+    with stage("encode"):
+        anchor = networks.encoder_anchor(crop=crop)["ws"]
+    with stage("generate"):
+        _, edit = _synthesise(networks, anchor, offset, _zeros(networks.generator.spec.inputs["noise"], len(crop)))
+    state = _started(networks, crop, crop, edit, anchor)
+    if not switches.primed:
+        return state, crop, edit
+    with stage("recur"):
+        ws, noise, h, c = _compensate(networks, state, crop, anchor, switches)
+    with stage("generate"):
+        inversion, edit = _synthesise(networks, ws, offset, noise)
+    return RecurrentState(crop, inversion, edit, h, c, anchor), inversion, edit
+
+
+def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
+    """A frame that knows nothing of the ones before it; the returned state only tells later frames what was seen."""
+    with stage("encode"):
+        ws = networks.encoder_anchor(crop=crop)["ws"]
+    state = _started(networks, crop, crop, crop, ws)
+    with stage("recur"):
+        compensated, noise, _, _ = _compensate(networks, state, crop, ws, switches)
+    with stage("generate"):
+        inversion, edit = _synthesise(networks, compensated, offset, noise)
+    return state, inversion, edit
+
+
+def _started(
+    networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
+) -> RecurrentState:
+    """A state with an empty ConvLSTM memory."""
+    empty = _zeros(networks.recurrent.spec.inputs["h"], len(crop))
+    return RecurrentState(crop, inversion, edit, empty, empty, anchor)
+
+
+def _image_based_code(networks: Networks, crop: FloatArray, anchor: FloatArray, switches: Switches) -> FloatArray:
+    """w_t with its latter rows from the anchor (Eq. 3), or wholly from the frame without LFD; [B, L, D]."""
+    if not switches.lfd:
+        return networks.encoder_anchor(crop=crop)["ws"]
+    former = networks.former_rows
+    # One graph may serve as both encoders; it then gives all rows.
+    return np.concatenate([networks.encoder(crop=crop)["ws"][:, :former], anchor[:, former:]], axis=1)
+
+
+def _compensate(
+    networks: Networks, state: RecurrentState, crop: FloatArray, ws: FloatArray, switches: Switches
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """One step of the recurrent encoder (Eq. 1): (w_t^lfd, n_t, h, c)."""
+    outputs = networks.recurrent(
+        crop_prev=state.crop,
+        crop=crop,
+        inversion_prev=state.inversion,
+        edit_prev=state.edit,
+        h=state.h,
+        c=state.c,
+    )
+    noise = outputs["noise"] if switches.noise_map else np.zeros_like(outputs["noise"])
+    if switches.tcc:
+        former = networks.former_rows
+        ws = np.concatenate([ws[:, :former] + outputs["dws"], ws[:, former:]], axis=1)
+    return ws, noise, outputs["h_out"], outputs["c_out"]
+
+
+def _synthesise(
+    networks: Networks, ws: FloatArray, offset: FloatArray, noise: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """G(ws, noise) and G(ws + offset, noise) as one batch (Eqs. 4 and 5).
+
+    The latter rows of the edit are the anchor's plus the offset of this very frame, so that a slider acts at once.
+    """
+    images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=np.concatenate([noise, noise]))["image"]
+    return images[: len(ws)], images[len(ws) :]
+
+
+def _zeros(shape: tuple[int | str, ...], batch: int) -> NDArray[np.float32]:
+    """Zeros for one input of a graph whose first axis is the batch."""
+    return np.zeros((batch, *(int(n) for n in shape[1:])), np.float32)

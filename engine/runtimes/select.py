@@ -1,0 +1,75 @@
+"""Chooses the runtime, once, at start; says it aloud, and says every reason when there is none."""
+
+import logging
+from collections.abc import Sequence
+
+from engine.bundle import Bundle
+from engine.errors import RuntimeUnavailable
+from engine.runtimes.base import Device, Network, Networks, Precision, Runtime
+from engine.runtimes.onnxruntime import OnnxRuntime
+from engine.runtimes.openvino import OpenVinoRuntime
+
+log = logging.getLogger(__name__)
+
+NOT_BUILT_IN = {
+    "tensorrt": "this version of the program has no tensorrt runtime",
+    "eager": "it needs torch, which only the app hands to the engine",
+}
+"""Runtimes that the program knows by name but the engine cannot open by itself, and why."""
+
+
+def built_in(threads: int = 0) -> tuple[Runtime, ...]:
+    """The engine's own runtimes, in the order in which `auto` tries them."""
+    return (OpenVinoRuntime(threads), OnnxRuntime(threads))
+
+
+def select(
+    name: str, device: Device = "cpu", precision: Precision = "auto", runtimes: Sequence[Runtime] | None = None
+) -> Runtime:
+    """The runtime of that name, or with `auto` the first usable one.
+
+    runtimes: what there is to choose from, the engine's own by default. Raises RuntimeUnavailable with every reason
+    when the named runtime, or with `auto` every one, cannot be used in that way: there is no silent fallback.
+    """
+    known = {runtime.name: runtime for runtime in (built_in() if runtimes is None else runtimes)}
+    candidates = list(known) if name == "auto" else [name]
+    reasons = []
+    for candidate in candidates:
+        obstacles = _obstacles(candidate, known.get(candidate), device, precision)
+        if not obstacles:
+            runtime = known[candidate]
+            log.info("runtime: %s", runtime.describe(device, precision))
+            return runtime
+        reasons += [f"{candidate}: {obstacle}" for obstacle in obstacles]
+    raise RuntimeUnavailable(
+        f"no usable runtime for --runtime {name} --device {device} --precision {precision}; {'; '.join(reasons)}"
+    )
+
+
+def _obstacles(name: str, runtime: Runtime | None, device: Device, precision: Precision) -> tuple[str, ...]:
+    if runtime is None:
+        return (NOT_BUILT_IN.get(name, "there is no runtime of this name"),)
+    return runtime.obstacles(device, precision)
+
+
+def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", precision: Precision = "auto") -> Networks:
+    """Load every graph of a verified bundle; a file that two graphs name is loaded once.
+
+    Raises BundleError when a file is not the graph that the manifest promises.
+    """
+    opened: dict[str, Network] = {}
+
+    def network(graph: str) -> Network:
+        spec = bundle.manifest.graphs[graph]
+        if spec.file not in opened:
+            opened[spec.file] = runtime.open(bundle.graph_path(graph), spec, device, precision)
+        return opened[spec.file]
+
+    return Networks(
+        generator=network("generator"),
+        encoder_anchor=network("encoder_anchor"),
+        encoder=network("encoder"),
+        recurrent=network("recurrent"),
+        parser=network("parser"),
+        former_rows=bundle.manifest.former_rows,
+    )

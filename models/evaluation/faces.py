@@ -1,0 +1,119 @@
+"""Scores on held-out still faces: how near the inversion comes, and whether edits survive the noise map.
+
+A still is shown to the loop for a few frames, as a person who does not move. A map that carries the whole face would
+give a fine inversion that no slider moves any more, hence the responses with the map and without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.errors import SourceError
+from engine.recurrence import VARIANTS
+from models.evaluation.identity import SAME_PERSON, distances
+from models.evaluation.rollout import LoadedBundle, Pictures, settle_stills
+from models.evaluation.scores import Judges, perceptual_distances, squared_errors
+from models.training.splits import Split, load_splits
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+MAP_VARIANTS: Mapping[str, str] = {"with_map": "full", "without_map": "no_nm"}
+STEPS = 4
+"""Frames that a still is shown for: the anchor's and three of the recurrent encoder."""
+
+_CROP_PX = 256
+
+
+@dataclass(frozen=True)
+class InversionScores:
+    """Means over the stills. mse_x100 on [-1, 1]; st_lpips: AlexNet trunk; dlib_l2: raw distance.
+
+    same_person: the share of stills whose inversion dlib takes for the same person.
+    """
+
+    mse_x100: float
+    st_lpips: float
+    dlib_l2: float
+    same_person: float
+
+
+@dataclass(frozen=True)
+class FaceScores:
+    """Inversion by `MAP_VARIANTS`' names, and for each attribute at value 1 how far it moved its own score.
+
+    responses: attribute -> {"with_map", "without_map", "kept" (their ratio)}, in the scorer's unit (years, for age).
+    """
+
+    stills: int
+    inversion: Mapping[str, InversionScores]
+    responses: Mapping[str, Mapping[str, float]]
+
+
+def held_out_faces(folder: Path, limit: int) -> list[Path]:
+    """At most `limit` aligned stills: the test faces of a data folder that splits.toml describes, or a folder's images.
+
+    Raises SourceError when there is none.
+    """
+    if (folder / "faces" / "ffhq256").is_dir():
+        found = load_splits().faces(folder, Split.TEST, ("faces/ffhq256",))
+    else:
+        found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise SourceError(f"{folder} holds no image; FFHQ-aligned faces were expected")
+    # Spread over the folder, so that a small limit is still a fair sample.
+    return [found[round(n)] for n in np.linspace(0, len(found) - 1, min(limit, len(found)))]
+
+
+def read_faces(paths: Sequence[Path]) -> Pictures:
+    """Aligned stills at 256 px, uint8 RGB [N, 256, 256, 3]; raises SourceError when one cannot be read."""
+    pictures = []
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise SourceError(f"{path} cannot be read; an image was expected")
+        sized = cv2.resize(image, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA)
+        pictures.append(sized[..., ::-1])
+    return np.ascontiguousarray(np.stack(pictures), dtype=np.uint8)
+
+
+def score_faces(
+    loaded: LoadedBundle, crops: Pictures, judges: Judges, attributes: Sequence[str], steps: int = STEPS
+) -> FaceScores:
+    """Invert the stills with and without the noise map, then set each attribute to 1.
+
+    attributes: names that the bundle has a direction for and the scorers a score of.
+    """
+    neutral = {
+        name: settle_stills(loaded, crops, {}, VARIANTS[variant], steps).inversions
+        for name, variant in MAP_VARIANTS.items()
+    }
+    responses: dict[str, dict[str, float]] = {attribute: {} for attribute in attributes}
+    for name, inversions in neutral.items() if attributes else ():
+        before = judges.scorers.score(inversions)
+        for attribute in attributes:
+            edits = settle_stills(loaded, crops, {attribute: 1.0}, VARIANTS[MAP_VARIANTS[name]], steps).edits
+            moved = judges.scorers.score(edits)[attribute] - before[attribute]
+            responses[attribute][name] = float(np.mean(moved))
+    return FaceScores(
+        stills=len(crops),
+        inversion={name: _inversion_scores(crops, inversions, judges) for name, inversions in neutral.items()},
+        responses={attribute: _with_ratio(moved) for attribute, moved in responses.items()},
+    )
+
+
+def _inversion_scores(crops: Pictures, inversions: Pictures, judges: Judges) -> InversionScores:
+    away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
+    return InversionScores(
+        mse_x100=float(np.mean(squared_errors(crops, inversions))),
+        st_lpips=float(np.mean(perceptual_distances(judges.distance, crops, inversions))),
+        dlib_l2=float(np.mean(away)),
+        same_person=float(np.mean(away < SAME_PERSON)),
+    )
+
+
+def _with_ratio(moved: Mapping[str, float]) -> dict[str, float]:
+    """The responses and the share of the response that the map leaves; 0 where there is nothing to keep."""
+    without = moved["without_map"]
+    return {**moved, "kept": moved["with_map"] / without if without else 0.0}

@@ -1,0 +1,89 @@
+"""Runs the recurrent loop over aligned crops and keeps what it draws, as 8-bit pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.bundle import Bundle
+from engine.directions import edit_offset
+from engine.recurrence import Switches, advance
+from engine.runtimes.base import Networks
+
+Pictures = NDArray[np.uint8]
+"""uint8 RGB [N, 256, 256, 3]."""
+
+Images = NDArray[np.float32]
+"""float32 RGB [N, 3, 256, 256] in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """O_t^a and E_t^a of every crop; of the first one the anchor's, which follow another rule (Eqs. 1-5)."""
+
+    inversions: Pictures
+    edits: Pictures
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A bundle with its networks open."""
+
+    label: str
+    bundle: Bundle
+    networks: Networks
+
+    def offset(self, values: Mapping[str, float]) -> NDArray[np.float32]:
+        """n of Eq. 5 for slider values, [1, L, D]."""
+        manifest = self.bundle.manifest
+        return edit_offset(self.bundle.directions, values, (manifest.latent_rows, manifest.latent_dim))[None]
+
+
+def images_from(pictures: Pictures) -> Images:
+    """uint8 RGB pictures as the networks see them."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def pictures_from(images: Images) -> Pictures:
+    """Images rounded and clipped to 8 bits."""
+    levels = np.clip(np.rint((images + np.float32(1)) * np.float32(127.5)), 0, 255)
+    return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def roll_clip(loaded: LoadedBundle, crops: Pictures, values: Mapping[str, float], switches: Switches) -> Rollout:
+    """The loop over consecutive frames of one face."""
+    offset, state = loaded.offset(values), None
+    inversions, edits = np.empty_like(crops), np.empty_like(crops)
+    for t in range(len(crops)):
+        state, inversion, edit = advance(loaded.networks, state, images_from(crops[t : t + 1]), offset, switches)
+        inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
+    return Rollout(inversions, edits)
+
+
+def settle_stills(
+    loaded: LoadedBundle, crops: Pictures, values: Mapping[str, float], switches: Switches, steps: int, batch: int = 8
+) -> Rollout:
+    """Each still shown to the loop for `steps` frames, several stills as one batch; what the last frame drew."""
+    offset = loaded.offset(values)
+    inversions, edits = np.empty_like(crops), np.empty_like(crops)
+    for start in range(0, len(crops), batch):
+        part, state = slice(start, start + batch), None
+        images = images_from(crops[part])
+        offsets = np.repeat(offset, len(images), axis=0)
+        for _ in range(steps):
+            state, inversion, edit = advance(loaded.networks, state, images, offsets, switches)
+        inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)
+    return Rollout(inversions, edits)
+
+
+def face_masks(loaded: LoadedBundle, crops: Pictures) -> NDArray[np.float32]:
+    """Where the bundle's parser sees the face: 1 on its face classes and 0 elsewhere, float32 [T, 256, 256]."""
+    parts = loaded.bundle.manifest.parser
+    in_face = np.array([name in parts.face_classes for name in parts.classes])
+    masks = []
+    for crop in crops:
+        logits = loaded.networks.parser(crop=images_from(crop[None]))["logits"][0]
+        repeat = crop.shape[0] // logits.shape[-1]
+        masks.append(in_face[logits.argmax(axis=0)].repeat(repeat, axis=0).repeat(repeat, axis=1))
+    return np.array(masks, dtype=np.float32)

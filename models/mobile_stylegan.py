@@ -1,0 +1,294 @@
+"""MobileStyleGAN (Belousov 2021) in torch: the face generator of the light bundle.
+
+A StyleGAN2-FFHQ student whose layers predict Haar wavelet bands and separate every 3x3 convolution into a depthwise
+and a pointwise one. Demodulation is folded into the published weights, so every convolution has constant weights and
+the style only scales its input. Cut after the 128 px layer and given an RGB head of its own, it makes 256 px images.
+
+W+ rows: row 0 styles conv1, rows 2i+1 and 2i+2 the two halves of layer i, the last row the RGB head.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.errors import CheckpointError
+
+LEAKY_SLOPE = 0.2
+LATENT_DIM = 512
+NOISE_RESOLUTION = 32  # where RIGID's noise map enters
+
+
+@dataclass(frozen=True)
+class MobileStyleGanConfig:
+    """Widths of the layers from 8 px up; the image is twice the last layer's resolution."""
+
+    widths: tuple[int, ...] = (512, 512, 512, 512, 256)
+    stem_width: int = 512
+
+    @property
+    def latent_rows(self) -> int:
+        return 2 * len(self.widths) + 2
+
+    @property
+    def resolution(self) -> int:
+        return 8 << len(self.widths)
+
+    @property
+    def former_rows(self) -> int:
+        """Rows up to the first convolution at 128 px (rigid.md, Eq. 3); all but two when there is no such layer."""
+        layers_below_128 = min(4, len(self.widths) - 1)
+        return 2 * layers_below_128 + 2
+
+    def row_names(self) -> list[tuple[str, int]]:
+        """Name and resolution of each W+ row."""
+        rows = [("conv1", 4)]
+        for i in range(len(self.widths)):
+            rows += [(f"layers.{i}.conv1", 8 << i), (f"layers.{i}.conv2", 8 << i)]
+        return [*rows, ("to_rgb", self.resolution)]
+
+
+TEACHER_1024 = MobileStyleGanConfig(widths=(512, 512, 512, 512, 256, 128, 64))
+LIGHT_256 = MobileStyleGanConfig()
+
+
+class Modulation(nn.Module):
+    """Scale each channel by an affine function of a W+ row: [B, C, H, W], [B, 512] -> [B, C, H, W]."""
+
+    def __init__(self, channels: int, gain: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, LATENT_DIM) * 0.01)
+        self.bias = nn.Parameter(torch.full((channels,), 1.0 / gain))
+        self.gain = gain
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        scale = F.linear(w, self.weight, self.bias) * self.gain
+        return x * scale[:, :, None, None]
+
+
+class SeparableConv(nn.Module):
+    """Modulate, depthwise 3x3, pointwise, constant noise, bias, leaky ReLU."""
+
+    def __init__(self, c_in: int, c_out: int, resolution: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(c_in, gain=1.0 / (3.0 * c_in**0.5))
+        self.depthwise = nn.Parameter(torch.randn(c_in, 1, 3, 3) * 0.1)
+        self.pointwise = nn.Parameter(torch.randn(c_out, c_in, 1, 1))
+        self.noise = nn.Parameter(torch.zeros(1, 1, resolution, resolution), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(1, c_out, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor, added: Tensor | None = None) -> Tensor:
+        """added: [B, C_out, H, W], RIGID's noise map already scaled, joins the constant noise."""
+        x = self.modulation(x, w)
+        x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+        x = F.conv2d(x, self.pointwise) + self.noise + self.bias
+        if added is not None:
+            x = x + added
+        return F.leaky_relu(x, LEAKY_SLOPE)
+
+
+class StemConv(nn.Module):
+    """The only dense convolution: modulate, 3x3 at 4 px, noise, bias, leaky ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(channels, gain=1.0 / (3.0 * channels**0.5))
+        self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3))
+        self.noise = nn.Parameter(torch.zeros(1, 1, 4, 4), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = F.conv2d(self.modulation(x, w), self.weight, padding=1) + self.noise + self.bias
+        return F.leaky_relu(x, LEAKY_SLOPE)
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """One level of the inverse 2-D Haar transform: [B, 4C, H, W] -> [B, C, 2H, 2W].
+
+    The first C channels are the low band; the other 3C lie as (C, 3): vertical, horizontal and diagonal detail of
+    each channel side by side. Butterflies and a pixel shuffle: no convolution.
+    """
+    b, c4, h, w = x.shape
+    c = c4 // 4
+    low = x[:, :c]
+    details = x[:, c:].reshape(b, c, 3, h, w)
+    vertical, horizontal, diagonal = details[:, :, 0], details[:, :, 1], details[:, :, 2]
+    even, odd = low + vertical, low - vertical
+    even_d, odd_d = horizontal + diagonal, horizontal - diagonal
+    quads = torch.stack((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=2) * 0.5
+    return F.pixel_shuffle(quads.reshape(b, 4 * c, h, w), 2)
+
+
+class Layer(nn.Module):
+    """Double the resolution by an inverse wavelet, then two separable convolutions."""
+
+    def __init__(self, c_in: int, c_out: int, resolution: int) -> None:
+        super().__init__()
+        self.up = Modulation(c_in, gain=1.0)
+        self.conv1 = SeparableConv(c_in // 4, c_out, resolution)
+        self.conv2 = SeparableConv(c_out, c_out, resolution)
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, added: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        first, second = added if added is not None else (None, None)
+        x = self.conv1(inverse_haar(self.up(x, w1)), w1, first)
+        return self.conv2(x, w2, second)
+
+
+class RgbHead(nn.Module):
+    """Modulate, 1x1 to 12 wavelet channels, inverse wavelet: RGB in [-1, 1] at twice the resolution."""
+
+    def __init__(self, c_in: int) -> None:
+        super().__init__()
+        self.modulation = Modulation(c_in, gain=1.0 / c_in**0.5)
+        self.weight = nn.Parameter(torch.randn(12, c_in, 1, 1) * 0.05)
+        self.bias = nn.Parameter(torch.zeros(1, 12, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return inverse_haar(F.conv2d(self.modulation(x, w), self.weight) + self.bias)
+
+
+class MobileStyleGan(nn.Module):
+    """ws [B, L, 512], noise map [B, 512, 32, 32] -> RGB image [B, 3, R, R], about [-1, 1].
+
+    The noise map is added after both 32 px convolutions through two learned scalars (rigid.md, Eq. 4).
+    """
+
+    def __init__(self, config: MobileStyleGanConfig = LIGHT_256) -> None:
+        super().__init__()
+        self.config = config
+        widths = (config.stem_width, *config.widths)
+        self.input = nn.Parameter(torch.randn(1, config.stem_width, 4, 4))
+        self.conv1 = StemConv(config.stem_width)
+        self.layers = nn.ModuleList(
+            Layer(c_in, c_out, 8 << i) for i, (c_in, c_out) in enumerate(zip(widths, widths[1:], strict=False))
+        )
+        self.to_rgb = RgbHead(widths[-1])
+        self.noise_scales = nn.Parameter(torch.ones(2))
+
+    def features(self, ws: Tensor, noise: Tensor | None = None, upto: int | None = None) -> Tensor:
+        """Activations after `upto` layers (all by default): [B, C, 4 << upto, 4 << upto]."""
+        x = self.conv1(self.input.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
+        return self.resume(x, ws, 0, upto, noise)
+
+    def resume(
+        self, x: Tensor, ws: Tensor, start: int, upto: int | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """Run layers `start` to `upto` on activations x."""
+        for i, layer in enumerate(self.layers[start:upto], start):
+            added = None
+            if noise is not None and 8 << i == NOISE_RESOLUTION:
+                added = (noise * self.noise_scales[0], noise * self.noise_scales[1])
+            x = layer(x, ws[:, 2 * i + 1], ws[:, 2 * i + 2], added)
+        return x
+
+    def forward(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
+        image: Tensor = self.to_rgb(self.features(ws, noise), ws[:, -1])
+        return image
+
+
+class MappingNetwork(nn.Module):
+    """z [B, 512] -> w [B, 512]: pixel norm, eight linear layers, leaky ReLU with gain sqrt(2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(LATENT_DIM, LATENT_DIM)) for _ in range(8))
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(LATENT_DIM)) for _ in range(8))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = F.leaky_relu(F.linear(x, weight, bias), LEAKY_SLOPE) * 2**0.5
+        return x
+
+
+@dataclass(frozen=True)
+class IrConstant:
+    """A float32 tensor inside an OpenVINO IR's .bin: where it lies and what it holds."""
+
+    offset: int
+    array: NDArray[np.float32]
+
+
+def read_ir_constants(xml: Path, binary: Path) -> dict[str, IrConstant]:
+    """Every float32 constant of an OpenVINO IR v10 by layer name, read as data; raises CheckpointError."""
+    blob = binary.read_bytes()
+    constants = {}
+    try:
+        for layer in ElementTree.parse(xml).getroot().iter("layer"):
+            data = layer.find("data")
+            if layer.get("type") != "Const" or data is None or data.get("element_type") != "f32":
+                continue
+            shape = [int(d) for d in data.get("shape", "").split(",") if d.strip()]
+            offset, size = int(data.get("offset", "0")), int(data.get("size", "0"))
+            array = np.frombuffer(blob, np.float32, size // 4, offset).reshape(shape)
+            constants[layer.get("name", "")] = IrConstant(offset, array)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise CheckpointError(f"{xml.name} is not a readable OpenVINO IR: {error}") from error
+    return constants
+
+
+def _ir_names(layers: int, head: bool) -> Iterator[tuple[str, str]]:
+    """(our parameter, constant in SynthesisNetwork.xml). Unnamed ones carry the exporter's counters."""
+    yield "input", "m.input.input"
+    yield from _modulation_names("conv1.modulation", "m.conv1.conv.modulation")
+    yield from (("conv1.weight", "Mul_39_copy"), ("conv1.noise", "1531"), ("conv1.bias", "m.conv1.bias"))
+    for i in range(layers):
+        yield from _modulation_names(f"layers.{i}.up", f"m.layers.{i}.up.modulation")
+        for conv, weight, noise in (("conv1", 106 + 100 * i, 1560 + 41 * i), ("conv2", 139 + 100 * i, 1572 + 41 * i)):
+            ours, theirs = f"layers.{i}.{conv}", f"m.layers.{i}.{conv}"
+            yield from _modulation_names(f"{ours}.modulation", f"{theirs}.conv.modulation")
+            yield f"{ours}.depthwise", f"{theirs}.conv.weight_dw"
+            yield f"{ours}.pointwise", f"Mul_{weight}_copy"
+            yield f"{ours}.noise", str(noise)
+            yield f"{ours}.bias", f"{theirs}.bias"
+    if head:
+        last = f"m.layers.{layers - 1}.to_img"
+        yield from _modulation_names("to_rgb.modulation", f"{last}.conv.modulation")
+        yield from (("to_rgb.weight", f"{last}.conv.weight"), ("to_rgb.bias", f"{last}.bias"))
+
+
+def _modulation_names(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    yield f"{ours}.weight", f"{theirs}.weight"
+    yield f"{ours}.bias", f"{theirs}.bias"
+
+
+def teacher_offsets(config: MobileStyleGanConfig, constants: dict[str, IrConstant]) -> dict[str, int]:
+    """Parameter name -> byte offset in SynthesisNetwork.bin; the RGB head only for the full 1024 px network."""
+    layers = len(config.widths)
+    names = _ir_names(layers, head=layers == len(TEACHER_1024.widths))
+    return {ours: constants[theirs].offset for ours, theirs in names}
+
+
+def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_256) -> MobileStyleGan:
+    """The published generator, cut to `config`; a cut one has an untrained RGB head. Raises CheckpointError."""
+    constants = read_ir_constants(xml, binary)
+    network = MobileStyleGan(config)
+    layers = len(config.widths)
+    with torch.no_grad():
+        parameters = dict(network.named_parameters())
+        for ours, theirs in _ir_names(layers, head=layers == len(TEACHER_1024.widths)):
+            if theirs not in constants:
+                raise CheckpointError(f"{xml.name} has no constant {theirs!r}; the pinned random-face file was expected")
+            parameter = parameters[ours]
+            parameter.copy_(torch.from_numpy(constants[theirs].array.copy()).reshape(parameter.shape))
+    return network.eval()
+
+
+def load_mapping(xml: Path, binary: Path) -> MappingNetwork:
+    """The published mapping network z -> w. Raises CheckpointError."""
+    constants = read_ir_constants(xml, binary)
+    matrices = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM, LATENT_DIM)]
+    vectors = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM,)]
+    if len(matrices) != 8 or len(vectors) != 8:
+        raise CheckpointError(f"{xml.name} has {len(matrices)} square weights and {len(vectors)} biases; 8 were expected")
+    network = MappingNetwork()
+    with torch.no_grad():
+        for target, array in zip([*network.weights, *network.biases], [*matrices, *vectors], strict=True):
+            target.copy_(torch.from_numpy(array.copy()))
+    return network.eval()

@@ -1,0 +1,155 @@
+"""ST-LPIPS, the perceptual distance of this project: LPIPS with a shift-tolerant trunk.
+
+The number is NOT the LPIPS of the paper's tables, because the trunk and the heads were trained differently; reports
+label it `st_lpips`. Trunks are AlexNet and VGG16 whose strides are replaced by a binomial blur (Ghildyal and Liu,
+"Shift-tolerant Perceptual Similarity Metric", ECCV 2022). Weights: stlpips-pytorch 0.0.2, BSD-2-Clause.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.assets import asset_path
+from engine.errors import CheckpointError
+
+TrunkName = Literal["alex", "vgg"]
+
+_ASSETS: dict[TrunkName, str] = {"alex": "st_lpips_alex", "vgg": "st_lpips_vgg"}
+
+# The first AlexNet convolution is blurred before its ReLU, every later blur follows a max pool (ECCV 2022, Fig. 3).
+_TRUNKS: dict[TrunkName, tuple[tuple[str, ...], ...]] = {
+    "alex": (
+        ("conv3-64:11", "blur", "relu"),
+        ("max3", "blur", "conv64-192:5", "relu"),
+        ("max3", "blur", "conv192-384:3", "relu"),
+        ("conv384-256:3", "relu"),
+        ("conv256-256:3", "relu"),
+    ),
+    "vgg": (
+        ("conv3-64:3", "relu", "conv64-64:3", "relu"),
+        ("max2", "blur", "conv64-128:3", "relu", "conv128-128:3", "relu"),
+        ("max2", "blur", "conv128-256:3", "relu", "conv256-256:3", "relu", "conv256-256:3", "relu"),
+        ("max2", "blur", "conv256-512:3", "relu", "conv512-512:3", "relu", "conv512-512:3", "relu"),
+        ("max2", "blur", "conv512-512:3", "relu", "conv512-512:3", "relu", "conv512-512:3", "relu"),
+    ),
+}
+
+STAGE_WIDTHS: dict[TrunkName, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+"""Channels of each stage that `StLpips.features` returns."""
+
+# ImageNet statistics carried from [0, 1] to [-1, 1] inputs (LPIPS v0.1): 2 mean - 1 and 2 std.
+_IMAGE_SHIFT = (-0.030, -0.088, -0.188)
+_IMAGE_SCALE = (0.458, 0.448, 0.450)
+
+
+class BlurDown(nn.Module):
+    """Halve the resolution after a 3x3 binomial blur: [B, C, H, W] -> [B, C, (H+1)//2 + 1, (W+1)//2 + 1].
+
+    [1, 2, 1]/4 is [1, 1]/2 convolved with itself, so two box filters do it without a weight; the border is reflected
+    by two pixels.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, (2, 2, 2, 2), mode="reflect")
+        return F.avg_pool2d(F.avg_pool2d(padded, kernel_size=2, stride=1), kernel_size=2, stride=2)
+
+
+def _layer(text: str) -> nn.Module:
+    """One layer of a trunk's table: `convIN-OUT:SIZE`, `maxSIZE` (stride 1), `blur` or `relu`."""
+    if text.startswith("conv"):
+        channels, size = text.removeprefix("conv").split(":")
+        n_in, n_out = (int(n) for n in channels.split("-"))
+        # AlexNet pads its 11x11 convolution by 2; all the others keep the size.
+        return nn.Conv2d(n_in, n_out, int(size), padding=2 if size == "11" else int(size) // 2)
+    if text.startswith("max"):
+        return nn.MaxPool2d(int(text.removeprefix("max")), stride=1)
+    return {"blur": BlurDown, "relu": nn.ReLU}[text]()
+
+
+class StLpips(nn.Module):
+    """Perceptual distance between two images; its weights are frozen, gradients reach the images.
+
+    Built with random weights; `load` gives the published ones.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, net: TrunkName = "alex") -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(_IMAGE_SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(_IMAGE_SCALE).view(1, 3, 1, 1))
+        self.stages = nn.ModuleList(nn.Sequential(*map(_layer, stage)) for stage in _TRUNKS[net])
+        self.heads = nn.ModuleList(nn.Conv2d(width, 1, kernel_size=1, bias=False) for width in STAGE_WIDTHS[net])
+        # Channels last halves the time on a CPU; `features` brings the images into the same layout.
+        self.to(memory_format=torch.channels_last)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, path: Path | None = None, net: TrunkName = "alex") -> Self:
+        """The published weights of `net`, read from `path` or else from the asset cache.
+
+        Raises CheckpointError when the file's tensors are not those of `net`, AssetMissing when nothing is cached.
+        """
+        path = asset_path(_ASSETS[net]) if path is None else path
+        distance = cls(net)
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        distance.load_state_dict(_state_from_published(published, distance, path))
+        return distance
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The trunk's five stages, after their ReLU and not normalised.
+
+        image: [B, 3, H, W], RGB in [-1, 1], sides at least 32. AlexNet at 128 px gives 64 channels at 62 px, 192 at 31,
+        384, 256 and 256 at 16; VGG16 64, 128, 256, 512 and 512 channels from the full size down.
+        """
+        x = ((image - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        stages = []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(x)
+        return stages
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distance of each pair, [B]: 0 for equal images. a, b: [B, 3, H, W], RGB in [-1, 1]."""
+        return self.distance(self.features(a), self.features(b))
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Distance [B] of two lists of stages from `features`; lets a fixed image's stages be computed once."""
+        total = a[0].new_zeros(())
+        for stage_a, stage_b, head in zip(a, b, self.heads, strict=True):
+            difference = _unit_channels(stage_a) - _unit_channels(stage_b)
+            total = total + head(difference.square()).mean(dim=(1, 2, 3))
+        return total
+
+
+def _unit_channels(features: Tensor) -> Tensor:
+    """Scale each pixel's channel vector to unit length; the 1e-20 keeps the gradient of a zero vector at zero."""
+    return features * torch.rsqrt(features.square().sum(dim=1, keepdim=True) + 1e-20)
+
+
+def _state_from_published(published: Mapping[str, Tensor], net: StLpips, path: Path) -> dict[str, Tensor]:
+    """Rename `net.slice{i}.{n}.*` and `lin{i}.model.1.weight` to our state; convolutions correspond in their order.
+
+    The blur kernels and image statistics in the file are constants here. Raises CheckpointError on any mismatch.
+    """
+    ours = net.state_dict()
+    state = {"shift": ours["shift"], "scale": ours["scale"]}
+    for index in range(len(net.heads)):
+        prefix = f"net.slice{index + 1}."
+        theirs = [key for key in published if key.startswith(prefix) and not key.endswith(".filt")]
+        mine = [key for key in ours if key.startswith(f"stages.{index}.")]
+        if len(theirs) != len(mine) or f"lin{index}.model.1.weight" not in published:
+            raise CheckpointError(
+                f"{path}: no ST-LPIPS stage {index} of this trunk; give the file of the trunk asked for"
+            )
+        state |= {key: published[name] for key, name in zip(mine, theirs, strict=True)}
+        state[f"heads.{index}.weight"] = published[f"lin{index}.model.1.weight"]
+    for key, value in state.items():
+        if value.shape != ours[key].shape:
+            raise CheckpointError(f"{path}: {key} is {tuple(value.shape)}; {tuple(ours[key].shape)} was expected")
+    return state

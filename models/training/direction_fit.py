@@ -1,0 +1,119 @@
+"""Directions in W from scored samples: the linear algebra, without a generator.
+
+A score is read from the code by ridge regression, s ~ w . n (the normal n of InterfaceGAN, Shen et al., CVPR 2020). A
+direction d that changes one score by a standard deviation and the held ones not at all solves n_own . d = 1,
+n_held . d = 0. Many do; of these the one that is shortest in the metric Sigma^-p is taken, Sigma being the covariance
+of the codes: p = 0 is InterfaceGAN's projection of the bare normals, p = 1 follows how codes really vary, which stays
+among plausible faces.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_CLIP = 3.0
+"""Scores further than this many standard deviations out are brought back: one odd face must not turn a normal."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of N samples in standard deviations. names: K scores. values: [N, K]. mean, deviation: [K], raw units."""
+
+    names: tuple[str, ...]
+    values: Array
+    mean: Array
+    deviation: Array
+
+    @classmethod
+    def of(cls, scores: Mapping[str, NDArray[np.float32]]) -> "ScoreTable":
+        """Standardise raw scores, [N] a name."""
+        raw = np.stack([np.asarray(column, dtype=np.float64) for column in scores.values()], axis=1)
+        mean, deviation = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
+        return cls(tuple(scores), np.clip((raw - mean) / deviation, -_CLIP, _CLIP), mean, deviation)
+
+    def in_deviations(self, change: Mapping[str, NDArray[np.float32]]) -> Array:
+        """Changes of raw scores, [N] a name, in this table's standard deviations, [N, K]."""
+        return np.stack([np.asarray(change[name], dtype=np.float64) for name in self.names], axis=1) / self.deviation
+
+
+@dataclass(frozen=True)
+class CodeModel:
+    """How codes vary and what they say of the scores.
+
+    covariance: [D, D] of the codes. normals: [D, K], the change of each score, in its standard deviations, for a step
+    in W. explained: [K] R^2 on samples that were held out. names: the K scores.
+    """
+
+    names: tuple[str, ...]
+    covariance: Array
+    normals: Array
+    explained: Array
+
+
+def fit_code_model(ws: NDArray[np.float32], scores: ScoreTable, ridge: float = 0.02, held_out: int = 5) -> CodeModel:
+    """Ridge regression of every score on the codes.
+
+    ws: [N, D]. ridge: as a share of the mean variance of a code's numbers. held_out: every how many-th sample is kept
+    for `explained`.
+    """
+    test = np.arange(len(ws)) % held_out == 0
+    centred = ws.astype(np.float64) - ws[~test].mean(axis=0)
+    fitted, values = centred[~test], scores.values[~test] - scores.values[~test].mean(axis=0)
+    covariance = fitted.T @ fitted / len(fitted)
+    damped = covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    normals = np.linalg.solve(damped, fitted.T @ values / len(fitted))
+    left = scores.values[test] - scores.values[~test].mean(axis=0) - centred[test] @ normals
+    explained = 1.0 - left.var(axis=0) / np.maximum(scores.values[test].var(axis=0), 1e-9)
+    return CodeModel(scores.names, covariance, normals, explained)
+
+
+def conditioned_direction(model: CodeModel, own: str, held: Sequence[str], power: float) -> NDArray[np.float64]:
+    """The direction [D] whose linear response is one standard deviation on `own` and none on the `held` scores.
+
+    power: p of the metric Sigma^-p, from 0 to 1.
+    """
+    columns = [model.names.index(name) for name in (own, *held)]
+    normals = model.normals[:, columns]
+    spread = matrix_power(model.covariance, power) @ normals
+    wanted = np.zeros(len(columns))
+    wanted[0] = 1.0
+    return spread @ np.linalg.solve(normals.T @ spread, wanted)
+
+
+def matrix_power(covariance: Array, power: float) -> Array:
+    """A covariance to a real power; directions in which codes hardly vary count as a ten-thousandth of the largest."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.maximum(values, values[-1] * 1e-4) ** power) @ vectors.T
+
+
+def corrected_directions(directions: Array, response: Array, own: Sequence[int], held: Sequence[Sequence[int]]) -> Array:
+    """Directions recombined so that what was MEASURED leaks least.
+
+    directions: [A, ...], one an attribute. response: [A, K], the measured change of each score along each direction.
+    own: the score of each attribute. held: the scores that each attribute should leave alone. The result [A, ...] adds
+    to each direction the least of the others (ridge) that cancels its leaks, its own response kept.
+    """
+    count, flat = len(directions), directions.reshape(len(directions), -1)
+    result = np.empty_like(flat)
+    for a in range(count):
+        others = [b for b in range(count) if b != a]
+        kept = [own[a], *held[a]]
+        # Own response first and heavily weighted: cancelling a leak may not eat the effect itself.
+        weight = np.array([3.0] + [1.0] * len(held[a]))
+        goal = -response[a, kept] * np.array([0.0] + [1.0] * len(held[a])) * weight
+        system = (response[np.ix_(others, kept)] * weight).T
+        penalty = 0.1 * np.eye(len(others))
+        amounts = np.linalg.solve(system.T @ system + penalty, system.T @ goal)
+        result[a] = flat[a] + amounts @ flat[others]
+    return result.reshape(directions.shape)
+
+
+def in_rows(direction: NDArray[np.float64], rows: tuple[int, int], count: int) -> NDArray[np.float64]:
+    """A direction of W [D] put into the W+ rows first <= row < last of `count`: [count, D], zero in the other rows."""
+    spread = np.zeros((count, len(direction)))
+    spread[rows[0] : rows[1]] = direction
+    return spread

@@ -1,0 +1,123 @@
+"""What a direction does to faces that it was not fitted on: render, score, compare."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.perceptual import StLpips
+from models.scorers import Crops, FaceScorers, crops_from_images
+from models.training.direction_fit import ScoreTable
+
+Render = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""A generator without noise map: ws float32 [2, L, 512] -> images float32 RGB [2, 3, 256, 256] in [-1, 1]."""
+
+RENDER_BATCH = 2
+_DISTANCE_PX = 128
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Codes with what was rendered from them. ws: [N, L, 512]. crops: uint8 [N, 256, 256, 3]. scores: [N] a name."""
+
+    ws: NDArray[np.float32]
+    crops: Crops
+    scores: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean effect of one move on N faces.
+
+    change: [K], mean change of each score, in standard deviations of the samples. spread: [K], its deviation over the
+    faces. raw: mean change by score in the score's own unit. presence: mean certainty that there is still a face.
+    distance: mean ST-LPIPS to the unmoved face.
+    """
+
+    change: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    raw: Mapping[str, float]
+    presence: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Renders, scores and compares. table: the samples' scores, whose deviations are the units of every change."""
+
+    render: Render
+    scorers: FaceScorers
+    distance: StLpips
+    table: ScoreTable
+
+    def faces(self, ws: NDArray[np.float32]) -> Faces:
+        """Render and score codes [N, L, 512]."""
+        crops = render_crops(self.render, ws)
+        return Faces(ws, crops, self.scorers.score(crops))
+
+    def effect(self, base: Faces, offset: NDArray[np.floating]) -> Effect:
+        """What adding `offset` [L, 512] to every code of `base` changes."""
+        moved = self.faces(base.ws + offset.astype(np.float32))
+        change = {name: moved.scores[name] - base.scores[name] for name in base.scores}
+        deviations = self.table.in_deviations(change)
+        return Effect(
+            change=deviations.mean(axis=0),
+            spread=deviations.std(axis=0),
+            raw={name: float(values.mean()) for name, values in change.items()},
+            presence=float(moved.scores["face"].mean()),
+            distance=self._mean_distance(base.crops, moved.crops),
+        )
+
+    @torch.inference_mode()
+    def _mean_distance(self, a: Crops, b: Crops) -> float:
+        size, step = _DISTANCE_PX, 256 // _DISTANCE_PX
+        pairs = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1.0 for crops in (a, b))
+        small = [torch.nn.functional.avg_pool2d(images, step) for images in pairs]
+        assert small[0].shape[-1] == size
+        return float(self.distance(*small).mean())
+
+
+def render_crops(render: Render, ws: NDArray[np.float32]) -> Crops:
+    """Crops of codes [N, L, 512], rendered two at a time; an odd last one is rendered twice."""
+    crops = []
+    for start in range(0, len(ws), RENDER_BATCH):
+        pair = ws[start : start + RENDER_BATCH]
+        padded = pair[np.minimum(np.arange(RENDER_BATCH), len(pair) - 1)]
+        crops.append(crops_from_images(render(np.ascontiguousarray(padded)))[: len(pair)])
+    return np.concatenate(crops)
+
+
+@dataclass(frozen=True)
+class RangeLimits:
+    """How far a slider may go. presence: least certainty that there is a face. distance: furthest ST-LPIPS from the
+    unmoved face. leak: largest mean change of a held score, in standard deviations, as a share of the own change when
+    that is above one. gain: least share of the step before that a further step must still add."""
+
+    presence: float = 0.98
+    distance: float = 0.45
+    leak: float = 0.5
+    gain: float = 0.15
+
+
+def usable_step(
+    steps: Sequence[float], effects: Sequence[Effect], own: int, held: Sequence[int], limits: RangeLimits
+) -> float:
+    """The furthest of the rising `steps` (one sign) up to which every effect is acceptable; 0 when not even the first.
+
+    Acceptable is: a face is there, it is still near its own picture, no held score leaks, and the own score goes on
+    changing in the step's sense.
+    """
+    usable, reached, gained = 0.0, 0.0, None
+    for step, effect in zip(steps, effects, strict=True):
+        moved = float(effect.change[own]) * np.sign(step)
+        increment = moved - reached
+        leak = float(np.abs(effect.change[list(held)]).max(initial=0.0))
+        stalls = gained is not None and increment < limits.gain * gained
+        if moved <= 0 or stalls or leak > limits.leak * max(1.0, moved) or effect.presence < limits.presence:
+            break
+        if effect.distance > limits.distance:
+            break
+        usable, reached, gained = step, moved, increment if gained is None else gained
+    return usable

@@ -1,0 +1,129 @@
+"""`rigid-live train encoder`: the base encoder in closed form, from synthetic pairs whose codes are known.
+
+Dual ridge regression from frozen features to W, then its best low-rank approximation; no gradient. The image losses
+of `models/training/recurrent.py` take it from there.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.encoder import BaseEncoder, BaseEncoderConfig, FaceFeatures
+from models.perceptual import StLpips
+from models.training.augment import draw_degradation, misalign
+from models.training.generator import compile_network
+from models.training.log import TrainingLog, checkpoint_dir
+from models.training.samples import image_tensor, synthetic_pack
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "encoder.safetensors"
+HELD_OUT = 300
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", type=int, default=4000, help="synthetic pairs, the first 300 held out")
+    parser.add_argument("--ridge", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="strengths to try")
+    parser.add_argument("--minutes", type=float, default=15.0, help="wall-clock budget; the fit itself takes a minute")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (.safetensors)")
+
+
+def pretrained_features() -> FaceFeatures:
+    """The trunk with the published perceptual weights. Raises AssetMissing."""
+    features = FaceFeatures()
+    features.stages.load_state_dict(StLpips.load().stages.state_dict())
+    return features.eval().requires_grad_(False)
+
+
+def compute_features(images: NDArray[np.uint8], network: FaceFeatures | None = None) -> NDArray[np.float16]:
+    """Features [N, F] of uint8 RGB images [N, 256, 256, 3]."""
+    run = compile_network(network or pretrained_features(), torch.zeros(4, 3, 256, 256), "bf16")
+    rows = []
+    for start in range(0, len(images), 4):
+        batch = images[start : start + 4]
+        padded = np.concatenate([batch, batch[:1].repeat(4 - len(batch), axis=0)])
+        rows.append(run(image_tensor(padded).numpy())[: len(batch)].astype(np.float16))
+    return np.concatenate(rows)
+
+
+def dual_ridge(features: Tensor, targets: Tensor, strength: float) -> Tensor:
+    """Dual coefficients [N, D]: minimises |X a - Y|^2 + strength * mean(diag K) |a|^2 for centred X and Y."""
+    kernel = features @ features.T
+    kernel.diagonal().add_(strength * kernel.diagonal().mean())
+    return torch.linalg.solve(kernel, targets)
+
+
+def r2(predicted: Tensor, true: Tensor) -> float:
+    """Share of the variance explained, over all coordinates."""
+    return float(1.0 - (predicted - true).square().sum() / (true - true.mean(0)).square().sum())
+
+
+def fit_encoder(features: NDArray[np.float16], ws: Tensor, held: int, strengths: list[float]) -> tuple[BaseEncoder, float]:
+    """The encoder whose ridge strength explains the `held` first pairs best, and its R2 on them."""
+    x = torch.from_numpy(features)
+    fit = x[held:].float()
+    mean, y_mean = fit.mean(0), ws[held:].mean(0)
+    # Each feature counts by its spread: stages of the trunk differ in scale by an order of magnitude.
+    scale = 1.0 / (fit.std(0) + 0.05 * fit.std())
+    fit = (fit - mean) * scale
+    validation = (x[:held].float() - mean) * scale
+    best: tuple[float, Tensor] | None = None
+    for strength in strengths:
+        weights = fit.T @ dual_ridge(fit, ws[held:] - y_mean, strength)
+        quality = r2(validation @ weights + y_mean, ws[:held])
+        if best is None or quality > best[0]:
+            best = quality, weights
+    assert best is not None
+    encoder = BaseEncoder(BaseEncoderConfig())
+    encoder.features.load_state_dict(pretrained_features().state_dict())
+    _set_low_rank(encoder, best[1], fit, mean, scale, y_mean)
+    return encoder.eval(), r2(encoder.codes(x[:held].float())[:, 0].detach(), ws[:held])
+
+
+@torch.no_grad()
+def _set_low_rank(encoder: BaseEncoder, weights: Tensor, fit: Tensor, mean: Tensor, scale: Tensor, y_mean: Tensor) -> None:
+    """Keep the directions of W in which the predictions vary most."""
+    predictions = fit @ weights
+    basis = torch.linalg.svd(predictions, full_matrices=False)[2][: encoder.config.rank].T
+    spread = (predictions @ basis).std(0)
+    reduce = (weights @ basis / spread) * scale[:, None]
+    encoder.reduce.weight.copy_(reduce.T)
+    encoder.reduce.bias.copy_(-(mean @ reduce))
+    rows = encoder.config.latent_rows
+    encoder.expand.weight.copy_((basis * spread).repeat(rows, 1))
+    encoder.expand.bias.copy_(y_mean.repeat(rows))
+
+
+def degraded(images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    """Every image once degraded as a webcam would."""
+    rng = np.random.default_rng(seed)
+    return np.stack([draw_degradation(rng).apply(misalign(image, rng, 0.5), rng) for image in images])
+
+
+def run(args: argparse.Namespace) -> int:
+    codes, images = synthetic_pack(args.pairs)
+    ws = torch.from_numpy(codes)
+    clean = compute_features(images)
+    webcam = compute_features(degraded(images[HELD_OUT:], seed=1))
+    encoder, quality = fit_encoder(
+        np.concatenate((clean, webcam)), torch.cat((ws, ws[HELD_OUT:])), HELD_OUT, args.ridge
+    )
+    TrainingLog(checkpoint_dir("encoder") / "log.jsonl").write(pairs=args.pairs, r2=quality)
+    save_encoder(encoder, args.out)
+    return 0
+
+
+def save_encoder(encoder: BaseEncoder, path: Path) -> None:
+    """Write the encoder as fp16 safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().half().contiguous() for k, v in encoder.state_dict().items()}, path)
+
+
+def load_encoder(path: Path = WEIGHTS) -> BaseEncoder:
+    """Read what `save_encoder` wrote."""
+    encoder = BaseEncoder()
+    encoder.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return encoder.eval()

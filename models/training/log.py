@@ -1,0 +1,139 @@
+"""What every training shares: a log of JSON lines, a wall-clock budget, atomic checkpoints and weight averaging."""
+
+import copy
+import json
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import torch
+from torch import nn
+
+from engine.errors import CheckpointError
+
+
+class Budget:
+    """Wall-clock budget of one training, resumed runs included.
+
+    `minutes` is the whole budget, `spent_s` the seconds that earlier runs of the same training have used already.
+    """
+
+    def __init__(self, minutes: float, spent_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        if minutes <= 0:
+            raise ValueError(f"a training needs a positive number of minutes, not {minutes}")
+        self.total_s = minutes * 60.0
+        self._clock = clock
+        self._start_s = clock() - spent_s
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds used so far."""
+        return self._clock() - self._start_s
+
+    @property
+    def progress(self) -> float:
+        """Used fraction of the budget, in [0, 1]."""
+        return min(self.spent_s / self.total_s, 1.0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is used up."""
+        return self.spent_s >= self.total_s
+
+
+class TrainingLog:
+    """Appends one JSON object a line to `path`, so that a killed training leaves every line that it wrote."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+
+    def write(self, **fields: Any) -> None:
+        """Append `fields`; tensors and NumPy scalars become plain numbers, floats are cut to 6 digits."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({name: _plain(value) for name, value in fields.items()}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor | np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def cosine_rate(progress: float, peak: float, warmup: float = 0.03, floor: float = 0.01) -> float:
+    """Learning rate at `progress` in [0, 1]: linear to `peak` over `warmup`, then a cosine down to `floor` * peak."""
+    if progress < warmup:
+        return peak * max(progress / warmup, floor)
+    fraction = min((progress - warmup) / (1.0 - warmup), 1.0)
+    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * fraction)))
+
+
+def ema_copy(model: nn.Module) -> nn.Module:
+    """A frozen copy of `model` in evaluation mode, the start of its running average."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move `average` towards `model` in place; buffers are copied.
+
+    The decay of the first steps is lower, (1 + step) / (10 + step), so that the random start is forgotten.
+    """
+    weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)
+
+
+def rng_state(rng: np.random.Generator) -> dict[str, Any]:
+    """State of torch's global generator and of `rng`, in types that a weights-only reader accepts."""
+    return {"torch": torch.get_rng_state(), "numpy": json.dumps(rng.bit_generator.state)}
+
+
+def restore_rng(state: dict[str, Any], rng: np.random.Generator) -> None:
+    """Put back what `rng_state` returned."""
+    torch.set_rng_state(state["torch"])
+    rng.bit_generator.state = json.loads(state["numpy"])
+
+
+def checkpoint_dir(name: str) -> Path:
+    """The folder of the user's cache for the checkpoints of the training `name`; `save_checkpoint` makes it."""
+    return platformdirs.user_cache_path("rigid-live", appauthor=False) / "training" / name
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is either old or complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; nothing in the file is executed.
+
+    Raises CheckpointError when the file is absent, torn or holds anything but plain data.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({reason}); train again without --resume"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not the dict of a checkpoint")
+    return state

@@ -1,0 +1,135 @@
+"""Endless faces of the published generator: codes on the fly and, where affordable, the 1024 px network's images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.assets import asset_path
+from models.mobile_stylegan import (
+    LATENT_DIM,
+    TEACHER_1024,
+    MappingNetwork,
+    MobileStyleGan,
+    MobileStyleGanConfig,
+    load_mapping,
+    load_teacher,
+)
+from models.training.log import checkpoint_dir
+
+MEAN_CODE_SAMPLES = 20_000
+
+
+def published_mapping() -> MappingNetwork:
+    """The mapping network of the pinned asset. Raises AssetMissing."""
+    return load_mapping(asset_path("mapping_xml"), asset_path("mapping_bin"))
+
+
+def published_generator(config: MobileStyleGanConfig) -> MobileStyleGan:
+    """The synthesis network of the pinned asset, cut to `config`. Raises AssetMissing."""
+    return load_teacher(asset_path("synthesis_xml"), asset_path("synthesis_bin"), config)
+
+
+@dataclass(frozen=True)
+class CodeSampler:
+    """Draws W+ codes as users' faces need them: truncated, mixed and jittered."""
+
+    mapping: MappingNetwork
+    mean: Tensor
+
+    @classmethod
+    def open(cls) -> "CodeSampler":
+        """Read the mapping network and its mean code. Raises AssetMissing."""
+        mapping = published_mapping()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            mean = mapping(torch.randn(MEAN_CODE_SAMPLES, LATENT_DIM, generator=generator)).mean(0)
+        return cls(mapping, mean)
+
+    @torch.no_grad()
+    def draw(self, count: int, rng: torch.Generator, psi: tuple[float, float] = (0.5, 1.0)) -> Tensor:
+        """`count` codes [N, 512] of W, truncated by a factor drawn from `psi`."""
+        ws = self.mapping(torch.randn(count, LATENT_DIM, generator=rng))
+        strength = psi[0] + (psi[1] - psi[0]) * torch.rand(count, 1, generator=rng)
+        return self.mean + strength * (ws - self.mean)
+
+    @torch.no_grad()
+    def draw_plus(self, count: int, rows: int, rng: torch.Generator, mixed: float = 0.3) -> Tensor:
+        """`count` codes [N, rows, 512] of W+: a share `mixed` crosses over at a row, as many are jittered."""
+        ws = self.draw(count, rng)[:, None].repeat(1, rows, 1)
+        others = self.draw(count, rng)
+        for code, other in zip(ws, others, strict=True):
+            if torch.rand((), generator=rng) < mixed:
+                code[int(torch.randint(1, rows, (), generator=rng)) :] = other
+            if torch.rand((), generator=rng) < mixed:
+                code += 0.05 * torch.randn(code.shape, generator=rng)
+        return ws
+
+
+def openvino_teacher(precision: str) -> ov.CompiledModel:
+    """The 1024 px network on OpenVINO, batch 1, `precision` f32 or bf16."""
+    network = published_generator(TEACHER_1024)
+    example = torch.zeros(1, TEACHER_1024.latent_rows, LATENT_DIM)
+    model = ov.convert_model(network, example_input=example)
+    model.reshape({0: tuple(example.shape)})
+    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+
+
+def teacher_targets(count: int, exact: int, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Codes [N, 16, 512] and the 1024 px images scaled down by area, uint8 RGB [N, 256, 256, 3].
+
+    The first `exact` are made in f32 and are for validation, the others in bf16 where the processor has it. Made once
+    (0.2 to 0.8 s each on two cores) and kept in the cache folder.
+    """
+    path = checkpoint_dir("generator") / f"targets-{count}-{seed}.npz"
+    if path.exists():
+        pack = np.load(path)
+        return pack["ws"], pack["images"]
+    rng = torch.Generator().manual_seed(seed)
+    ws = CodeSampler.open().draw_plus(count, TEACHER_1024.latent_rows, rng).numpy()
+    images = np.empty((count, 256, 256, 3), np.uint8)
+    networks = {True: openvino_teacher("f32"), False: openvino_teacher("bf16")}
+    for i in tqdm(range(count), desc="teacher", unit="image"):
+        image = networks[i < exact](ws[i : i + 1])[0][0].transpose(1, 2, 0)
+        small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
+        images[i] = np.clip((small + 1.0) * 127.5 + 0.5, 0, 255)
+    _save_atomically(path, ws=ws, images=images)
+    return ws, images
+
+
+def _save_atomically(path: Path, **arrays: NDArray[np.generic]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.stem + ".partial.npz")
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+def image_tensor(images_u8: NDArray[np.uint8]) -> Tensor:
+    """uint8 RGB [N, H, W, 3] -> float [N, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images_u8)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def synthetic_pack(count: int, seed: int = 7) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Codes [N, 512] of W (psi 0.5-1) and the light generator's faces, uint8 RGB [N, 256, 256, 3]; kept in the cache."""
+    from models.training.generator import compile_network, load_light_generator
+
+    path = checkpoint_dir("generator") / f"pack-{count}-{seed}.npz"
+    if path.exists():
+        pack = np.load(path)
+        return pack["ws"], pack["images"]
+    ws = CodeSampler.open().draw(count, torch.Generator().manual_seed(seed)).numpy()
+    generator = load_light_generator()
+    rows = generator.config.latent_rows
+    network = compile_network(generator, torch.zeros(2, rows, LATENT_DIM), "bf16")
+    images = np.empty((count, 256, 256, 3), np.uint8)
+    for i in tqdm(range(0, count, 2), desc="pack", unit="pair"):
+        made = network(np.repeat(ws[i : i + 2, None], rows, axis=1)).transpose(0, 2, 3, 1)
+        images[i : i + 2] = np.clip((made + 1.0) * 127.5 + 0.5, 0, 255)
+    _save_atomically(path, ws=ws, images=images)
+    return ws, images

@@ -1,0 +1,86 @@
+"""A source, an editor and a sink that live in memory."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from app.sources import Closing, SourceInfo
+from engine.errors import SourceError
+from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
+from tests.app.clips import numbered
+
+
+class PatternSource(Closing):
+    """Gives numbered frames; breaks at frame `breaks_at`. interval_s: the time between two frames of a live one."""
+
+    def __init__(
+        self, count: int, *, live: bool = False, interval_s: float = 0.0, breaks_at: int | None = None
+    ) -> None:
+        self.info = SourceInfo("pattern", 64, 48, 25.0, count, live=live)
+        self.closed = False
+        self._count = count
+        self._interval_s = interval_s
+        self._breaks_at = breaks_at
+        self._next = 0
+
+    def read(self) -> CameraFrame | None:
+        if self._next == self._breaks_at:
+            raise SourceError("the pattern broke")
+        if self._next == self._count:
+            return None
+        time.sleep(self._interval_s)
+        frame = CameraFrame(self._next, self._next * 40_000_000, numbered(self._next))
+        self._next += 1
+        return frame
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSession:
+    """Turns a picture upside down by arithmetic; fails on the frames in `fails_on`."""
+
+    def __init__(self, *, seconds: float = 0.0, fails_on: tuple[int, ...] = ()) -> None:
+        self.attributes = {"age": None, "smile": None}
+        self._seconds = seconds
+        self._fails_on = fails_on
+
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        time.sleep(self._seconds)
+        if frame.index in self._fails_on:
+            raise RuntimeError("out of order")
+        image = frame.image if controls.neutral else 255 - frame.image
+        return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"track": 1.0, "total": 2.0})
+
+    def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        return EditedFrame(frame.index, frame.captured_ns, 0 * frame.image, Phase.HOLDING, {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class RecordingSink:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.frames: list[EditedFrame] = []
+        self.originals: list[ImageU8] = []
+        self.ended: str | None = None
+
+    def write(self, edited: EditedFrame, original: ImageU8) -> None:
+        self.frames.append(edited)
+        self.originals.append(original)
+
+    def finish(self, *, whole: bool) -> None:
+        self.ended = "whole" if whole else "part"
+
+    def discard(self) -> None:
+        self.ended = self.ended or "discarded"

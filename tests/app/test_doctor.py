@@ -1,0 +1,37 @@
+"""The doctor says what is there and why the rest is not."""
+
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from app.doctor import check_source, examine
+from tests.app.clips import clip, rotate_by_metadata
+
+
+def test_everything_is_examined_and_every_no_has_a_reason(empty_cache: Path) -> None:
+    findings = list(examine())
+    topics = {finding.topic for finding in findings}
+    assert {"versions", "processor", "gpu", "assets to run", "default bundle", "virtual camera"} <= topics
+    assert {"runtime openvino", "runtime onnxruntime", "runtime tensorrt"} <= topics
+    assert all(finding.text for finding in findings)
+    assets = next(finding for finding in findings if finding.topic == "assets to run")
+    assert assets.state == "no"
+    assert "rigid-live assets pull" in assets.text
+
+
+def test_a_file_is_described(tmp_path: Path) -> None:
+    path = clip(tmp_path / "phone.mp4", sound="aac")
+    rotate_by_metadata(path, (0, 1, -1, 0))
+    said = {finding.topic: finding.text for finding in check_source(str(path))}
+    assert said["video"] == "h264 yuv420p 64x48, 25 frames/s"
+    assert said["rotation"].startswith("-90")
+    assert said["first frame"].startswith("48x64")
+    assert "aac" in said["sound"]
+    assert said["readable"].startswith("12 frames")
+
+
+def test_the_doctor_prints_one_line_a_finding(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--check", str(clip(tmp_path / "a.mp4"))]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert any(line.startswith("ok readable: 12 frames") for line in lines)

@@ -1,0 +1,189 @@
+"""Files lose no frame, live sources lose the old ones, and a run that fails leaves nothing behind."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.pipeline import Job, edit, run
+from app.report import RunLog
+from app.settings import RunSettings
+from app.sinks import Sink
+from app.sources import PacedSource, Source
+from engine.errors import RigidError, SourceError, UnknownAttribute
+from engine.frames import Controls, Phase
+from tests.app.clips import clip, cut, number_of, numbers_in, sound_packets, write_clip
+from tests.app.fakes import FakeSession, PatternSource, RecordingSink
+
+
+def _job(source: Source, session: FakeSession, sink: Sink, *, limit: int = 0) -> Job:
+    controls = Controls({"age": 1.0})
+    return Job(source, session, (sink,), controls, limit, threading.Event(), RunLog(), lambda info, run_log: None)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
+    """The editor of every `run` in the test."""
+    made = FakeSession()
+    monkeypatch.setattr("app.pipeline._open_session", lambda settings: made)
+    return made
+
+
+def test_every_frame_of_a_file_comes_out_edited_in_order() -> None:
+    sink = RecordingSink()
+    job = _job(PatternSource(50), FakeSession(), sink)
+    edit(job)
+    assert [number_of(255 - frame.image) for frame in sink.frames] == list(range(50))
+    assert [number_of(image) for image in sink.originals] == list(range(50))
+    assert sink.ended == "whole"
+    assert (job.run_log.frames_in, job.run_log.frames_out, job.run_log.dropped) == (50, 50, 0)
+
+
+def test_a_limit_ends_the_run_early() -> None:
+    sink = RecordingSink()
+    job = _job(PatternSource(50), FakeSession(), sink, limit=7)
+    edit(job)
+    assert len(sink.frames) == job.run_log.frames_in == 7
+    assert sink.ended == "part"
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stop_ends_the_run_in_good_order(live: bool) -> None:
+    sink = RecordingSink()
+    job = _job(PatternSource(100_000, live=live, interval_s=0.001), FakeSession(), sink)
+    threading.Timer(0.2, job.stop.set).start()
+    edit(job)
+    assert 0 < len(sink.frames) < 100_000
+    assert sink.ended == "part"
+
+
+def test_a_slow_engine_drops_old_frames_of_a_live_source() -> None:
+    sink = RecordingSink()
+    job = _job(PatternSource(100, live=True, interval_s=0.005), FakeSession(seconds=0.05), sink)
+    edit(job)
+    log = job.run_log
+    assert log.frames_in == 100
+    assert log.frames_out == len(sink.frames) < 40
+    assert log.dropped == 100 - log.frames_out
+    indices = [frame.index for frame in sink.frames]
+    assert indices == sorted(indices)
+    assert indices[-1] == 99, "the newest frame is never lost"
+    assert log.as_json(live=True)["latency_ms"]["p95"] < 500
+
+
+def test_a_live_frame_that_the_engine_fails_on_goes_out_as_the_policy_says(caplog: pytest.LogCaptureFixture) -> None:
+    sink = RecordingSink()
+    failing = tuple(range(0, 100, 2))
+    edit(_job(PatternSource(100, live=True, interval_s=0.005), FakeSession(fails_on=failing), sink))
+    held = [frame for frame in sink.frames if frame.phase is Phase.HOLDING]
+    assert held
+    assert len(held) < len(sink.frames)
+    assert all((frame.index in failing) == (frame.phase is Phase.HOLDING) for frame in sink.frames)
+    assert not any(frame.image.any() for frame in held)
+    assert f"frame {held[0].index};" in caplog.text
+
+
+def test_a_live_run_ends_when_the_engine_fails_on_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.pipeline._FAILURES_IN_A_ROW", 5)
+    source = PatternSource(1000, live=True, interval_s=0.002)
+    with pytest.raises(RigidError, match="5 frames in a row"):
+        edit(_job(source, FakeSession(fails_on=tuple(range(1000))), RecordingSink()))
+
+
+def test_an_engine_that_fails_on_a_file_ends_the_run() -> None:
+    sink = RecordingSink()
+    with pytest.raises(RuntimeError, match="out of order"):
+        edit(_job(PatternSource(6), FakeSession(fails_on=(2,)), sink))
+    assert sink.ended is None
+
+
+def test_what_was_recorded_from_a_live_source_is_kept_when_it_breaks() -> None:
+    sink = RecordingSink()
+    with pytest.raises(SourceError, match="broke"):
+        edit(_job(PatternSource(9, live=True, interval_s=0.01, breaks_at=5), FakeSession(), sink))
+    assert sink.ended == "part"
+
+
+def test_a_paced_file_plays_at_its_own_rate() -> None:
+    sink = RecordingSink()
+    started = time.monotonic()
+    edit(_job(PacedSource(PatternSource(11)), FakeSession(), sink))
+    assert 0.4 <= time.monotonic() - started < 3.0
+    assert sink.frames[-1].captured_ns == 400_000_000, "a paced frame keeps its presentation time"
+
+
+def test_a_run_writes_the_file_its_sound_and_the_report(tmp_path: Path, session: FakeSession) -> None:
+    source = clip(tmp_path / "in.mp4", 20, sound="aac")
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    settings = RunSettings(source=str(source), sink=(str(out), "null"), report=str(report))
+    returned = run(settings, threading.Event())
+    assert numbers_in(out) == list(range(20))
+    assert sound_packets(out) == sound_packets(source)
+    document = json.loads(report.read_text(encoding="utf-8"))
+    assert document == returned
+    assert set(document) == {
+        "settings", "versions", "frames_in", "frames_out", "dropped", "fps", "phases", "stages_ms",
+    }  # fmt: skip
+    assert document["frames_in"] == document["frames_out"] == 20
+    assert document["phases"]["tracking"] == 20
+    assert set(document["stages_ms"]) == {"track", "total", "read", "write"}
+    assert document["settings"]["source"] == str(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "report.json"]
+
+
+def test_a_paced_run_reports_latency(tmp_path: Path, session: FakeSession) -> None:
+    settings = RunSettings(source=str(clip(tmp_path / "in.mp4", 8)), pace=True)
+    report = run(settings, threading.Event())
+    assert report["latency_ms"].keys() == {"p50", "p95", "p99"}
+    assert np.isfinite(list(report["latency_ms"].values())).all()
+
+
+def _unknown_attribute(folder: Path) -> RunSettings:
+    return RunSettings(source=str(clip(folder / "in.mkv")), set={"beauty": 0.5})
+
+
+def _truncated(folder: Path) -> RunSettings:
+    return RunSettings(source=str(cut(clip(folder / "in.mkv", 40), 0.7)))
+
+
+def _damaged_late(folder: Path) -> RunSettings:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(40)]
+    return RunSettings(source=str(cut(write_clip(folder / "in.ts", noise), 0.7)))
+
+
+def _unwritable_report(folder: Path) -> RunSettings:
+    return RunSettings(source=str(clip(folder / "in.mkv")), report=str(folder / "nowhere" / "r.json"))
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (_unknown_attribute, UnknownAttribute),
+        (_truncated, SourceError),
+        (_damaged_late, SourceError),
+        (_unwritable_report, RigidError),
+    ],
+)
+def test_a_run_that_fails_leaves_nothing(
+    tmp_path: Path, session: FakeSession, make: Callable[[Path], RunSettings], error: type[RigidError]
+) -> None:
+    settings = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(error):
+        run(replace(settings, sink=(str(tmp_path / "out.mp4"),)), threading.Event())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_part_before_the_damage_is_kept_on_request(tmp_path: Path, session: FakeSession) -> None:
+    source, out = cut(clip(tmp_path / "in.mkv", 40), 0.7), tmp_path / "out.mp4"
+    with pytest.raises(SourceError, match="truncated"):
+        run(RunSettings(source=str(source), sink=(str(out),), keep_partial=True), threading.Event())
+    numbers = numbers_in(out)
+    assert numbers == list(range(len(numbers)))
+    assert 0 < len(numbers) < 40

@@ -1,0 +1,83 @@
+"""Fixtures for all tests: the devices there are, the real clips, the pinned files."""
+
+import ctypes
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from engine.assets import asset_path
+from engine.errors import AssetMissing
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+MISSING = ("could not import", "is not in the cache")
+"""What a skip says when something is not installed that `make setup-dev` installs."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", ["cpu", "cuda"] if _has_cuda() else ["cpu"])
+
+
+def _has_cuda() -> bool:
+    """True when the driver answers and sees a card; asks it directly, so that no large package is loaded."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder of real video clips; skips where `RIGID_TEST_DATA` is not set, fails where it is wrong."""
+    root = os.environ.get("RIGID_TEST_DATA")
+    if not root:
+        pytest.skip("RIGID_TEST_DATA is not set: no real clips")
+    folder = Path(root) / "videos"
+    assert folder.is_dir(), f"RIGID_TEST_DATA is {root}, which has no folder videos"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pinned() -> Callable[[str], Path]:
+    """Gives a pinned third-party file by its name; skips where it is not in the cache."""
+
+    def path(name: str) -> Path:
+        try:
+            return asset_path(name)
+        except AssetMissing as error:
+            pytest.skip(str(error))
+
+    return path
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own in the place of the user's."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("RIGID_CACHE", str(folder))
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _fail_for_missing((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _fail_for_missing((yield))
+
+
+def _fail_for_missing(report: Report) -> Report:
+    """In CI, turns a skip for something that should be installed into a failure, so that no test gets lost."""
+    reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""
+    if report.skipped and os.environ.get("CI") and any(words in reason for words in MISSING):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, where everything must be there: {reason}"
+    return report

@@ -1,0 +1,146 @@
+"""The default bundle is built from a recipe and pinned weights: complete, once, and whole or not at all."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from engine import assets, bundle_build
+from engine.assets import Asset
+from engine.bundle import open_bundle, read_manifest
+from engine.bundle_build import build_default_bundle, bundle_path, hash_recipe, needed_assets
+from engine.errors import AssetMissing, BundleError
+from export.bundle import write_manifest
+from tests.blank_bundle import constant_graph, write_blank_bundle
+
+WEIGHTS = np.arange(64, dtype=np.float32)
+OFFSET, COUNT = 40, 8
+
+
+def point_outside(model: onnx.ModelProto, location: str, offset: int, length: int) -> None:
+    """Turns the model's one tensor into a reference to bytes of another file."""
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def refer_to(recipe: Path, location: str, offset: int = OFFSET, length: int = 4 * COUNT) -> None:
+    """Makes the recipe's generator refer to a pinned file, and its manifest agree."""
+    model = constant_graph(np.zeros(COUNT, np.float32))
+    point_outside(model, location, offset, length)
+    (recipe / "generator.onnx").write_bytes(model.SerializeToString())
+    write_manifest(recipe, read_manifest(recipe))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose generator takes 8 numbers from a pinned file, that file in the cache, and both in use."""
+    folder = tmp_path / "recipe"
+    write_blank_bundle(folder)
+    refer_to(folder, "weights.bin")
+    row = Asset(
+        name="weights",
+        package="tiny-weights",
+        version="1.0",
+        archive_sha256="0" * 64,
+        member="tiny_weights/weights.bin",
+        sha256=hashlib.sha256(WEIGHTS.tobytes()).hexdigest(),
+        licence="CC0-1.0",
+        lineage="made up",
+        group="run",
+    )
+    for module in (assets, bundle_build):
+        monkeypatch.setattr(module, "ASSETS", (row,))
+    monkeypatch.setattr(bundle_build, "recipe_folder", lambda name: folder)
+    row.path.parent.mkdir(parents=True)
+    row.path.write_bytes(WEIGHTS.tobytes())
+    return folder
+
+
+def built_weights(built: Path) -> np.ndarray:
+    return numpy_helper.to_array(onnx.load(str(built / "generator.onnx")).graph.initializer[0])
+
+
+def test_the_built_bundle_is_complete(recipe: Path) -> None:
+    built = build_default_bundle()
+    opened = open_bundle(built)
+    assert opened.manifest.recipe == hash_recipe(recipe)
+    start = OFFSET // 4
+    np.testing.assert_array_equal(built_weights(built), WEIGHTS[start : start + COUNT])
+    assert (built / "parser.onnx").read_bytes() == (recipe / "parser.onnx").read_bytes()
+    assert sorted(path.name for path in built.parent.iterdir()) == ["default"]
+
+
+def test_the_recipe_names_what_it_needs(recipe: Path) -> None:
+    assert [row.name for row in needed_assets(recipe)] == ["weights"]
+
+
+def test_a_fresh_bundle_is_left_alone(recipe: Path) -> None:
+    before = (build_default_bundle() / "generator.onnx").stat().st_mtime_ns
+    assert (build_default_bundle() / "generator.onnx").stat().st_mtime_ns == before
+    assert (bundle_path("default") / "generator.onnx").stat().st_mtime_ns == before
+
+
+def test_a_new_recipe_is_built_anew(recipe: Path) -> None:
+    bundle_path("default")
+    refer_to(recipe, "weights.bin", offset=0)
+    np.testing.assert_array_equal(built_weights(bundle_path("default")), WEIGHTS[:COUNT])
+
+
+def test_a_damaged_built_bundle_is_built_anew(recipe: Path) -> None:
+    (build_default_bundle() / "generator.onnx").write_bytes(b"damaged")
+    open_bundle(build_default_bundle())
+
+
+def test_a_fresh_bundle_needs_no_assets(recipe: Path) -> None:
+    built = build_default_bundle()
+    assets.ASSETS[0].path.unlink()
+    assert bundle_path("default") == built
+
+
+def test_missing_weights_name_both_commands(recipe: Path, empty_cache: Path) -> None:
+    assets.ASSETS[0].path.unlink()
+    with pytest.raises(AssetMissing, match=r"assets pull.*assets build"):
+        bundle_path("default")
+    assert not (empty_cache / "bundles" / "default").exists()
+
+
+@pytest.mark.parametrize(
+    ("location", "offset", "message"),
+    [("elsewhere.bin", 0, "none of the pinned files"), ("weights.bin", 1000, "cannot be read")],
+)
+def test_a_recipe_with_a_wrong_reference_is_refused(
+    recipe: Path, empty_cache: Path, location: str, offset: int, message: str
+) -> None:
+    refer_to(recipe, location, offset)
+    with pytest.raises(BundleError, match=message):
+        build_default_bundle()
+    assert list((empty_cache / "bundles").iterdir()) == []
+
+
+def test_a_failed_build_keeps_the_older_bundle(recipe: Path) -> None:
+    built = build_default_bundle()
+    refer_to(recipe, "elsewhere.bin")
+    with pytest.raises(BundleError):
+        build_default_bundle()
+    open_bundle(built)
+
+
+def test_a_damaged_recipe_is_refused(recipe: Path) -> None:
+    (recipe / "parser.onnx").write_bytes(b"damaged")
+    with pytest.raises(BundleError, match=r"parser\.onnx has sha256"):
+        build_default_bundle()
+
+
+def test_a_folder_is_its_own_bundle_path(tmp_path: Path) -> None:
+    assert bundle_path(str(tmp_path)) == tmp_path
+
+
+def test_an_unknown_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="neither 'default' nor a folder"):
+        bundle_path(str(tmp_path / "nowhere"))

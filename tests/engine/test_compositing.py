@@ -1,0 +1,154 @@
+"""Masks and the way back into the frame."""
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.bundle import ParserSpec
+from engine.compositing import MaskShape, Patch, blend, face_masks, image_from_u8, soft_mask, u8_from_image
+from engine.geometry import align, face_rectangle_px, invert_affine, square_from_frame, warp
+from tests.engine.fakes import crop_at, picture
+
+WHOLE = np.ones((256, 256), np.float32)
+
+
+def ellipse(size=128, rx=0.7, ry=0.8):
+    """A margin that is positive inside an ellipse, [size, size]."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    return (1.0 - (x / rx) ** 2 - (y / ry) ** 2).astype(np.float32)
+
+
+def test_bytes_survive_the_way_to_the_networks_and_back():
+    crop = np.arange(256 * 256 * 3, dtype=np.uint32).reshape(256, 256, 3).astype(np.uint8)
+    image = image_from_u8(crop)
+    assert image.shape == (1, 3, 256, 256)
+    assert image[0, 0, 0, 0] == pytest.approx(crop[0, 0, 2] / 127.5 - 1.0)
+    np.testing.assert_array_equal(u8_from_image(image[0]), crop)
+
+
+def test_values_out_of_range_are_clipped():
+    assert (u8_from_image(np.full((3, 4, 4), 3.0, np.float32)) == 255).all()
+    assert (u8_from_image(np.full((3, 4, 4), -3.0, np.float32)) == 0).all()
+
+
+@pytest.mark.parametrize("shape", [MaskShape(), MaskShape(15, 30), MaskShape(8, 16), MaskShape(4, 5)])
+def test_soft_edge_lies_inside_the_mask_and_off_the_border(shape):
+    margin = ellipse()
+    mask = soft_mask(margin, 256, shape)
+    inside = cv2.resize(margin, (256, 256), interpolation=cv2.INTER_LINEAR) > 0
+    assert not mask[~inside].any()
+    assert mask[128, 128] == pytest.approx(1.0)
+    assert mask.max() <= 1.0 + 1e-6
+    assert np.abs(np.diff(mask, axis=1)).max() < 2.0 / shape.feather_px + 1e-6
+    everywhere = soft_mask(np.ones((128, 128), np.float32), 256, shape)
+    assert not everywhere[[0, -1]].any()
+    assert not everywhere[:, [0, -1]].any()
+
+
+def test_masks_are_the_union_of_frame_and_edit():
+    parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
+    logits = np.zeros((4, 3, 128, 128), np.float32)
+    logits[:, 1:] = -1.0
+    logits[0, 1, :, :40] = 1.0  # the first face's frame: skin on the left
+    logits[2, 2, :, 88:] = 1.0  # its edit: hair on the right
+    logits[3, 1, 40:88] = 1.0  # the second face's edit only
+
+    class Parser:
+        spec = None
+
+        def __call__(self, crop):
+            assert crop.shape == (4, 3, 256, 256)
+            return {"logits": logits}
+
+    crops = np.zeros((2, 3, 256, 256), np.float32)
+    first, second = face_masks(Parser(), parts, crops, crops, MaskShape())
+    assert first[128, 40] == pytest.approx(1.0)
+    assert first[128, 216] == pytest.approx(1.0)
+    assert first[128, 128] == 0.0
+    assert second[128, 128] == pytest.approx(1.0)
+    assert second[20, 128] == 0.0
+
+
+@pytest.mark.parametrize("half_side_px", [25.0, 90.0, 300.0])
+@pytest.mark.parametrize("centre", [(160.0, 120.0), (5.0, 230.0), (-400.0, -400.0)])
+def test_outside_the_rectangle_nothing_changes(centre, half_side_px):
+    frame = picture(5)
+    before = frame.copy()
+    crop_from_frame = square_from_frame(np.array(centre), np.array([half_side_px, 0.3 * half_side_px]), 256)
+    mask = soft_mask(ellipse(), 256, MaskShape())
+    out = blend(frame, [Patch(np.full((3, 256, 256), -1.0, np.float32), mask, crop_from_frame)])
+    np.testing.assert_array_equal(frame, before)
+    x0, y0, x1, y1 = face_rectangle_px(crop_from_frame, (frame.shape[1], frame.shape[0]))
+    untouched = np.ones(frame.shape[:2], bool)
+    untouched[y0:y1, x0:x1] = False
+    np.testing.assert_array_equal(out[untouched], frame[untouched])
+    if centre[0] > 100:
+        assert (out[120, 160] == 0).all()
+
+
+def test_where_the_mask_is_0_the_frame_is_exact():
+    frame = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
+    mask = WHOLE.copy()
+    mask[:, 120:] = 0.0
+    out = blend(frame, [Patch(np.zeros((3, 256, 256), np.float32), mask, crop_at(160, 120, 64))])
+    # Crop column 128 is frame column 160; the mask ends eight crop pixels, four frame pixels, before it.
+    np.testing.assert_array_equal(out[:, 158:], frame[:, 158:])
+    assert (out[100:140, 110:150] == 128).all()
+
+
+@pytest.mark.parametrize("half_side_px", [30.0, 64.0, 118.0])
+def test_an_unchanged_crop_lands_where_it_came_from(half_side_px):
+    frame = picture(6)
+    crop_from_frame = crop_at(160.3, 119.6, half_side_px)
+    image = image_from_u8(align(frame, crop_from_frame))[0]
+    mask = soft_mask(ellipse(), 256, MaskShape())
+    out = blend(frame, [Patch(image, mask, crop_from_frame)])
+    # Half a pixel of shift in this picture would be more than two grey levels.
+    assert np.abs(out.astype(int) - frame).max() <= 2
+
+
+def test_a_face_made_smaller_is_not_aliased():
+    stripes = np.tile(np.array([1.0, -1.0], np.float32), 128)
+    image = np.broadcast_to(stripes, (3, 256, 256))
+    frame = np.full((240, 320, 3), 128, np.uint8)
+    out = blend(frame, [Patch(np.ascontiguousarray(image), WHOLE, crop_at(160, 120, 25))])
+    assert np.abs(out[105:135, 145:175].astype(int) - 128).max() < 30
+
+
+def test_two_faces_are_blended_into_one_frame():
+    white, black = (np.full((3, 256, 256), level, np.float32) for level in (1.0, -1.0))
+    out = blend(picture(), [Patch(white, WHOLE, crop_at(60, 120, 30)), Patch(black, WHOLE, crop_at(250, 120, 30))])
+    assert (out[120, 60] == 255).all()
+    assert (out[120, 250] == 0).all()
+
+
+@pytest.mark.parametrize("half_side_px", [20.0, 60.0, 200.0])
+def test_the_whole_mask_reaches_the_frame(half_side_px):
+    crop_from_frame = square_from_frame(np.array([150.0, 130.0]), half_side_px * np.array([0.9, -0.4]), 256)
+    mask = soft_mask(ellipse(), 256, MaskShape())
+    frame = np.zeros((240, 320, 3), np.uint8)
+    out = blend(frame, [Patch(np.ones((3, 256, 256), np.float32), mask, crop_from_frame)])
+    expected = 255.0 * warp(mask, invert_affine(crop_from_frame), (320, 240), cv2.BORDER_CONSTANT)
+    assert np.abs(out[..., 1] - expected).max() < 3
+
+
+def test_a_parser_that_finds_nothing_does_not_uncover_the_face():
+    parts = ParserSpec(128, ("background", "skin"), ("skin",))
+
+    class Blind:
+        spec = None
+
+        def __call__(self, crop):
+            return {"logits": np.tile(np.array([1.0, -1.0], np.float32)[None, :, None, None], (len(crop), 1, 128, 128))}
+
+    crops = np.zeros((1, 3, 256, 256), np.float32)
+    (mask,) = face_masks(Blind(), parts, crops, crops, MaskShape())
+    assert mask[100:190, 90:166].min() == pytest.approx(1.0)
+    assert not mask[:, [0, -1]].any()
+
+
+def test_an_empty_mask_changes_nothing():
+    frame = picture()
+    out = blend(frame, [Patch(np.zeros((3, 256, 256), np.float32), np.zeros_like(WHOLE), crop_at(160, 120))])
+    np.testing.assert_array_equal(out, frame)
+    assert out is not frame

@@ -1,0 +1,137 @@
+"""The loop against the paper's equations, on tiny networks."""
+
+import numpy as np
+import pytest
+
+from engine.recurrence import FULL, VARIANTS, Switches, advance
+from engine.state import stack, unstack
+from tests.engine.tiny_bundle import DIM, FORMER, ROWS
+
+STEPS = 6
+
+
+@pytest.fixture
+def crops():
+    """Smooth random crops, [T, 1, 3, 256, 256]."""
+    rng = np.random.default_rng(3)
+    coarse = rng.uniform(-1, 1, (STEPS, 1, 3, 8, 8)).astype(np.float32)
+    return coarse.repeat(32, axis=-1).repeat(32, axis=-2)
+
+
+@pytest.fixture
+def offset():
+    return np.random.default_rng(4).standard_normal((1, ROWS, DIM)).astype(np.float32)
+
+
+def run(networks, crops, offset, switches=FULL):
+    """T single steps: the inversions and the edits."""
+    state, inversions, edits = None, [], []
+    for crop in crops:
+        state, inversion, edit = advance(networks, state, crop, offset, switches)
+        inversions.append(inversion)
+        edits.append(edit)
+    return np.array(inversions), np.array(edits)
+
+
+def unrolled(networks, crops, offset):
+    """Equations 1 and 3-5 written out, from the first frame to the last."""
+    anchor = networks.encoder_anchor(crop=crops[0])["ws"]
+    nothing = np.zeros((1, *networks.generator.spec.inputs["noise"][1:]), np.float32)
+    h = c = np.zeros((1, *networks.recurrent.spec.inputs["h"][1:]), np.float32)
+    inversions = [crops[0]]
+    edits = [networks.generator(ws=anchor + offset, noise=nothing)["image"]]
+    for t in range(1, len(crops)):
+        out = networks.recurrent(
+            crop_prev=crops[t - 1], crop=crops[t], inversion_prev=inversions[-1], edit_prev=edits[-1], h=h, c=c
+        )
+        h, c = out["h_out"], out["c_out"]
+        ws = anchor.copy()
+        ws[:, :FORMER] = networks.encoder(crop=crops[t])["ws"] + out["dws"]
+        inversions.append(networks.generator(ws=ws, noise=out["noise"])["image"])
+        edits.append(networks.generator(ws=ws + offset, noise=out["noise"])["image"])
+    return np.array(inversions), np.array(edits)
+
+
+def test_single_steps_equal_one_unrolled_run(tiny_networks, crops, offset):
+    for stepped, written_out in zip(
+        run(tiny_networks, crops, offset), unrolled(tiny_networks, crops, offset), strict=True
+    ):
+        np.testing.assert_allclose(stepped, written_out, atol=1e-5)
+
+
+def test_a_step_changes_none_of_its_arguments(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    before = [array.copy() for array in (state.crop, state.inversion, state.edit, state.h, state.c, state.anchor)]
+    first = advance(tiny_networks, state, crops[1], offset)
+    second = advance(tiny_networks, state, crops[1], offset)
+    np.testing.assert_array_equal(first[2], second[2])
+    for old, new in zip(before, (state.crop, state.inversion, state.edit, state.h, state.c, state.anchor), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_faces_as_a_batch_equal_faces_alone(tiny_networks, crops, offset):
+    offsets = np.concatenate([offset, -offset])
+    state = None
+    alone: list = [None, None]
+    for t in range(3):
+        both = np.concatenate([crops[t], crops[t + 3]])
+        state, _, edits = advance(tiny_networks, state, both, offsets)
+        for k in range(2):
+            alone[k], _, edit = advance(tiny_networks, alone[k], both[k : k + 1], offsets[k : k + 1])
+            np.testing.assert_allclose(edits[k : k + 1], edit, atol=1e-5)
+    np.testing.assert_allclose(stack(alone).h, state.h, atol=1e-5)
+    np.testing.assert_array_equal(unstack(state)[1].anchor, alone[1].anchor)
+
+
+def test_every_former_image_and_the_memory_matter(tiny_networks, crops, offset):
+    _, edits = run(tiny_networks, crops, offset)
+    _, without_first = run(tiny_networks, crops[1:], offset)
+    assert np.abs(edits[-1] - without_first[-1]).max() > 1e-3
+
+
+def test_a_slider_reaches_the_latter_rows_at_once(tiny_networks, crops, offset):
+    latter = offset.copy()
+    latter[:, :FORMER] = 0.0
+    state, *_ = advance(tiny_networks, None, crops[0], np.zeros_like(offset))
+    _, inversion, edit = advance(tiny_networks, state, crops[1], latter)
+    assert np.abs(edit - inversion).max() > 1e-2
+
+
+def test_first_frame_is_the_papers(tiny_networks, crops, offset):
+    crop = crops[0]
+    state, inversion, edit = advance(tiny_networks, None, crop, offset)
+    assert inversion is crop
+    assert not state.h.any()
+    assert not state.c.any()
+    assert np.abs(edit - crop).max() > 1e-2
+
+
+def test_primed_gives_the_first_frame_its_map(tiny_networks, crops, offset):
+    state, inversion, edit = advance(tiny_networks, None, crops[0], offset, Switches(primed=True))
+    _, _, plain = advance(tiny_networks, None, crops[0], offset)
+    assert state.h.any()
+    assert np.abs(inversion - crops[0]).max() > 1e-2
+    assert np.abs(edit - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"full"}))
+def test_every_switch_changes_the_result(tiny_networks, crops, offset, variant):
+    full, _ = run(tiny_networks, crops, offset)
+    ablated, _ = run(tiny_networks, crops, offset, VARIANTS[variant])
+    assert np.abs(full[-1] - ablated[-1]).max() > 1e-3
+
+
+def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    after, inversion, _ = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False, tcc=False))
+    ws = state.anchor.copy()
+    ws[:, :FORMER] = tiny_networks.encoder(crop=crops[1])["ws"]
+    noise = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
+    np.testing.assert_allclose(inversion, tiny_networks.generator(ws=ws, noise=noise)["image"], atol=1e-5)
+    assert after.h.any()
+
+
+def test_per_frame_forgets(tiny_networks, crops, offset):
+    _, after_others = run(tiny_networks, crops, offset, VARIANTS["per_frame"])
+    _, alone = run(tiny_networks, crops[-1:], offset, VARIANTS["per_frame"])
+    np.testing.assert_array_equal(after_others[-1], alone[-1])

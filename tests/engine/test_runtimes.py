@@ -1,0 +1,171 @@
+"""The runtimes agree, say why when they cannot, and refuse what is not the promised graph."""
+
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.bundle import open_bundle
+from engine.errors import BundleError, RuntimeUnavailable
+from engine.runtimes.base import shape_for
+from engine.runtimes.onnxruntime import OnnxRuntime
+from engine.runtimes.openvino import OpenVinoRuntime
+from engine.runtimes.select import built_in, open_networks, select
+from tests.engine.tiny_bundle import build
+
+GRAPHS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
+RUNTIMES = [OpenVinoRuntime(threads=1), OnnxRuntime(threads=1)]
+
+
+def inputs_for(spec, batch, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.uniform(-1, 1, shape_for(spec, name, batch)).astype(np.float32) for name in spec.inputs}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_openvino_and_onnxruntime_agree(tiny, batch):
+    first, second = (open_networks(tiny, runtime, precision="fp32") for runtime in RUNTIMES)
+    for graph in GRAPHS:
+        arrays = inputs_for(tiny.manifest.graphs[graph], batch)
+        one, other = getattr(first, graph)(**arrays), getattr(second, graph)(**arrays)
+        assert one.keys() == other.keys() == tiny.manifest.graphs[graph].outputs.keys()
+        for name in one:
+            assert one[name].dtype == np.float32
+            np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+def test_an_answer_belongs_to_the_caller(tiny, runtime):
+    network = runtime.open(tiny.graph_path("recurrent"), tiny.manifest.graphs["recurrent"], "cpu", "fp32")
+    arrays = inputs_for(network.spec, 1)
+    before = {name: array.copy() for name, array in arrays.items()}
+    answer = network(**arrays)
+    kept = {name: array.copy() for name, array in answer.items()}
+    network(**inputs_for(network.spec, 1, seed=1))
+    for name, array in answer.items():
+        np.testing.assert_array_equal(array, kept[name])
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+def test_views_go_in_as_well_as_arrays(tiny, runtime):
+    network = runtime.open(tiny.graph_path("parser"), tiny.manifest.graphs["parser"], "cpu", "fp32")
+    crop = inputs_for(network.spec, 1)["crop"]
+    np.testing.assert_array_equal(
+        network(crop=crop[:, :, :, ::-1])["logits"], network(crop=np.ascontiguousarray(crop[..., ::-1]))["logits"]
+    )
+
+
+def test_one_file_for_both_encoders_is_loaded_once(tmp_path):
+    bundle = open_bundle(build(tmp_path / "b", one_encoder=True))
+    networks = open_networks(bundle, RUNTIMES[1])
+    assert networks.encoder is networks.encoder_anchor
+    networks.close()
+
+
+def test_bf16_stays_close_where_the_processor_has_it(tiny):
+    runtime = OpenVinoRuntime(threads=1)
+    if runtime.obstacles("cpu", "bf16"):
+        pytest.skip("this processor has no bf16")
+    exact, rough = (open_networks(tiny, runtime, precision=precision) for precision in ("fp32", "bf16"))
+    arrays = inputs_for(tiny.manifest.graphs["generator"], 2)
+    difference = np.abs(exact.generator(**arrays)["image"] - rough.generator(**arrays)["image"])
+    assert 0.0 < difference.mean() < 1.5e-2
+
+
+def test_the_choice_is_said_aloud(caplog):
+    with caplog.at_level(logging.INFO):
+        assert select("onnxruntime").name == "onnxruntime"
+    assert "onnxruntime" in caplog.text
+    assert "fp32" in caplog.text
+
+
+def test_auto_takes_the_first_that_can():
+    assert select("auto").name == built_in()[0].name
+    assert select("auto", runtimes=(Unusable(), OnnxRuntime())).name == "onnxruntime"
+
+
+class Unusable(OnnxRuntime):
+    name = "broken"
+
+    def obstacles(self, device, precision):
+        return ("its first part is missing", "so is its second")
+
+
+def test_every_reason_is_listed():
+    with pytest.raises(RuntimeUnavailable) as caught:
+        select("auto", "cuda", "int8")
+    for part in ("openvino: it runs on cpu", "openvino: it computes", "onnxruntime: its cuda", "onnxruntime: its cpu"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("tensorrt", "no tensorrt runtime"), ("eager", "torch"), ("quantum", "no runtime of this name")],
+)
+def test_a_named_runtime_is_never_replaced(name, reason):
+    with pytest.raises(RuntimeUnavailable, match=reason):
+        select(name)
+
+
+def test_a_runtime_that_the_caller_brings_is_chosen_by_name():
+    with pytest.raises(RuntimeUnavailable, match="so is its second"):
+        select("broken", runtimes=(Unusable(),))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+class TestRefusals:
+    def test_not_onnx(self, runtime, tiny, tmp_path):
+        path = tmp_path / "x.onnx"
+        path.write_bytes(b"not a network")
+        with pytest.raises(BundleError, match=r"x\.onnx cannot be read as ONNX"):
+            runtime.open(path, tiny.manifest.graphs["parser"], "cpu", "fp32")
+
+    def test_another_graph(self, runtime, tiny):
+        with pytest.raises(BundleError, match="the manifest promises"):
+            runtime.open(tiny.graph_path("parser"), tiny.manifest.graphs["generator"], "cpu", "fp32")
+
+
+@pytest.mark.parametrize("name", ["generator.onnx", "directions.npz"])
+def test_a_flipped_byte_is_found(tiny_folder, tmp_path, name):
+    folder = shutil.copytree(tiny_folder, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match=name):
+        open_bundle(folder)
+
+
+def test_a_wrong_call_is_our_own_mistake(tiny_networks):
+    spec = tiny_networks.parser.spec
+    with pytest.raises(AssertionError):
+        tiny_networks.parser(image=np.zeros(shape_for(spec, "crop", 1), np.float32))
+    with pytest.raises(AssertionError):
+        tiny_networks.parser(crop=np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(AssertionError):
+        tiny_networks.parser(crop=np.zeros(shape_for(spec, "crop", 1)))
+
+
+def test_close_closes_a_shared_network_once(tiny_networks):
+    class Counted:
+        spec, closed = None, 0
+
+        def close(self):
+            self.closed += 1
+
+    shared = Counted()
+    replace(
+        tiny_networks,
+        encoder=shared,
+        encoder_anchor=shared,
+        generator=Counted(),
+        recurrent=Counted(),
+        parser=Counted(),
+    ).close()
+    assert shared.closed == 1

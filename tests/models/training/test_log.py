@@ -1,0 +1,108 @@
+"""The shared parts of the trainings."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.errors import CheckpointError
+from models.training.log import (
+    Budget,
+    TrainingLog,
+    cosine_rate,
+    ema_copy,
+    ema_update,
+    load_checkpoint,
+    restore_rng,
+    rng_state,
+    save_checkpoint,
+)
+
+
+def test_budget_counts_the_seconds_of_earlier_runs():
+    now = [100.0]
+    budget = Budget(minutes=1, spent_s=30, clock=lambda: now[0])
+    assert budget.progress == pytest.approx(0.5)
+    now[0] += 29
+    assert not budget.exhausted
+    now[0] += 2
+    assert budget.exhausted
+    assert budget.progress == 1.0
+
+
+def test_budget_refuses_no_time():
+    with pytest.raises(ValueError, match="positive"):
+        Budget(minutes=0)
+
+
+def test_log_appends_plain_numbers(tmp_path):
+    log = TrainingLog(tmp_path / "deep" / "log.jsonl")
+    log.write(step=1, loss=torch.tensor(0.25), iou=[np.float32(0.5)])
+    log.write(step=2)
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert lines == [{"step": 1, "loss": 0.25, "iou": [0.5]}, {"step": 2}]
+
+
+def test_cosine_rate_rises_then_falls():
+    assert cosine_rate(0.0, 1.0) < cosine_rate(0.02, 1.0) < cosine_rate(0.03, 1.0) == pytest.approx(1.0)
+    assert cosine_rate(0.5, 1.0) > cosine_rate(0.9, 1.0) > cosine_rate(1.0, 1.0) == pytest.approx(0.01)
+
+
+def test_ema_moves_parameters_and_copies_buffers():
+    model = nn.BatchNorm1d(2)
+    average = ema_copy(model)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.running_mean.fill_(7.0)
+    ema_update(average, model, decay=0.75, step=10_000)
+    assert torch.allclose(average.weight, torch.full((2,), 1.5))
+    assert torch.equal(average.running_mean, model.running_mean)
+    assert not average.weight.requires_grad
+    assert not average.training
+
+
+def test_checkpoint_resumes_optimizer_and_random_numbers(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    rng = np.random.default_rng(5)
+    path = tmp_path / "new" / "last.pt"
+    save_checkpoint(path, model=model.state_dict(), optimizer=optimizer.state_dict(), rng=rng_state(rng), step=1)
+    expected = torch.rand(3), rng.random(3)
+
+    state = load_checkpoint(path)
+    restore_rng(state["rng"], rng)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(rng.random(3), expected[1])
+    assert torch.equal(state["model"]["weight"], model.weight)
+    again = torch.optim.AdamW(model.parameters())
+    again.load_state_dict(state["optimizer"])
+    assert again.state_dict()["state"][0]["step"] == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_failed_save_keeps_the_old_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, step=1)
+    with pytest.raises((AttributeError, TypeError, RuntimeError)):
+        save_checkpoint(path, step=lambda: None)
+    assert load_checkpoint(path) == {"step": 1}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"])
+def test_unreadable_checkpoint(tmp_path, content):
+    path = tmp_path / "last.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        load_checkpoint(path)
+
+
+def test_checkpoint_with_code_is_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    torch.save({"step": nn.Linear(1, 1)}, path)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)

@@ -1,0 +1,146 @@
+"""The parser's training: scores, loss, and a run that is stopped and resumed."""
+
+import argparse
+import functools
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engine.errors import CheckpointError
+from export.parser import export_parser
+from models.parsing import CLASSES
+from models.training import parser as training
+from models.training.log import Budget, save_checkpoint
+from models.training.splits import load_splits
+
+
+def arguments(data: Path, out: Path, *flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    training.add_arguments(parser)
+    return parser.parse_args(["--data", str(data), "--out", str(out), "--batch", "2", *flags])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pairs, two a split: a bright disc of skin on a dark background."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "parsing" / "celebamask256"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    rule = load_splits().rules["parsing/celebamask256/images"]
+    stems = ["0", "00", rule.validation_from, rule.validation_from + "0", rule.test_from, rule.test_from + "0"]
+    for index, stem in enumerate(stems):
+        mask = np.zeros((256, 256), np.uint8)
+        cv2.circle(mask, (110 + 8 * index, 128), 70, 1, -1)
+        cv2.imwrite(str(folder / "images" / f"{stem}.jpg"), np.repeat(mask[..., None] * np.uint8(180) + 30, 3, 2))
+        cv2.imwrite(str(folder / "masks" / f"{stem}.png"), mask)
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps: its clock is read a fixed number of times a step, so that no test waits for a real one."""
+    out = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        tick_quickly(patch)
+        assert training.run(arguments(data, out, "--minutes", "0.25")) == 0
+    return out
+
+
+def tick_quickly(patch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    patch.setattr(training, "Budget", functools.partial(Budget, clock=lambda: float(next(ticks))))
+    patch.setattr(training, "_VALIDATE_EVERY", 2)
+    patch.setattr(training, "_LOG_EVERY", 1)
+
+
+def lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_ious_of_a_known_confusion():
+    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    counts[0, 0], counts[0, 1], counts[1, 1] = 6, 2, 4
+    assert training.ious_from_confusion(counts)[:3].tolist() == [6 / 8, 4 / 6, 1.0]
+
+
+def test_face_iou_joins_the_face_classes():
+    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    skin, hair, cloth = (CLASSES.index(name) for name in ("skin", "hair", "cloth"))
+    counts[skin, hair], counts[hair, hair] = 3, 3  # both are face
+    counts[hair, cloth], counts[0, skin], counts[0, cloth] = 2, 2, 9
+    assert training.face_iou(counts) == pytest.approx(6 / 10)
+
+
+def test_loss_is_least_for_the_truth_and_ignores_absent_classes_in_dice():
+    labels = torch.randint(0, 2, (2, 16, 16))
+    right = torch.nn.functional.one_hot(labels, len(CLASSES)).movedim(3, 1).float() * 40
+    weights = torch.ones(len(CLASSES))
+    assert training.parsing_loss(right, labels, weights) < 1e-4
+    assert training.parsing_loss(-right, labels, weights) > 1.0
+
+
+def test_rare_classes_weigh_more():
+    labels = np.zeros((1, 20, 20), np.uint8)
+    labels[0, 0, :4] = 3
+    weights = training.class_weights(labels)
+    assert weights[3] / weights[0] == pytest.approx(99**0.4, rel=1e-3)
+    assert weights[0] * 0.99 + weights[3] * 0.01 == pytest.approx(1.0, abs=0.03)
+
+
+def test_pairs_with_glasses_or_a_hat_are_drawn_more_often():
+    labels = np.zeros((4, 20, 20), np.uint8)
+    labels[1, :4, :4] = CLASSES.index("glasses")
+    labels[2, :4] = CLASSES.index("hat")
+    labels[3] = CLASSES.index("hair")
+    np.testing.assert_allclose(training.sampling_chances(labels), [0.1, 0.4, 0.4, 0.1])
+
+
+def test_finished_run_leaves_weights_lineage_and_log(finished):
+    report = json.loads((finished / training.LINEAGE).read_text())
+    assert report["steps"] > 0
+    assert set(report["iou"]) == set(CLASSES)
+    assert report["miou"] == pytest.approx(np.mean(list(report["iou"].values())), abs=1e-3)
+    assert not training.load_parser(finished / training.WEIGHTS).training
+    assert any("test_miou" in line for line in lines(finished))
+
+
+def test_resumed_run_goes_on_from_the_checkpoint(data, finished, tmp_path, monkeypatch):
+    out = tmp_path / "resumed"
+    shutil.copytree(finished, out)
+    step = torch.load(out / "last.pt", weights_only=True)["step"]
+    tick_quickly(monkeypatch)
+    (out / "log.jsonl").unlink()
+    training.run(arguments(data, out, "--minutes", "0.5", "--resume"))
+    steps = [line["step"] for line in lines(out) if "loss" in line]
+    assert steps[0] == step + 1
+
+
+def test_exported_graph_equals_the_trained_network(finished, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    graph = export_parser(finished, tmp_path)
+    crop = np.random.default_rng(0).uniform(-1, 1, (1, 3, 256, 256)).astype(np.float32)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logits"], {"crop": crop})
+    with torch.inference_mode():
+        wanted = training.load_parser(finished / training.WEIGHTS)(torch.from_numpy(crop)).numpy()
+    assert np.abs(found - wanted).max() < 5e-3 * np.abs(wanted).max()
+    assert (tmp_path / "parser.json").is_file()
+
+
+def test_foreign_weights_are_refused(tmp_path):
+    save_checkpoint(tmp_path / "parser.pt", weights={"stem.0.weight": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"parser\.pt"):
+        training.load_parser(tmp_path / "parser.pt")
+
+
+def test_foreign_checkpoint_is_refused(data, tmp_path):
+    save_checkpoint(tmp_path / "last.pt", step=3)
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        training.run(arguments(data, tmp_path, "--resume"))
