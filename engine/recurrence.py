@@ -27,13 +27,15 @@ class Switches:
     primed: the recurrent encoder already runs on the first frame of a track. Off is the paper's rule, O_1 := I_1 and
     E_1 := G(w_1 + n): the first edit has no noise map. On, one more pass of generator and recurrent encoder gives the
     first edit its map too.
+    residual: what the inversion lost is given back before the blend (`engine/compositing.py`); off is the paper's rule.
     """
 
     tcc: bool = True
     noise_map: bool = True
     lfd: bool = True
     memory: bool = True
-    primed: bool = False
+    primed: bool = True
+    residual: bool = True
 
 
 FULL = Switches()
@@ -41,13 +43,14 @@ FULL = Switches()
 VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
+        "paper": Switches(primed=False, residual=False),
         "no_tcc": Switches(tcc=False),
         "no_nm": Switches(noise_map=False),
         "no_lfd": Switches(lfd=False),
         "per_frame": Switches(lfd=False, memory=False),
     }
 )
-"""The paper's ablations at run time, and the frame-by-frame baseline with the same weights."""
+"""What ships, the paper's rules to the letter, its ablations at run time, and the frame-by-frame baseline."""
 
 Advance = tuple[RecurrentState, FloatArray, FloatArray]
 """(state for the next frame, inversion O_t, edit E_t)."""

@@ -11,7 +11,7 @@ import numpy as np
 from engine.assets import asset_path
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
-from engine.compositing import MaskShape, Patch, blend, face_masks, image_from_u8
+from engine.compositing import MaskShape, Patch, blend, face_masks, give_back, image_from_u8
 from engine.detection import Detection
 from engine.directions import edit_offset
 from engine.errors import UnknownAttribute, UsageError
@@ -126,7 +126,7 @@ class Session:
             chosen = select(runtime, device, precision)
         else:
             chosen = select(runtime.name, device, precision, (runtime,))
-        tracker = Tracker.open(asset_path("face_detector_short"), asset_path("face_mesh"))
+        tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
         networks = open_networks(opened, chosen, device, precision)
         session = cls(networks, tracker, opened.directions, opened.manifest.parser, settings)
         session.warm_up()
@@ -243,7 +243,7 @@ class Session:
     def _edit(
         self, faces: Faces, crops: Sequence[FloatArray | None], clock: StageClock
     ) -> tuple[Faces, dict[int, FloatArray]]:
-        """Step the loop for every face with a crop: the slots with their new state, and E_t^a [3, S, S] by slot.
+        """Step the loop for every face with a crop: the slots with their new state, and the images to show [3, S, S].
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
         """
@@ -259,12 +259,15 @@ class Session:
             before = [state for slot in slots if (state := faces[slot].recurrent) is not None]
             offset = np.stack([self._offset(faces[slot]) for slot in slots])
             crop = _batch([crop for slot in slots if (crop := crops[slot]) is not None])
-            after, _, edit = advance(
+            after, inversion, edit = advance(
                 self._networks, stack(before) if before else None, crop, offset, self._settings.switches, clock.stage
             )
-            for slot, state, image in zip(slots, unstack(after), edit, strict=True):
+            for row, (slot, state) in enumerate(zip(slots, unstack(after), strict=True)):
                 stepped[slot] = replace(faces[slot], recurrent=state)
-                edits[slot] = image
+                edits[slot] = edit[row]
+                if self._settings.switches.residual:
+                    with clock.stage("restore"):
+                        edits[slot] = give_back(crop[row], inversion[row], edit[row])
         return tuple(stepped), edits
 
     def _offset(self, face: Face) -> FloatArray:

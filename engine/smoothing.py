@@ -18,10 +18,10 @@ from engine.geometry import CROP_SIZE, Affine, compose, invert_affine, square_fr
 MIN_CUTOFF_HZ = 0.05
 """Cutoff for a face at rest: the mesh's own slow wandering on a still picture is at 0.1 to 1 Hz and must not pass."""
 
-REST_SPEED_PX = 5.0
+REST_SPEED_PX = 6.0
 """Corner speed, in crop pixels a second, up to which a face counts as resting: the speed that noise alone shows."""
 
-CUTOFF_PER_SPEED = 0.4
+CUTOFF_PER_SPEED = 0.6
 """Hz added for each crop pixel a second above the resting speed: motion must pass with less than a frame of lag."""
 
 SPEED_CUTOFF_HZ = 1.5
@@ -30,6 +30,9 @@ SPEED_CUTOFF_HZ = 1.5
 MAX_ERROR_PX = 2.5
 """Distance from the measured crop, in crop pixels, that smoothing may leave. It bounds what the low cutoff costs when a
 head drifts too slowly to count as moving, or starts too suddenly for the speed estimate."""
+
+SETTLING_FRAMES = 8
+"""The first frames are averaged: one measurement must not hold for the seconds that the resting cutoff remembers."""
 
 NOMINAL_INTERVAL_S = 1.0 / 30.0
 """Stands in for the time between two frames whose timestamps are equal or run backwards."""
@@ -72,8 +75,9 @@ def advance(state: AlignmentFilter, measured: Affine, captured_ns: int) -> Align
     excess = max(float(np.linalg.norm(velocity)) - REST_SPEED_PX, 0.0)
     gain = _gain(MIN_CUTOFF_HZ + CUTOFF_PER_SPEED * excess, interval_s)
     frames = state.frames + 1
-    # At first the plain mean: one measurement must not hold for the seconds that the resting cutoff remembers.
-    step = max(gain, 1.0 / frames) * motion_px(state.crop_from_frame, measured)
+    if frames <= SETTLING_FRAMES:
+        gain = max(gain, 1.0 / frames)
+    step = gain * motion_px(state.crop_from_frame, measured)
     smoothed = dragged(moved(state.crop_from_frame, step), measured, MAX_ERROR_PX, CROP_SIZE)
     return AlignmentFilter(smoothed, measured, velocity, captured_ns, frames)
 

@@ -21,7 +21,6 @@ from engine.landmarks import (
     FaceMesh,
     Landmarks,
     box_of_landmarks,
-    crop_from_landmarks,
     window_of_detection,
     window_of_landmarks,
 )
@@ -46,11 +45,19 @@ WINDOW_SLACK_PX = 4.0
 """Corner motion, in window pixels, that the mesh's window lets the face make before it follows. A window that follows
 every frame feeds the mesh's own noise back to it: on a still photograph it can swing for ever."""
 
-MAX_JUMP_PX = 60.0
-"""Corner motion in crop pixels from one frame to the next that no head makes."""
+JUMP_SCALE_PX = 40.0
+LIKENESS_SCALE = 0.5
+"""One unit of change between two frames: the crop's corners leap this far in crop pixels, or the aligned face's picture
+loses this much of its correlation."""
 
-MIN_LIKENESS = 0.3
-"""Correlation of the face's window with that of the frame before, below which it is another picture."""
+CUT_CHANGE = 0.6
+CUT_RATIO = 3.0
+"""A change above `CUT_CHANGE` + `CUT_RATIO` x the track's usual change is a cut to another face. Usual counts because a
+shaken head or a slow camera changes much in every frame, a cut only once."""
+
+USUAL_GAIN = 0.3
+USUAL_AT_START = 0.1
+"""Share of a new frame in the usual change, and what it starts from."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,8 @@ class FaceTrack:
     box_px: (x0, y0, x1, y1) of the mesh, may reach outside the frame. landmarks_px: float32 [468, 3], unsmoothed, in
     frame pixels. crop_from_frame: float64 [2, 3], smoothed. score: face presence in [0, 1]. filters: the smoothing's
     state. window_from_frame: where the mesh looks in the next frame, float64 [2, 3]. frame_size: (width, height) of the
-    frame it was seen in. look: float32 [24, 24], as in `Landmarks`. searched_ns: capture time of the last frame in
-    which the detector ran.
+    frame it was seen in. look: float32 [24, 24], as in `Landmarks`. searched_ns: capture time of the last frame
+    in which the detector ran. usual_change: running mean of `change_between`.
     """
 
     track_id: int
@@ -75,6 +82,7 @@ class FaceTrack:
     frame_size: tuple[int, int]
     look: NDArray[np.float32]
     searched_ns: int
+    usual_change: float = USUAL_AT_START
 
 
 class Tracker:
@@ -120,10 +128,10 @@ class Tracker:
         seen = self._mesh.find(image_u8, track.window_from_frame)
         if seen.presence < PRESENT:
             return None
-        measured = crop_from_landmarks(seen.points_px)
-        if is_another_face(track, seen, measured):
+        change = change_between(track, seen)
+        if change > CUT_CHANGE + CUT_RATIO * track.usual_change:
             return None
-        filters = advance(track.filters, measured, captured_ns)
+        filters = advance(track.filters, seen.crop_from_frame, captured_ns)
         window = window_of_landmarks(seen.points_px)
         return replace(
             track,
@@ -134,6 +142,7 @@ class Tracker:
             filters=filters,
             window_from_frame=dragged(track.window_from_frame, window, WINDOW_SLACK_PX, WINDOW_SIZE),
             look=seen.look,
+            usual_change=track.usual_change + USUAL_GAIN * (change - track.usual_change),
         )
 
     def _search(self, kept: list[FaceTrack], image_u8: ImageU8, captured_ns: int, places: int) -> list[FaceTrack]:
@@ -149,15 +158,17 @@ class Tracker:
 
     def _begin(self, detection: Detection, image_u8: ImageU8, captured_ns: int) -> FaceTrack | None:
         """A track for a detected face, identity still open, or None when the mesh finds no face there."""
-        rough = self._mesh.find(image_u8, window_of_detection(detection))
-        if rough.presence < PRESENT:
-            return None
-        # The second look, through the window that the next frame will use, gives the mesh it will agree with.
-        window = window_of_landmarks(rough.points_px)
+        window = window_of_detection(detection)
         seen = self._mesh.find(image_u8, window)
+        # A window from the mesh itself agrees with the next frames; two rounds bring both to rest.
+        for _ in range(2):
+            if seen.presence < PRESENT:
+                return None
+            window = window_of_landmarks(seen.points_px)
+            seen = self._mesh.find(image_u8, window)
         if seen.presence < PRESENT_AT_START:
             return None
-        filters = start(crop_from_landmarks(seen.points_px), captured_ns)
+        filters = start(seen.crop_from_frame, captured_ns)
         return FaceTrack(
             track_id=0,
             box_px=box_of_landmarks(seen.points_px),
@@ -172,11 +183,11 @@ class Tracker:
         )
 
 
-def is_another_face(track: FaceTrack, seen: Landmarks, measured: Affine) -> bool:
-    """Whether a cut put another face where the track's was: its crop leaps, or its picture changes."""
-    jump_px = float(np.linalg.norm(motion_px(track.filters.measured, measured)))
+def change_between(track: FaceTrack, seen: Landmarks) -> float:
+    """How much a face changed from one frame to the next, 0 for not at all, in units of leap plus units of look."""
+    jump_px = float(np.linalg.norm(motion_px(track.filters.measured, seen.crop_from_frame)))
     likeness = float((track.look * seen.look).sum())
-    return jump_px > MAX_JUMP_PX or likeness < MIN_LIKENESS
+    return jump_px / JUMP_SCALE_PX + (1.0 - likeness) / LIKENESS_SCALE
 
 
 def _search_due(tracks: tuple[FaceTrack, ...], kept: list[FaceTrack], captured_ns: int) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, blend, face_masks, image_from_u8, soft_mask, u8_from_image
+from engine.compositing import MaskShape, Patch, blend, face_masks, give_back, image_from_u8, soft_mask, u8_from_image
 from engine.geometry import align, face_rectangle_px, invert_affine, square_from_frame, warp
 from tests.engine.fakes import crop_at, picture
 
@@ -29,6 +29,24 @@ def test_bytes_survive_the_way_to_the_networks_and_back():
 def test_values_out_of_range_are_clipped():
     assert (u8_from_image(np.full((3, 4, 4), 3.0, np.float32)) == 255).all()
     assert (u8_from_image(np.full((3, 4, 4), -3.0, np.float32)) == 0).all()
+
+
+def test_an_edit_that_changes_nothing_gives_the_frame_back():
+    rng = np.random.default_rng(0)
+    crop, inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
+    np.testing.assert_allclose(give_back(crop, inversion, inversion), crop, atol=1e-6)
+
+
+def test_a_small_change_lands_on_the_frame_and_a_new_thing_replaces_it():
+    crop = np.full((3, 256, 256), 0.5, np.float32)
+    inversion = np.zeros_like(crop)
+    edit = inversion.copy()
+    edit[:, :, :64] += 0.02  # a shade
+    edit[:, 128:, 192:] = 0.9  # teeth
+    shown = give_back(crop, inversion, edit)
+    np.testing.assert_allclose(shown[:, :, :40], 0.52, atol=0.02)
+    np.testing.assert_allclose(shown[:, 180:, 230:], 0.9, atol=1e-3)
+    np.testing.assert_allclose(shown[:, :80, 100:], 0.5, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [MaskShape(), MaskShape(15, 30), MaskShape(8, 16), MaskShape(4, 5)])
@@ -96,7 +114,7 @@ def test_where_the_mask_is_0_the_frame_is_exact():
     assert (out[100:140, 110:150] == 128).all()
 
 
-@pytest.mark.parametrize("half_side_px", [30.0, 64.0, 118.0])
+@pytest.mark.parametrize("half_side_px", [30.0, 64.0, 118.0, 160.0, 230.0])
 def test_an_unchanged_crop_lands_where_it_came_from(half_side_px):
     frame = picture(6)
     crop_from_frame = crop_at(160.3, 119.6, half_side_px)

@@ -1,6 +1,7 @@
 """Two real clips in which the face comes and goes: it is never shown unedited."""
 
 import os
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from engine.session import Session
 from engine.tracking import Tracker
 
 CLIPS = ("pyfeat_face_noface.mov", "pyfeat_noface_face.mov")
-ASSETS = ("face_detector_short", "face_mesh")
+ASSETS = ("face_detector_full", "face_mesh")
 
 pytestmark = [
     pytest.mark.skipif("RIGID_TEST_DATA" not in os.environ, reason="RIGID_TEST_DATA is not set"),
@@ -41,18 +42,20 @@ def is_safe(frame, image, box_px, shown_before):
 
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize(
-    "policy", ["hold", pytest.param("freeze", marks=pytest.mark.slow), pytest.param("blank", marks=pytest.mark.slow)]
+    ("policy", "every"),
+    [("hold", 3), *(pytest.param(policy, 1, marks=pytest.mark.slow) for policy in ("hold", "freeze", "blank"))],
 )
-def test_no_face_is_shown_unedited(tiny_folder, clip, policy):
+def test_no_face_is_shown_unedited(tiny_folder, clip, policy, every):
+    """every: of the clip's frames one in so many, as from a slower camera."""
     detector = Tracker.open(*map(asset_path, ASSETS), threads=1)
     shown, faces, untouched = None, 0, 0
     with Session.open(tiny_folder, lost_face=policy) as session:
-        for frame in frames_of(clip):
+        for frame in islice(frames_of(clip), 0, None, every):
             image = session.step(frame, Controls({"smile": 1.0})).image
             for found in detector.detect(frame.image, 0.2):
                 faces += 1
                 assert is_safe(frame, image, found.box_px, shown), f"frame {frame.index}"
             untouched += np.array_equal(image, frame.image)
             shown = image
-    assert faces > 10
-    assert untouched > 10, "the empty room is shown as it is"
+    assert faces > 3
+    assert untouched > 3, "the empty room is shown as it is"

@@ -54,7 +54,7 @@ def unrolled(networks, crops, offset):
 
 def test_single_steps_equal_one_unrolled_run(tiny_networks, crops, offset):
     for stepped, written_out in zip(
-        run(tiny_networks, crops, offset), unrolled(tiny_networks, crops, offset), strict=True
+        run(tiny_networks, crops, offset, VARIANTS["paper"]), unrolled(tiny_networks, crops, offset), strict=True
     ):
         np.testing.assert_allclose(stepped, written_out, atol=1e-5)
 
@@ -99,7 +99,7 @@ def test_a_slider_reaches_the_latter_rows_at_once(tiny_networks, crops, offset):
 
 def test_first_frame_is_the_papers(tiny_networks, crops, offset):
     crop = crops[0]
-    state, inversion, edit = advance(tiny_networks, None, crop, offset)
+    state, inversion, edit = advance(tiny_networks, None, crop, offset, VARIANTS["paper"])
     assert inversion is crop
     assert not state.h.any()
     assert not state.c.any()
@@ -108,7 +108,7 @@ def test_first_frame_is_the_papers(tiny_networks, crops, offset):
 
 def test_primed_gives_the_first_frame_its_map(tiny_networks, crops, offset):
     state, inversion, edit = advance(tiny_networks, None, crops[0], offset, Switches(primed=True))
-    _, _, plain = advance(tiny_networks, None, crops[0], offset)
+    _, _, plain = advance(tiny_networks, None, crops[0], offset, Switches(primed=False))
     assert state.h.any()
     assert np.abs(inversion - crops[0]).max() > 1e-2
     assert np.abs(edit - plain).max() > 1e-3
