@@ -60,7 +60,8 @@ def _failed(error: Exception | str, code: int) -> int:
 
 def _dispatch(words: list[str]) -> int:
     parser = _parser()
-    if words and words[0] in ("train", *_OTHERS) and not {"-h", "--help"} & set(words[1:2]):
+    names_a_module = words[:1] == ["train"] and not {"-h", "--help"} & set(words[1:2])
+    if names_a_module or (words and words[0] in _OTHERS):
         module, command, rest = _find_command(words)
         own = _Parser(prog=f"rigid-live {command}", description=module.__doc__, allow_abbrev=False)
         own.add_argument("--verbose", action="store_true")

@@ -20,7 +20,7 @@ from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
 from app.sinks import Sink, check_sinks, check_writable, open_sink
 from app.sources import PacedSource, Source, SourceInfo, open_source
-from engine.errors import RigidError, UnknownAttribute, UsageError
+from engine.errors import RigidError, SinkError, UnknownAttribute, UsageError
 from engine.frames import CameraFrame, Controls, EditedFrame
 
 if TYPE_CHECKING:
@@ -99,14 +99,16 @@ def run(settings: RunSettings, stop: threading.Event, notice: Notice = lambda in
 def edit(job: Job, *, keep_partial: bool = False) -> None:
     """Takes frames to the end of the source, the limit or the stop, and finishes the sinks.
 
-    Raises what the source, the editor or a sink raise; the sinks are finished then only with keep_partial or when the
-    source is live.
+    Raises what the source, the editor or a sink raise. When it is not a sink that failed, the sinks are finished all
+    the same with keep_partial or when the source is live.
     """
     try:
         if job.source.info.live:
             _edit_newest(job)
         else:
             _edit_every(job)
+    except SinkError:
+        raise
     except RigidError:
         if keep_partial or job.source.info.live:  # hours of recording are not thrown away with a lost connection
             _finish(job, whole=False)

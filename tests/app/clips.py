@@ -66,7 +66,7 @@ def write_clip(
 
 def clip(path: Path, count: int = 12, **how: object) -> Path:
     """Writes a clip of numbered 64x48 pictures."""
-    return write_clip(path, [numbered(index) for index in range(count)], **how)  # type: ignore[arg-type]
+    return write_clip(path, [numbered(index) for index in range(count)], **how)
 
 
 def rotate_by_metadata(path: Path, matrix: tuple[int, int, int, int]) -> None:

@@ -1,7 +1,7 @@
 """A camera gives stamped frames, comes back after it was unplugged, and is missed in one line."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -11,6 +11,8 @@ from app.camera import CameraSource
 from app.sources import open_source
 from engine.errors import SourceError
 from tests.app.clips import number_of, numbered
+
+Plug = Callable[..., None]
 
 
 class _FakeCapture:
@@ -37,7 +39,7 @@ class _FakeCapture:
 
 
 @pytest.fixture
-def plug(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def plug(monkeypatch: pytest.MonkeyPatch) -> Plug:
     """Puts a camera with a script in the place of the real ones."""
 
     def put(*script: list[int] | None) -> None:
@@ -48,7 +50,7 @@ def plug(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     return put
 
 
-def test_frames_are_numbered_and_stamped_with_their_arrival(plug) -> None:  # type: ignore[no-untyped-def]
+def test_frames_are_numbered_and_stamped_with_their_arrival(plug: Plug) -> None:
     plug([1, 2, 3])
     before_ns = time.monotonic_ns()
     with open_source("0") as camera:
@@ -61,7 +63,7 @@ def test_frames_are_numbered_and_stamped_with_their_arrival(plug) -> None:  # ty
     assert stamps == sorted(stamps)
 
 
-def test_an_unplugged_camera_is_waited_for(plug, caplog: pytest.LogCaptureFixture) -> None:  # type: ignore[no-untyped-def]
+def test_an_unplugged_camera_is_waited_for(plug: Plug, caplog: pytest.LogCaptureFixture) -> None:
     plug([1, 2], None, None, [7, 8])
     with CameraSource(0) as camera:
         frames = [camera.read() for _ in range(4)]
@@ -70,7 +72,7 @@ def test_an_unplugged_camera_is_waited_for(plug, caplog: pytest.LogCaptureFixtur
     assert "is back" in caplog.text
 
 
-def test_a_camera_that_does_not_come_back_ends_the_run(plug, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_camera_that_does_not_come_back_ends_the_run(plug: Plug, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.camera._RECONNECT_FOR_S", 0.05)
     plug([1])
     with CameraSource(0) as camera:
@@ -79,7 +81,7 @@ def test_a_camera_that_does_not_come_back_ends_the_run(plug, monkeypatch: pytest
             camera.read()
 
 
-def test_cancelling_ends_the_wait(plug) -> None:  # type: ignore[no-untyped-def]
+def test_cancelling_ends_the_wait(plug: Plug) -> None:
     plug([1])
     with CameraSource(0) as camera:
         camera.read()
@@ -87,7 +89,7 @@ def test_cancelling_ends_the_wait(plug) -> None:  # type: ignore[no-untyped-def]
         assert camera.read() is None
 
 
-def test_a_camera_without_a_picture_is_refused(plug) -> None:  # type: ignore[no-untyped-def]
+def test_a_camera_without_a_picture_is_refused(plug: Plug) -> None:
     plug([])
     with pytest.raises(SourceError, match="gave no frame"):
         open_source("0")

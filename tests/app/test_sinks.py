@@ -16,7 +16,7 @@ from tests.app.clips import SOUND_HZ, clip, numbered, numbers_in, sound_packets,
 
 
 def _info(width: int = 64, height: int = 48, **more: object) -> SourceInfo:
-    return SourceInfo("test", width, height, 25.0, **more)  # type: ignore[arg-type]
+    return SourceInfo("test", width, height, 25.0, **more)
 
 
 def _edited(image: ImageU8, index: int) -> EditedFrame:

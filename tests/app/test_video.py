@@ -3,7 +3,7 @@
 import functools
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,7 +80,9 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
         ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
     ],
 )
-def test_a_turned_phone_video_comes_in_upright(tmp_path: Path, matrix: tuple[int, int, int, int], expected) -> None:  # type: ignore[no-untyped-def]
+def test_a_turned_phone_video_comes_in_upright(
+    tmp_path: Path, matrix: tuple[int, int, int, int], expected: Callable[[ImageU8], ImageU8]
+) -> None:
     image = np.zeros((48, 64, 3), np.uint8)
     image[:24, :32], image[24:, :32] = 230, 120  # no two of its eight orientations are alike
     path = write_clip(tmp_path / "phone.mp4", [image] * 3, options={"movflags": "faststart"})
@@ -131,7 +133,7 @@ def test_a_change_of_frame_size_comes_through(tmp_path: Path) -> None:
 def test_a_truncated_video_fails(tmp_path: Path, name: str, how: dict[str, object], keep: float) -> None:
     rng = np.random.default_rng(0)
     images: list[ImageU8] = [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(40)]
-    path = write_clip(tmp_path / name, images, **how)  # type: ignore[arg-type]
+    path = write_clip(tmp_path / name, images, **how)
     assert len(_read_all(path)) == 40
     with pytest.raises(SourceError, match=r"truncated|corrupt|cannot be opened"):
         _read_all(cut(path, keep))
@@ -183,7 +185,7 @@ def _empty(path: Path) -> Path:
 
 @pytest.mark.parametrize("make", [_text, _no_frames, _sound_only, _empty])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_what_holds_no_video_is_refused_in_one_line(tmp_path: Path, make, suffix: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_holds_no_video_is_refused_in_one_line(tmp_path: Path, make: Callable[[Path], Path], suffix: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(str(make(tmp_path / f"bad{suffix}")))
     assert "\n" not in str(caught.value)

@@ -1,0 +1,144 @@
+"""The program as it ships, on real clips: what the person sees is edited, whole, and only where the face is."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from app.cli import main
+from engine.assets import asset_path
+from engine.bundle_build import bundle_path
+from engine.errors import AssetMissing
+from engine.frames import CameraFrame, Controls, Phase
+from engine.geometry import align, face_rectangle_px
+from engine.policies import blurred
+from engine.session import Session
+from engine.tracking import Tracker
+
+CLIPS = ("pyfeat_single_face.mp4", "liveportrait_d19.mp4", "liveportrait_d13.mp4", "Twitch1.mp4", "grid_lrwp9a.mpg")
+
+
+@pytest.fixture(scope="module")
+def default_bundle() -> Path:
+    try:
+        return bundle_path("default")
+    except AssetMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads=2)
+
+
+def frames_of(path: Path) -> Iterator[CameraFrame]:
+    with av.open(path) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            yield CameraFrame(index, int((frame.time or index / 25) * 1e9), frame.to_ndarray(format="bgr24"))
+
+
+def test_edits_the_face_and_nothing_else(default_bundle: Path, clips: Path, tracker: Tracker) -> None:
+    changed, tracks = [], ()
+    with Session.open(default_bundle) as session:
+        assert len(session.attributes) >= 10
+        for frame in islice(frames_of(clips / "pyfeat_single_face.mp4"), 12):
+            edited = session.step(frame, Controls({"smile": 1.0}))
+            tracks = tracker.track(tracks, frame.image, frame.captured_ns, 1)
+            height, width = frame.image.shape[:2]
+            x0, y0, x1, y1 = face_rectangle_px(tracks[0].crop_from_frame, (width, height))
+            difference = np.abs(edited.image.astype(int) - frame.image).mean(axis=2)
+            changed.append(difference[y0:y1, x0:x1].mean())
+            difference[y0:y1, x0:x1] = 0
+            assert not difference.any()
+            assert edited.phase in (Phase.ANCHORING, Phase.TRACKING)
+        neutral = session.step(frame, Controls({"smile": 0.0}))
+    assert min(changed) > 0.5
+    assert neutral.image is frame.image
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", CLIPS)
+def test_whole_clips_smile_and_age(
+    default_bundle: Path, clips: Path, tmp_path: Path, tracker: Tracker, clip: str
+) -> None:
+    """Frames and sound kept; at +1 the mouth's corners rise, and the age net sees ten years or more."""
+    scorers = pytest.importorskip("models.scorers").FaceScorers.open()
+    source, scores = clips / clip, {}
+    for name in ("smile", "age"):
+        sink, report = tmp_path / f"{name}.mp4", tmp_path / f"{name}.json"
+        words = ["run", "--source", str(source), "--set", f"{name}=1", "--sink", str(sink), "--report", str(report)]
+        assert main(words) == 0
+        told = json.loads(report.read_text(encoding="utf-8"))
+        assert told["frames_in"] == told["frames_out"] == sum(1 for _ in frames_of(source))
+        assert sum(1 for _ in frames_of(sink)) == told["frames_out"]
+        assert _sound_seconds(sink) == pytest.approx(_sound_seconds(source), abs=0.1)
+        scores[name] = _mean_score(sink, source, tracker, scorers, name)
+    assert scores["smile"] > 0.005
+    assert scores["age"] >= 10
+
+
+def _sound_seconds(path: Path) -> float:
+    """How much sound a clip has; 0 for a silent one."""
+    with av.open(path) as container:
+        if not container.streams.audio:
+            return 0.0
+        frames = list(container.decode(audio=0))
+        return sum(frame.samples for frame in frames) / frames[0].sample_rate
+
+
+def _mean_score(sink: Path, source: Path, tracker: Tracker, scorers: object, name: str) -> float:
+    """How far the scorer's answer moved from source to sink, mean over every eighth frame; one alignment for both."""
+    before, after, tracks = [], [], ()
+    for frame, edited in zip(frames_of(source), frames_of(sink), strict=True):
+        tracks = tracker.track(tracks, frame.image, frame.captured_ns, 1)
+        if tracks and frame.index % 8 == 4:
+            height, width = frame.image.shape[:2]
+            before.append(align(frame.image, tracks[0].crop_from_frame)[..., ::-1])
+            after.append(align(edited.image[:height, :width], tracks[0].crop_from_frame)[..., ::-1])
+    scored = [scorers.score(np.ascontiguousarray(np.stack(crops)))[name] for crops in (before, after)]
+    return float(np.mean(scored[1] - scored[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", ["pyfeat_face_noface.mov", "pyfeat_noface_face.mov"])
+@pytest.mark.parametrize("policy", ["hold", "freeze", "blank"])
+def test_no_face_is_shown_unedited(default_bundle: Path, clips: Path, tracker: Tracker, clip: str, policy: str) -> None:
+    """Every face that the detector finds in the input at 0.2 is edited, or the picture is frozen, blurred or blank."""
+    faces, shown = 0, None
+    with Session.open(default_bundle, lost_face=policy) as session:
+        for frame in frames_of(clips / clip):
+            edited = session.step(frame, Controls({"smile": 1.0, "age": 1.0}))
+            for found in tracker.detect(frame.image, 0.2):
+                faces += 1
+                x0, y0 = (max(int(n), 0) for n in found.box_px[:2])
+                x1, y1 = (int(n) + 1 for n in found.box_px[2:])
+                difference = np.abs(edited.image[y0:y1, x0:x1].astype(int) - frame.image[y0:y1, x0:x1]).mean()
+                stands = edited.image is shown or np.array_equal(edited.image, blurred(frame.image))
+                assert difference >= 3.0 or stands, f"frame {frame.index}: {difference:.2f} grey levels"
+            shown = edited.image
+    assert faces > 3
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(default_bundle: Path, clips: Path) -> None:
+    """Resident memory at frame 2000 of a looped clip is within 2 % of that at frame 200."""
+    frames = list(islice(frames_of(clips / "pyfeat_single_face.mp4"), 50))
+    resident = {}
+    with Session.open(default_bundle) as session:
+        for index in range(2001):
+            frame = CameraFrame(index, index * 33_000_000, frames[index % len(frames)].image)
+            session.step(frame, Controls({"smile": 0.8}))
+            if index in (200, 2000):
+                resident[index] = _resident_kb()
+    assert abs(resident[2000] - resident[200]) <= 0.02 * resident[200], resident
+
+
+def _resident_kb() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
