@@ -5,6 +5,7 @@ averaged over a grid, and a thumbnail of the whole crop. The weights are trained
 labelled faces and ship in `models/weights/attribute_classifiers.npz`.
 """
 
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,11 @@ class LinearHeads:
     deviation: NDArray[np.float32]
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits that change when any weight does."""
+        return f"{zlib.crc32(self.weights.tobytes()):08x}"
 
     def score(self, features: Features) -> dict[str, NDArray[np.float32]]:
         """Score of each face a name, float32 [B]."""

@@ -31,6 +31,9 @@ class BaseEncoderConfig:
 class FaceFeatures(nn.Module):
     """crop [B, 3, 256, 256] RGB [-1, 1] -> features [B, FEATURES]."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         distance = StLpips("alex")

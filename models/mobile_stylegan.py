@@ -7,9 +7,11 @@ the style only scales its input. Cut after the 128 px layer and given an RGB hea
 W+ rows: row 0 styles conv1, rows 2i+1 and 2i+2 the two halves of layer i, the last row the RGB head.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -166,19 +168,22 @@ class MobileStyleGan(nn.Module):
         self.input = nn.Parameter(torch.randn(1, config.stem_width, 4, 4))
         self.conv1 = StemConv(config.stem_width)
         self.layers = nn.ModuleList(
-            Layer(c_in, c_out, 8 << i) for i, (c_in, c_out) in enumerate(zip(widths, widths[1:], strict=False))
+            Layer(c_in, c_out, 8 << i) for i, (c_in, c_out) in enumerate(itertools.pairwise(widths))
         )
         self.to_rgb = RgbHead(widths[-1])
         self.noise_scales = nn.Parameter(torch.ones(2))
+
+    @property
+    def last_layer(self) -> Layer:
+        """The layer of the highest resolution."""
+        return cast(Layer, self.layers[-1])
 
     def features(self, ws: Tensor, noise: Tensor | None = None, upto: int | None = None) -> Tensor:
         """Activations after `upto` layers (all by default): [B, C, 4 << upto, 4 << upto]."""
         x = self.conv1(self.input.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
         return self.resume(x, ws, 0, upto, noise)
 
-    def resume(
-        self, x: Tensor, ws: Tensor, start: int, upto: int | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def resume(self, x: Tensor, ws: Tensor, start: int, upto: int | None = None, noise: Tensor | None = None) -> Tensor:
         """Run layers `start` to `upto` on activations x."""
         for i, layer in enumerate(self.layers[start:upto], start):
             added = None
@@ -274,7 +279,9 @@ def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_2
         parameters = dict(network.named_parameters())
         for ours, theirs in _ir_names(layers, head=layers == len(TEACHER_1024.widths)):
             if theirs not in constants:
-                raise CheckpointError(f"{xml.name} has no constant {theirs!r}; the pinned random-face file was expected")
+                raise CheckpointError(
+                    f"{xml.name} has no constant {theirs!r}; the pinned random-face file was expected"
+                )
             parameter = parameters[ours]
             parameter.copy_(torch.from_numpy(constants[theirs].array.copy()).reshape(parameter.shape))
     return network.eval()
@@ -286,7 +293,9 @@ def load_mapping(xml: Path, binary: Path) -> MappingNetwork:
     matrices = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM, LATENT_DIM)]
     vectors = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM,)]
     if len(matrices) != 8 or len(vectors) != 8:
-        raise CheckpointError(f"{xml.name} has {len(matrices)} square weights and {len(vectors)} biases; 8 were expected")
+        raise CheckpointError(
+            f"{xml.name} has {len(matrices)} square weights and {len(vectors)} biases; 8 were expected"
+        )
     network = MappingNetwork()
     with torch.no_grad():
         for target, array in zip([*network.weights, *network.biases], [*matrices, *vectors], strict=True):

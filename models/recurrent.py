@@ -5,6 +5,7 @@ goes in and comes out as arguments, in torch and in ONNX alike.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class ConvLstm(nn.Module):
         self.gates = nn.Conv2d(channels + hidden, 4 * hidden, 3, padding=1)
         with torch.no_grad():
             # An open forget gate at the start lets the first trainings see gradients through time.
-            self.gates.bias[hidden : 2 * hidden] = 1.0
+            cast(Tensor, self.gates.bias)[hidden : 2 * hidden] = 1.0
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, o, g = self.gates(torch.cat((x, h), dim=1)).chunk(4, dim=1)
@@ -83,7 +84,8 @@ class RecurrentEncoder(nn.Module):
     def forward(
         self, crop_prev: Tensor, crop: Tensor, inversion_prev: Tensor, edit_prev: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images = torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1)
+        # Generated images overshoot what a crop can hold.
+        images = torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1).clamp(-1.0, 1.0)
         x = F.pixel_unshuffle(F.avg_pool2d(images, self.config.shrink), 2)
         x = _act(self.down32(_act(self.stem(x))))
         at_32 = _act(self.mid32(x))

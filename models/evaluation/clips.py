@@ -80,7 +80,7 @@ def read_frames(path: Path, limit: int) -> Iterator[CameraFrame]:
 
 def open_tracker(threads: int = 2) -> Tracker:
     """The tracker on the pinned networks; raises AssetMissing when they are not cached."""
-    return Tracker.open(asset_path("face_detector_short"), asset_path("face_mesh"), threads=threads)
+    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads=threads)
 
 
 def align_clip(path: Path, tracker: FaceTracker, limit: int) -> AlignedClip:

@@ -40,7 +40,7 @@ class EvaluationSettings:
     """What is evaluated; the names are those of the command line.
 
     values: the edit. frames: of each clip, at most. faces: a folder of aligned stills, or None; stills: how many of
-    them at most. threads: for the metrics' networks.
+    them at most. threads: for the metrics' networks. fast: those in bfloat16.
     """
 
     clips: tuple[Path, ...]
@@ -53,6 +53,7 @@ class EvaluationSettings:
     runtime: str
     precision: str
     threads: int
+    fast: bool
     report: Path
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments; `run` takes what the parser returns."""
     parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP|DIR", help="clips, or folders of clips")
     parser.add_argument("--bundle", action="append", metavar="NAME|DIR", help="repeatable; default: default")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="the edit; repeatable")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="the edit")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="comma-separated; default: %(default)s")
     parser.add_argument("--frames", type=int, default=100, help="of each clip at most; default: %(default)s")
     parser.add_argument("--faces", type=Path, metavar="DIR", help="also score these FFHQ-aligned stills")
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", default="auto", help="default: %(default)s")
     parser.add_argument("--precision", default="auto", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="of the metrics' networks; default: %(default)s")
+    parser.add_argument("--fast", action="store_true", help="ST-LPIPS and flow in bfloat16: scores move in digit 3")
     parser.add_argument("--report", type=Path, default=Path("out/evaluation.json"), help="default: %(default)s")
 
 
@@ -97,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         runtime=args.runtime,
         precision=args.precision,
         threads=args.threads,
+        fast=args.fast,
         report=args.report,
     )
     report = evaluate(settings)
@@ -114,7 +117,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         for loaded in bundles:
             opened.callback(loaded.networks.close)
             _check_attributes(loaded, settings.values)
-        judges = Judges.load()
+        judges = Judges.load(settings.fast)
         runs, skipped = _evaluate_clips(clips, bundles, judges, settings)
         faces = list(_evaluate_faces(bundles, judges, settings)) if settings.faces else []
     return {

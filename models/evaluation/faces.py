@@ -15,7 +15,7 @@ from engine.errors import SourceError
 from engine.recurrence import VARIANTS
 from models.evaluation.identity import SAME_PERSON, distances
 from models.evaluation.rollout import LoadedBundle, Pictures, settle_stills
-from models.evaluation.scores import Judges, perceptual_distances, squared_errors
+from models.evaluation.scores import Judges, squared_errors
 from models.training.splits import Split, load_splits
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -107,7 +107,7 @@ def _inversion_scores(crops: Pictures, inversions: Pictures, judges: Judges) -> 
     away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
     return InversionScores(
         mse_x100=float(np.mean(squared_errors(crops, inversions))),
-        st_lpips=float(np.mean(perceptual_distances(judges.distance, crops, inversions))),
+        st_lpips=float(np.mean(judges.perceptual_distances(crops, inversions))),
         dlib_l2=float(np.mean(away)),
         same_person=float(np.mean(away < SAME_PERSON)),
     )

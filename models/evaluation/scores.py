@@ -25,17 +25,39 @@ _WINDOW = 4
 
 @dataclass(frozen=True)
 class Judges:
-    """The networks that score pictures."""
+    """The networks that score pictures.
+
+    fast: ST-LPIPS and flow in bfloat16, about four times as fast on a processor that has it; the scores move in their
+    third digit.
+    """
 
     distance: StLpips
     flow: SpyNet
     embedder: FaceEmbedder
     scorers: FaceScorers
+    fast: bool = False
 
     @classmethod
-    def load(cls) -> "Judges":
+    def load(cls, fast: bool = False) -> "Judges":
         """All of them, from the asset cache; raises AssetMissing when one is not there."""
-        return cls(StLpips.load(), SpyNet.load(), FaceEmbedder.load(), FaceScorers.open())
+        return cls(StLpips.load(), SpyNet.load(), FaceEmbedder.load(), FaceScorers.open(), fast)
+
+    @torch.no_grad()
+    def perceptual_distances(self, a: Pictures, b: Pictures) -> NDArray[np.float32]:
+        """ST-LPIPS of each pair of pictures at their own size, [N]."""
+        pairs = zip(a, b, strict=True)
+        images = ((torch.from_numpy(images_from(x[None])), torch.from_numpy(images_from(y[None]))) for x, y in pairs)
+        with self._arithmetic():
+            return np.array([self.distance(x, y).item() for x, y in images], dtype=np.float32)
+
+    def flows(self, crops: Pictures) -> tuple[Tensor, Tensor]:
+        """flow(t -> t+1) and flow(t+1 -> t) of neighbouring crops, float32 [T - 1, 2, H, W] each."""
+        images = torch.from_numpy(images_from(crops)) / 2 + 0.5
+        with self._arithmetic():
+            return self.flow(images[:-1], images[1:]).float(), self.flow(images[1:], images[:-1]).float()
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.fast)
 
 
 @dataclass(frozen=True)
@@ -76,8 +98,7 @@ def take_reference(crops: Pictures, masks: NDArray[np.float32], judges: Judges) 
     crops, faces = crops[1:], torch.from_numpy(masks[1:])
     forwards, trusted = [], []
     for frames, _ in _windows(len(crops)):
-        images = torch.from_numpy(images_from(crops[frames])) / 2 + 0.5
-        forward, backward = judges.flow(images[:-1], images[1:]), judges.flow(images[1:], images[:-1])
+        forward, backward = judges.flows(crops[frames])
         forwards.append(forward)
         trusted.append(trusted_masks(faces[frames], forward, backward))
     forward, mask = torch.cat(forwards), torch.cat(trusted)
@@ -93,7 +114,7 @@ def score_rollout(reference: Reference, rollout: Rollout, judges: Judges) -> Cli
     identities = unit(judges.embedder.embed(edits))
     return ClipScores(
         mse_x100=float(np.mean(squared_errors(reference.crops, inversions))),
-        st_lpips=float(np.mean(perceptual_distances(judges.distance, reference.crops, inversions))),
+        st_lpips=float(np.mean(judges.perceptual_distances(reference.crops, inversions))),
         warp_error=_warp_error(inversions, reference.forward, reference.trusted),
         tl_id=tl_id(reference.identities, identities),
         tg_id=tg_id(reference.identities, identities),
@@ -104,14 +125,6 @@ def squared_errors(a: Pictures, b: Pictures) -> NDArray[np.float64]:
     """MSE x100 on [-1, 1] of each pair of pictures, [N]."""
     pairs = zip(a, b, strict=True)
     return np.array([mse_x100(images_from(x[None]), images_from(y[None])) for x, y in pairs])
-
-
-@torch.no_grad()
-def perceptual_distances(distance: StLpips, a: Pictures, b: Pictures) -> NDArray[np.float32]:
-    """ST-LPIPS of each pair of pictures at their own size, [N]."""
-    pairs = zip(a, b, strict=True)
-    images = ((torch.from_numpy(images_from(x[None])), torch.from_numpy(images_from(y[None]))) for x, y in pairs)
-    return np.array([distance(x, y).item() for x, y in images], dtype=np.float32)
 
 
 def _warp_error(video: Pictures, forward: Tensor, trusted: Tensor) -> float:

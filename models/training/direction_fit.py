@@ -54,7 +54,7 @@ class CodeModel:
     explained: Array
 
 
-def fit_code_model(ws: NDArray[np.float32], scores: ScoreTable, ridge: float = 0.02, held_out: int = 5) -> CodeModel:
+def fit_code_model(ws: NDArray[np.float32], scores: ScoreTable, ridge: float = 0.08, held_out: int = 5) -> CodeModel:
     """Ridge regression of every score on the codes.
 
     ws: [N, D]. ridge: as a share of the mean variance of a code's numbers. held_out: every how many-th sample is kept
@@ -90,24 +90,25 @@ def matrix_power(covariance: Array, power: float) -> Array:
     return (vectors * np.maximum(values, values[-1] * 1e-4) ** power) @ vectors.T
 
 
-def corrected_directions(directions: Array, response: Array, own: Sequence[int], held: Sequence[Sequence[int]]) -> Array:
+def corrected_directions(
+    directions: Array, response: Array, own: Sequence[int], held: Sequence[Sequence[int]], penalty: float = 0.05
+) -> Array:
     """Directions recombined so that what was MEASURED leaks least.
 
     directions: [A, ...], one an attribute. response: [A, K], the measured change of each score along each direction.
-    own: the score of each attribute. held: the scores that each attribute should leave alone. The result [A, ...] adds
-    to each direction the least of the others (ridge) that cancels its leaks, its own response kept.
+    own: the score of each attribute. held: the scores that each attribute should leave alone. penalty: on the amounts,
+    because the responses are measured on few faces. The result [A, ...] adds to each direction as little of the others
+    as cancels its leaks and keeps its own response.
     """
     count, flat = len(directions), directions.reshape(len(directions), -1)
     result = np.empty_like(flat)
     for a in range(count):
         others = [b for b in range(count) if b != a]
         kept = [own[a], *held[a]]
-        # Own response first and heavily weighted: cancelling a leak may not eat the effect itself.
-        weight = np.array([3.0] + [1.0] * len(held[a]))
-        goal = -response[a, kept] * np.array([0.0] + [1.0] * len(held[a])) * weight
-        system = (response[np.ix_(others, kept)] * weight).T
-        penalty = 0.1 * np.eye(len(others))
-        amounts = np.linalg.solve(system.T @ system + penalty, system.T @ goal)
+        goal = -response[a, kept]
+        goal[0] = 0.0
+        system = response[np.ix_(others, kept)].T
+        amounts = np.linalg.solve(system.T @ system + penalty * np.eye(len(others)), system.T @ goal)
         result[a] = flat[a] + amounts @ flat[others]
     return result.reshape(directions.shape)
 

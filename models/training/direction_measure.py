@@ -11,11 +11,13 @@ from models.perceptual import StLpips
 from models.scorers import Crops, FaceScorers, crops_from_images
 from models.training.direction_fit import ScoreTable
 
-Render = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Render = Callable[..., NDArray[np.float32]]
 """A generator without noise map: ws float32 [2, L, 512] -> images float32 RGB [2, 3, 256, 256] in [-1, 1]."""
 
 RENDER_BATCH = 2
 _DISTANCE_PX = 128
+_DISTANCE_FACES = 8
+"""The distance costs as much as all scores together, and its mean is steady over few faces."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Effect:
 
     change: [K], mean change of each score, in standard deviations of the samples. spread: [K], its deviation over the
     faces. raw: mean change by score in the score's own unit. presence: mean certainty that there is still a face.
-    distance: mean ST-LPIPS to the unmoved face.
+    distance: mean ST-LPIPS to the unmoved face, over the first eight.
     """
 
     change: NDArray[np.float64]
@@ -67,7 +69,7 @@ class Bench:
             spread=deviations.std(axis=0),
             raw={name: float(values.mean()) for name, values in change.items()},
             presence=float(moved.scores["face"].mean()),
-            distance=self._mean_distance(base.crops, moved.crops),
+            distance=self._mean_distance(base.crops[:_DISTANCE_FACES], moved.crops[:_DISTANCE_FACES]),
         )
 
     @torch.inference_mode()
@@ -91,14 +93,20 @@ def render_crops(render: Render, ws: NDArray[np.float32]) -> Crops:
 
 @dataclass(frozen=True)
 class RangeLimits:
-    """How far a slider may go. presence: least certainty that there is a face. distance: furthest ST-LPIPS from the
-    unmoved face. leak: largest mean change of a held score, in standard deviations, as a share of the own change when
-    that is above one. gain: least share of the step before that a further step must still add."""
+    """How far a slider may go.
+
+    presence: least certainty that there is a face. distance: furthest mean ST-LPIPS from the unmoved face. leak:
+    largest mean change of a held score, in standard deviations. leak_share: the same as a share of the own change,
+    where that allows more. gain: least share of the first step's effect that a further step must still add. threshold:
+    the effect appears at a threshold, so that small steps may do nothing.
+    """
 
     presence: float = 0.98
-    distance: float = 0.45
+    distance: float = 0.3
     leak: float = 0.5
+    leak_share: float = 0.25
     gain: float = 0.15
+    threshold: bool = False
 
 
 def usable_step(
@@ -112,12 +120,16 @@ def usable_step(
     usable, reached, gained = 0.0, 0.0, None
     for step, effect in zip(steps, effects, strict=True):
         moved = float(effect.change[own]) * np.sign(step)
-        increment = moved - reached
         leak = float(np.abs(effect.change[list(held)]).max(initial=0.0))
-        stalls = gained is not None and increment < limits.gain * gained
-        if moved <= 0 or stalls or leak > limits.leak * max(1.0, moved) or effect.presence < limits.presence:
+        if effect.presence < limits.presence or effect.distance > limits.distance:
             break
-        if effect.distance > limits.distance:
+        if leak > max(limits.leak, limits.leak_share * moved):
             break
-        usable, reached, gained = step, moved, increment if gained is None else gained
+        increment = moved - reached
+        stalls = moved <= 0 or (gained is not None and increment < limits.gain * gained)
+        if stalls and not limits.threshold:
+            break
+        if not stalls:
+            usable = step
+        reached, gained = moved, increment if gained is None else gained
     return usable

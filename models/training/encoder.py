@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.encoder import BaseEncoder, BaseEncoderConfig, FaceFeatures
 from models.perceptual import StLpips
 from models.training.augment import draw_degradation, misalign
@@ -20,7 +20,6 @@ from models.training.generator import compile_network
 from models.training.log import TrainingLog, checkpoint_dir
 from models.training.samples import image_tensor, synthetic_pack
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "encoder.safetensors"
 HELD_OUT = 300
 
 
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=int, default=4000, help="synthetic pairs, the first 300 held out")
     parser.add_argument("--ridge", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="strengths to try")
     parser.add_argument("--minutes", type=float, default=15.0, help="wall-clock budget; the fit itself takes a minute")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights go (.safetensors)")
+    parser.add_argument("--out", type=Path, default=FRESH, help="folder of the trained weights")
 
 
 def pretrained_features() -> FaceFeatures:
@@ -61,7 +60,9 @@ def r2(predicted: Tensor, true: Tensor) -> float:
     return float(1.0 - (predicted - true).square().sum() / (true - true.mean(0)).square().sum())
 
 
-def fit_encoder(features: NDArray[np.float16], ws: Tensor, held: int, strengths: list[float]) -> tuple[BaseEncoder, float]:
+def fit_encoder(
+    features: NDArray[np.float16], ws: Tensor, held: int, strengths: list[float]
+) -> tuple[BaseEncoder, float]:
     """The encoder whose ridge strength explains the `held` first pairs best, and its R2 on them."""
     x = torch.from_numpy(features)
     fit = x[held:].float()
@@ -84,7 +85,9 @@ def fit_encoder(features: NDArray[np.float16], ws: Tensor, held: int, strengths:
 
 
 @torch.no_grad()
-def _set_low_rank(encoder: BaseEncoder, weights: Tensor, fit: Tensor, mean: Tensor, scale: Tensor, y_mean: Tensor) -> None:
+def _set_low_rank(
+    encoder: BaseEncoder, weights: Tensor, fit: Tensor, mean: Tensor, scale: Tensor, y_mean: Tensor
+) -> None:
     """Keep the directions of W in which the predictions vary most."""
     predictions = fit @ weights
     basis = torch.linalg.svd(predictions, full_matrices=False)[2][: encoder.config.rank].T
@@ -112,18 +115,12 @@ def run(args: argparse.Namespace) -> int:
         np.concatenate((clean, webcam)), torch.cat((ws, ws[HELD_OUT:])), HELD_OUT, args.ridge
     )
     TrainingLog(checkpoint_dir("encoder") / "log.jsonl").write(pairs=args.pairs, r2=quality)
-    save_encoder(encoder, args.out)
+    save_fresh("encoder", encoder.state_dict(), args.out)
     return 0
 
 
-def save_encoder(encoder: BaseEncoder, path: Path) -> None:
-    """Write the encoder as fp16 safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().half().contiguous() for k, v in encoder.state_dict().items()}, path)
-
-
-def load_encoder(path: Path = WEIGHTS) -> BaseEncoder:
-    """Read what `save_encoder` wrote."""
+def load_encoder(folder: Path | None = None) -> BaseEncoder:
+    """The base encoder: fresh from `folder` where it is, else as it ships. Raises CheckpointError."""
     encoder = BaseEncoder()
-    encoder.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    encoder.load_state_dict(fitting(load_weights("encoder", folder), encoder.state_dict(), "encoder"))
     return encoder.eval()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from engine.assets import asset_path
 from engine.geometry import align
-from engine.tracking import Tracker
+from engine.tracking import FaceTrack, Tracker
 from models.training.augment import draw_degradation, misalign
 from models.training.log import checkpoint_dir
 from models.training.samples import image_tensor
@@ -27,12 +27,14 @@ CropSequence = NDArray[np.uint8]
 
 def open_tracker(threads: int = 2) -> Tracker:
     """The tracker with the pinned detector and mesh. Raises AssetMissing."""
-    return Tracker.open(asset_path("face_detector_short"), asset_path("face_mesh"), threads)
+    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads)
 
 
 def aligned_crops(clip: Path, tracker: Tracker, most: int = MAX_FRAMES_A_CLIP) -> Iterator[CropSequence]:
     """The largest face's crops of `clip`, a sequence for each stretch without a loss or a change of identity."""
-    tracks, sequence, identity = (), [], None
+    tracks: tuple[FaceTrack, ...] = ()
+    sequence: list[NDArray[np.uint8]] = []
+    identity: int | None = None
     with av.open(str(clip)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index == most:
@@ -52,7 +54,8 @@ def aligned_crops(clip: Path, tracker: Tracker, most: int = MAX_FRAMES_A_CLIP) -
 
 def load_clips(root: Path, split: Split) -> list[CropSequence]:
     """Aligned crops of every clip of `split`, kept in the cache folder."""
-    tracker, sequences = None, []
+    tracker: Tracker | None = None
+    sequences: list[CropSequence] = []
     for clip in tqdm(load_splits().clips(root, split), desc=f"{split} clips", disable=None):
         path = checkpoint_dir("clips") / f"{clip.stem}-{MAX_FRAMES_A_CLIP}.npz"
         if not path.exists():

@@ -15,10 +15,10 @@ import numpy as np
 import openvino as ov
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.mobile_stylegan import LEAKY_SLOPE, LIGHT_256, MobileStyleGan, inverse_haar
 from models.perceptual import StLpips
 from models.training.log import Budget, TrainingLog, checkpoint_dir, cosine_rate, ema_copy, ema_update
@@ -28,14 +28,13 @@ HELD_OUT = 100
 PIXELS_AN_IMAGE = 640
 PATCH = 28  # 64 px features a patch side; the image patch is 4 times that
 MARGIN = 2  # of them, cut away: a patch's border sees zero padding that the whole image does not have
-WEIGHTS = Path(__file__).parents[1] / "weights" / "generator_head.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="wall-clock budget, a quarter of it for pixels")
     parser.add_argument("--targets", type=int, default=1300, help="teacher images to make, the first 100 held out")
-    parser.add_argument("--init", type=Path, help="start from these trained tensors and skip the pixel stage")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the trained tensors go (.safetensors)")
+    parser.add_argument("--refine", action="store_true", help="start from the newest weights, without the pixel stage")
+    parser.add_argument("--out", type=Path, default=FRESH, help="folder of the trained weights")
 
 
 class BeforeLastPointwise(nn.Module):
@@ -46,7 +45,7 @@ class BeforeLastPointwise(nn.Module):
         self.generator = generator
 
     def forward(self, ws: Tensor) -> Tensor:
-        layer = self.generator.layers[-1]
+        layer = self.generator.last_layer
         x = inverse_haar(layer.up(self.generator.features(ws, upto=-1), ws[:, -3]))
         x = layer.conv2.modulation(layer.conv1(x, ws[:, -3]), ws[:, -2])
         return F.conv2d(x, layer.conv2.depthwise, padding=1, groups=x.shape[1])
@@ -95,7 +94,7 @@ class Pixels:
 @torch.no_grad()
 def sample_pixels(generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], rng: torch.Generator) -> Pixels:
     network = compile_network(BeforeLastPointwise(generator), ws[:1])
-    constant = generator.layers[-1].conv2.noise.flatten()
+    constant = generator.last_layer.conv2.noise.flatten()
     inputs, bands, noise = [], [], []
     for i in range(len(ws)):
         where = torch.randperm(128 * 128, generator=rng)[:PIXELS_AN_IMAGE]
@@ -108,7 +107,7 @@ def sample_pixels(generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint
 
 def pixel_bands(generator: MobileStyleGan, pixels: Pixels, chosen: Tensor, ws: Tensor) -> Tensor:
     """The head's output for sampled pixels: [B, P, 12]."""
-    conv, head = generator.layers[-1].conv2, generator.to_rgb
+    conv, head = generator.last_layer.conv2, generator.to_rgb
     x = F.linear(pixels.inputs[chosen].float(), conv.pointwise[:, :, 0, 0]) + pixels.noise[chosen] + conv.bias.flatten()
     style = F.linear(ws[:, -1], head.modulation.weight, head.modulation.bias) * head.modulation.gain
     x = F.leaky_relu(x, LEAKY_SLOPE) * style[:, None]
@@ -118,7 +117,7 @@ def pixel_bands(generator: MobileStyleGan, pixels: Pixels, chosen: Tensor, ws: T
 @torch.no_grad()
 def fit_head(generator: MobileStyleGan, pixels: Pixels, ridge: float = 1e-3) -> None:
     """Closed-form start without modulation: least squares from the last activations to the image's Haar bands."""
-    conv, head = generator.layers[-1].conv2, generator.to_rgb
+    conv, head = generator.last_layer.conv2, generator.to_rgb
     x = F.linear(pixels.inputs.float(), conv.pointwise[:, :, 0, 0]) + pixels.noise + conv.bias.flatten()
     acts = F.leaky_relu(x, LEAKY_SLOPE).flatten(0, 1)
     acts = torch.cat((acts, torch.ones(len(acts), 1)), dim=1)
@@ -133,7 +132,7 @@ def fit_head(generator: MobileStyleGan, pixels: Pixels, ridge: float = 1e-3) -> 
 
 def train_on_pixels(generator: MobileStyleGan, pixels: Pixels, ws: Tensor, minutes: float, log: TrainingLog) -> None:
     """Fit the last pointwise convolution and the head to the sampled pixels by squared error."""
-    conv, head = generator.layers[-1].conv2, generator.to_rgb
+    conv, head = generator.last_layer.conv2, generator.to_rgb
     optimizer = torch.optim.Adam([conv.pointwise, conv.bias, *head.parameters()])
     budget, step = Budget(minutes), 0
     while not budget.exhausted:
@@ -161,7 +160,7 @@ class TopLayers(nn.Module):
 
     def __init__(self, generator: MobileStyleGan) -> None:
         super().__init__()
-        self.layer = generator.layers[-1]
+        self.layer = generator.last_layer
         self.to_rgb = generator.to_rgb
 
     def forward(self, features: Tensor, ws: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
@@ -214,10 +213,14 @@ def trained_tensors(generator: MobileStyleGan) -> dict[str, Tensor]:
     return {name: p for name, p in generator.named_parameters() if name.startswith(prefixes)}
 
 
-def load_light_generator(head: Path = WEIGHTS) -> MobileStyleGan:
-    """The light bundle's generator: published weights, our last layer and RGB head. Raises AssetMissing."""
+def load_light_generator(folder: Path | None = None) -> MobileStyleGan:
+    """The light bundle's generator: published weights, our last layer and RGB head.
+
+    folder: of fresh weights; what ships without it. Raises AssetMissing, CheckpointError.
+    """
     generator = published_generator(LIGHT_256)
-    generator.load_state_dict({k: v.float() for k, v in load_file(head).items()}, strict=False)
+    ours = fitting(load_weights("generator", folder), trained_tensors(generator), "generator")
+    generator.load_state_dict(ours, strict=False)
     return generator.eval().requires_grad_(False)
 
 
@@ -239,8 +242,8 @@ def run(args: argparse.Namespace) -> int:
     codes, images = teacher_targets(args.targets, HELD_OUT)
     ws = torch.from_numpy(codes)[:, : LIGHT_256.latent_rows].contiguous()
     log = TrainingLog(checkpoint_dir("generator") / "log.jsonl")
-    if args.init:
-        generator = load_light_generator(args.init).requires_grad_(True)
+    if args.refine:
+        generator = load_light_generator(args.out).requires_grad_(True)
         minutes = args.minutes
     else:
         generator, minutes = published_generator(LIGHT_256), 0.75 * args.minutes
@@ -248,15 +251,9 @@ def run(args: argparse.Namespace) -> int:
         fit_head(generator, pixels)
         log.write(stage="closed form", psnr_db=held_out_psnr(generator, pixels, ws))
         train_on_pixels(generator, pixels, ws, args.minutes - minutes, log)
-    save_tensors(generator, args.out)
+    save_fresh("generator", trained_tensors(generator), args.out)
     if minutes > 0.5:
         train_on_patches(generator, ws, images, minutes, log)
-        save_tensors(generator, args.out)
+        save_fresh("generator", trained_tensors(generator), args.out)
     log.write(stage="done", **score(generator, ws[:HELD_OUT], images[:HELD_OUT]))
     return 0
-
-
-def save_tensors(generator: MobileStyleGan, path: Path) -> None:
-    """Write our tensors as fp16 safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().half().contiguous() for k, v in trained_tensors(generator).items()}, path)

@@ -15,18 +15,19 @@ import platformdirs
 import torch
 from torch import nn
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, UsageError
 
 
 class Budget:
     """Wall-clock budget of one training, resumed runs included.
 
     `minutes` is the whole budget, `spent_s` the seconds that earlier runs of the same training have used already.
+    Raises UsageError when there is no time at all.
     """
 
     def __init__(self, minutes: float, spent_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
-        if minutes <= 0:
-            raise ValueError(f"a training needs a positive number of minutes, not {minutes}")
+        if not minutes > 0:
+            raise UsageError(f"a training needs a positive number of minutes, not {minutes}")
         self.total_s = minutes * 60.0
         self._clock = clock
         self._start_s = clock() - spent_s
@@ -85,14 +86,17 @@ def ema_copy(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def ema_update(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move `average` towards `model` in place; buffers are copied.
+    """Move `average` towards `model` in place, running statistics included; integer buffers are copied.
 
     The decay of the first steps is lower, (1 + step) / (10 + step), so that the random start is forgotten.
     """
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
     for kept, current in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(current)
+        if kept.is_floating_point():
+            kept.lerp_(current, weight)
+        else:
+            kept.copy_(current)
 
 
 def rng_state(rng: np.random.Generator) -> dict[str, Any]:

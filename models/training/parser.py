@@ -1,6 +1,7 @@
 """`rigid-live train parser`: train the face parser on CelebAMask-HQ pairs."""
 
 import argparse
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     log.write(settings={name: value for name, value in settings.items() if not callable(value)})
     train, validation, test = (load_split(args.data, split) for split in ("train", "validation", "test"))
     average, steps, spent_s = fit(train, validation, args, log)
+    measure_statistics(average, batches(train, args.batch, np.random.default_rng(args.seed)))
     report = lineage(average, test, len(train.crops), steps, spent_s / 60)
     log.write(step=steps, test_miou=report["miou"], test_iou=report["iou"])
     save_checkpoint(args.out / WEIGHTS, weights=average.state_dict())
@@ -161,6 +163,25 @@ class Learner:
             return state["step"], state["spent_s"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path} is not a checkpoint of this training; train without --resume") from error
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, crops_and_labels: Iterator[tuple[Tensor, Tensor]], count: int = 40) -> None:
+    """Set the batch norms' running statistics to plain means over `count` training batches; ends in evaluation mode.
+
+    The averaged weights are those of no step, so the statistics met on the way do not fit them: several points of IoU.
+    """
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    model.train()
+    for crops, _ in itertools.islice(crops_and_labels, count):
+        model(crops)
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def parsing_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.encoder import BaseEncoder
 from models.mobile_stylegan import MobileStyleGan, inverse_haar
 from models.perceptual import StLpips
@@ -37,9 +38,9 @@ from models.training.log import (
 from models.training.samples import CodeSampler, image_tensor, synthetic_pack
 from models.training.splits import Split
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "recurrent.safetensors"
 LOSS_RESOLUTION = 128
 VALIDATION_FACES = 24
+REPORT_EVERY_S = 300.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=3, help="frames an episode")
     parser.add_argument("--map-penalty", type=float, default=0.02)
     parser.add_argument("--steady", type=float, default=0.5, help="weight of the temporal difference loss")
-    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for both encoders' weights")
+    parser.add_argument("--bare", type=float, default=1.0, help="weight of the last frame's inversion without the map")
+    parser.add_argument("--out", type=Path, default=FRESH, help="folder of the trained weights")
+    parser.add_argument("--refine", action="store_true", help="start from the newest weights, with a fifth of the rate")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the cache folder")
 
 
@@ -78,7 +81,7 @@ class StandIn(nn.Module):
         gram.diagonal().add_(ridge * gram.diagonal().mean())
         solution = torch.linalg.solve(gram, cross)
         self.head.weight.copy_(solution[:-1].T[:, :, None, None])
-        self.head.bias.copy_(solution[-1])
+        cast(Tensor, self.head.bias).copy_(solution[-1])
 
 
 class Inverter(nn.Module):
@@ -100,17 +103,30 @@ class Losses:
     perceptual: StLpips
     map_penalty: float
     steady: float
+    bare: float
 
     def reconstruction(self, made: Tensor, target: Tensor) -> Tensor:
-        """Squared error and 0.8 ST-LPIPS of [B, 3, 128, 128] images (rigid.md, Eqs. 10-12), the mean over the batch."""
-        kind = next(self.perceptual.parameters()).dtype
-        distance = self.perceptual(made.to(kind), target.to(kind)).float().mean()
+        """Squared error and 0.8 ST-LPIPS (Eqs. 10-12), the mean over the batch.
+
+        made: [B, 3, S, S], S 128 or 256; target: crops [B, 3, 256, 256]. At 256 px the distance is also taken on a
+        random 128 px patch, because patterns of two pixels vanish in the smaller image.
+        """
+        target = shrink(target, made.shape[-1])
+        distance = self._distance(shrink(made), shrink(target))
+        if made.shape[-1] > LOSS_RESOLUTION:
+            y, x = (int(v) for v in torch.randint(0, made.shape[-1] - LOSS_RESOLUTION + 1, (2,)))
+            patch = (..., slice(y, y + LOSS_RESOLUTION), slice(x, x + LOSS_RESOLUTION))
+            distance = 0.5 * distance + 0.5 * self._distance(made[patch], target[patch])
         return F.mse_loss(made, target) + 0.8 * distance
 
+    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+        kind = next(self.perceptual.parameters()).dtype
+        return self.perceptual(a.to(kind), b.to(kind)).float().mean()
 
-def shrink(image: Tensor) -> Tensor:
-    """Average down to the resolution of the losses."""
-    return F.avg_pool2d(image, image.shape[-1] // LOSS_RESOLUTION)
+
+def shrink(image: Tensor, size: int = LOSS_RESOLUTION) -> Tensor:
+    """Average down to `size`."""
+    return F.avg_pool2d(image, image.shape[-1] // size)
 
 
 def unroll(inverter: Inverter, synthesis: Synthesis, losses: Losses, crops: Tensor, offset: Tensor) -> Tensor:
@@ -119,12 +135,11 @@ def unroll(inverter: Inverter, synthesis: Synthesis, losses: Losses, crops: Tens
     The images fed back are detached: gradients travel through time in the ConvLSTM only.
     """
     base, recurrent, batch = inverter.base, inverter.recurrent, crops.shape[1]
-    with torch.no_grad():
+    with torch.autocast("cpu", torch.bfloat16):
         features = base.features(crops.flatten(0, 1))
-    ws = base.codes(features).unflatten(0, crops.shape[:2])
+    ws = base.codes(features.float()).unflatten(0, crops.shape[:2])
     anchor, former = ws[0], recurrent.config.former_rows
-    target = shrink(crops[0])
-    loss = losses.reconstruction(synthesis(anchor, None), target)
+    loss = losses.reconstruction(synthesis(anchor, None), crops[0])
     with torch.no_grad():
         edit = upsample(synthesis(anchor + offset, None))
     inversion, previous = crops[0], None
@@ -133,16 +148,18 @@ def unroll(inverter: Inverter, synthesis: Synthesis, losses: Losses, crops: Tens
         dws, noise, h, c = recurrent(crops[t - 1], crops[t], inversion, edit, h, c)
         code = torch.cat((ws[t, :, :former] + dws, anchor[:, former:]), dim=1)
         made = synthesis(code, noise)
-        last_target, target = target, shrink(crops[t])
-        loss = loss + losses.reconstruction(made, target) + losses.map_penalty * noise.square().mean()
+        loss = loss + losses.reconstruction(made, crops[t]) + losses.map_penalty * noise.square().mean()
         loss = loss + 0.02 * dws.square().mean()
         if previous is not None:
-            loss = loss + losses.steady * F.l1_loss(made - previous, target - last_target)
-        previous = made
+            loss = loss + losses.steady * F.l1_loss(shrink(made) - previous, shrink(crops[t]) - shrink(crops[t - 1]))
+        previous = shrink(made)
         inversion = upsample(made.detach())
         if t + 1 < len(crops):
             with torch.no_grad():
                 edit = upsample(synthesis(code + offset, noise))
+        else:
+            # The code must be an inversion by itself: the map only adds what W+ cannot say, and edits survive it.
+            loss = loss + losses.bare * losses.reconstruction(synthesis(code, None), crops[t])
     return loss / len(crops)
 
 
@@ -157,7 +174,8 @@ def frozen_synthesis(network: nn.Module) -> Synthesis:
 
     def run(ws: Tensor, noise: Tensor | None) -> Tensor:
         noise = None if noise is None else noise.to(torch.bfloat16)
-        return shrink(network(ws.to(torch.bfloat16), noise)).float()
+        image: Tensor = network(ws.to(torch.bfloat16), noise).float()
+        return image
 
     return run
 
@@ -166,9 +184,7 @@ def frozen_synthesis(network: nn.Module) -> Synthesis:
 def validate(inverter: Inverter, faces: Tensor, perceptual: StLpips, steps: int = 3) -> dict[str, float]:
     """MSE x100 and ST-LPIPS at 256 px of held-out stills, of the code alone and with code offset and map."""
     generator = load_light_generator()
-    run = compile_network(
-        generator, (torch.zeros(1, generator.config.latent_rows, 512), torch.zeros(1, 512, 32, 32))
-    )
+    run = compile_network(generator, (torch.zeros(1, generator.config.latent_rows, 512), torch.zeros(1, 512, 32, 32)))
     scores: dict[str, list[float]] = {"mse_code": [], "lpips_code": [], "mse": [], "lpips": [], "lpips_no_map": []}
     for face in faces.split(1):
         ws = inverter.base(face)
@@ -198,69 +214,95 @@ def build_stand_in(generator: MobileStyleGan, count: int = 160) -> StandIn:
     return stand_in
 
 
+@dataclass
+class Run:
+    """What one training changes as it goes, and what a checkpoint holds."""
+
+    inverter: Inverter
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    spent_s: float = 0.0
+
+    @classmethod
+    def begin(cls, inverter: Inverter) -> "Run":
+        """Rates: the recurrent encoder starts from nothing, the base encoder from its closed form."""
+        groups = [
+            {"params": inverter.recurrent.parameters(), "peak": 5e-4},
+            {"params": inverter.base.expand.parameters(), "peak": 1e-4},
+            {"params": inverter.base.reduce.parameters(), "peak": 1e-5},
+            {"params": inverter.base.features.parameters(), "peak": 1e-5},
+        ]
+        return cls(inverter, ema_copy(inverter), torch.optim.Adam(groups, betas=(0.9, 0.99)))
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on where `save` left off. Raises CheckpointError."""
+        state = load_checkpoint(checkpoint)
+        self.inverter.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.spent_s = state["step"], state["spent_s"]
+
+    def save(self, checkpoint: Path) -> None:
+        networks = {"model": self.inverter.state_dict(), "average": self.average.state_dict()}
+        optimizer = self.optimizer.state_dict()
+        save_checkpoint(checkpoint, **networks, optimizer=optimizer, step=self.step, spent_s=self.spent_s)
+
+    def learn(self, loss: Tensor, progress: float, share: float) -> None:
+        """One optimiser step at `share` of the groups' peak rates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine_rate(progress, share * group["peak"])
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.inverter.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        ema_update(self.average, self.inverter, 0.995, self.step)
+
+
 def run(args: argparse.Namespace) -> int:
     torch.manual_seed(0)
     source = EpisodeSource(load_stills(args.data, Split.TRAIN), load_clips(args.data, Split.TRAIN))
     faces = image_tensor(load_stills(args.data, Split.VALIDATION)[:VALIDATION_FACES])
-    inverter = Inverter(base_training.load_encoder(args.out / "encoder.safetensors"), RecurrentEncoder())
-    inverter.base.features.requires_grad_(False)
-    codes = CodeSampler.open()
-    perceptual = StLpips.load()
+    start = load_recurrent(args.out).train() if args.refine else RecurrentEncoder()
+    training = Run.begin(Inverter(base_training.load_encoder(args.out), start))
+    codes, perceptual = CodeSampler.open(), StLpips.load()
     judge = StLpips.load().to(torch.bfloat16).to(memory_format=torch.channels_last)
-    losses = Losses(judge, args.map_penalty, args.steady)
+    losses = Losses(judge, args.map_penalty, args.steady, args.bare)
     cheap = frozen_synthesis(build_stand_in(load_light_generator()))
     full = frozen_synthesis(load_light_generator())
-    log = TrainingLog(checkpoint_dir("recurrent") / "log.jsonl")
-    optimizer = torch.optim.Adam(
-        [
-            {"params": inverter.recurrent.parameters(), "peak": 5e-4},
-            {"params": inverter.base.expand.parameters(), "peak": 1e-4},
-            {"params": inverter.base.reduce.parameters(), "peak": 1e-5},
-        ],
-        betas=(0.9, 0.99),
-    )
-    average, step, spent = ema_copy(inverter), 0, 0.0
-    checkpoint = checkpoint_dir("recurrent") / "last.pt"
+    log, checkpoint = TrainingLog(checkpoint_dir("recurrent") / "log.jsonl"), checkpoint_dir("recurrent") / "last.pt"
     if args.resume:
-        state = load_checkpoint(checkpoint)
-        inverter.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent_s"]
-    budget, reported = Budget(args.minutes, spent), time.monotonic()
-    rng, draws = np.random.default_rng(step), torch.Generator().manual_seed(step)
-    log.write(step=step, **validate(average, faces, perceptual))
+        training.restore(checkpoint)
+    budget, reported = Budget(args.minutes, training.spent_s), time.monotonic()
+    rng, draws = np.random.default_rng(training.step), torch.Generator().manual_seed(training.step)
+    log.write(step=training.step, **validate(training.average, faces, perceptual))
     while not budget.exhausted:
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(budget.progress, group["peak"])
-        crops = source.draw(args.batch, args.length, rng)
         ends = codes.draw(2 * args.batch, draws)
         offset = 0.5 * (ends[: args.batch] - ends[args.batch :])[:, None]
-        loss = unroll(inverter, cheap if budget.progress < args.stand_in else full, losses, crops, offset)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(inverter.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        ema_update(average, inverter, 0.995, step)
-        if time.monotonic() - reported > 300 or budget.exhausted:
-            log.write(step=step, minutes=budget.spent_s / 60, loss=loss, **validate(average, faces, perceptual))
-            state = {"model": inverter.state_dict(), "average": average.state_dict()}
-            save_checkpoint(checkpoint, **state, optimizer=optimizer.state_dict(), step=step, spent_s=budget.spent_s)
-            save_weights(average, args.out)
+        on_full = args.refine or budget.progress >= args.stand_in
+        training.inverter.base.features.requires_grad_(on_full)
+        crops = source.draw(args.batch, args.length, rng)
+        loss = unroll(training.inverter, full if on_full else cheap, losses, crops, offset)
+        training.learn(loss, budget.progress, 0.2 if args.refine else 1.0)
+        if time.monotonic() - reported > REPORT_EVERY_S or budget.exhausted:
+            scores = validate(training.average, faces, perceptual)
+            log.write(step=training.step, minutes=budget.spent_s / 60, loss=loss, **scores)
+            training.spent_s = budget.spent_s
+            training.save(checkpoint)
+            save_weights(training.average, args.out)
             reported = time.monotonic()
     return 0
 
 
 def save_weights(inverter: Inverter, folder: Path) -> None:
-    """Write both encoders as fp16 safetensors."""
-    base_training.save_encoder(inverter.base, folder / "encoder.safetensors")
-    tensors = {k: v.detach().half().contiguous() for k, v in inverter.recurrent.state_dict().items()}
-    save_file(tensors, folder / "recurrent.safetensors")
+    """Write both encoders into `folder`."""
+    save_fresh("encoder", inverter.base.state_dict(), folder)
+    save_fresh("recurrent", inverter.recurrent.state_dict(), folder)
 
 
-def load_recurrent(path: Path = WEIGHTS) -> RecurrentEncoder:
-    """Read the recurrent encoder that `save_weights` wrote."""
+def load_recurrent(folder: Path | None = None) -> RecurrentEncoder:
+    """The recurrent encoder: fresh from `folder` where it is, else as it ships. Raises CheckpointError."""
     network = RecurrentEncoder()
-    network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    network.load_state_dict(fitting(load_weights("recurrent", folder), network.state_dict(), "recurrent"))
     return network.eval()

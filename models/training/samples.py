@@ -116,7 +116,7 @@ def image_tensor(images_u8: NDArray[np.uint8]) -> Tensor:
 
 
 def synthetic_pack(count: int, seed: int = 7) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Codes [N, 512] of W (psi 0.5-1) and the light generator's faces, uint8 RGB [N, 256, 256, 3]; kept in the cache."""
+    """Codes [N, 512] of W (psi 0.5-1) and the light generator's faces, uint8 RGB [N, 256, 256, 3]; cached."""
     from models.training.generator import compile_network, load_light_generator
 
     path = checkpoint_dir("generator") / f"pack-{count}-{seed}.npz"

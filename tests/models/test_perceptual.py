@@ -30,7 +30,7 @@ PUBLISHED: dict[TrunkName, list[list[float]]] = {
 ASSETS: dict[TrunkName, str] = {"alex": "st_lpips_alex", "vgg": "st_lpips_vgg"}
 
 
-@pytest.mark.parametrize("net", ["alex", "vgg"])
+@pytest.mark.parametrize("net", ["alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_published_distances(net: TrunkName, pinned: Callable[[str], Path]) -> None:
     distance = StLpips.load(pinned(ASSETS[net]), net)
     for (a, b), expected in zip(image_pairs(), PUBLISHED[net], strict=True):
@@ -69,7 +69,7 @@ def test_gradient_is_the_slope_of_the_distance() -> None:
     assert slope.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("net", ["alex", "vgg"])
+@pytest.mark.parametrize("net", ["alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_features_have_the_stated_widths_and_distance_takes_them(net: TrunkName) -> None:
     distance, a, b = StLpips(net), torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 40)
     stages = distance.features(a)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, UsageError
 from models.training.log import (
     Budget,
     TrainingLog,
@@ -32,9 +32,10 @@ def test_budget_counts_the_seconds_of_earlier_runs():
     assert budget.progress == 1.0
 
 
-def test_budget_refuses_no_time():
-    with pytest.raises(ValueError, match="positive"):
-        Budget(minutes=0)
+@pytest.mark.parametrize("minutes", [0, -1, float("nan")])
+def test_budget_refuses_no_time(minutes):
+    with pytest.raises(UsageError, match="positive"):
+        Budget(minutes=minutes)
 
 
 def test_log_appends_plain_numbers(tmp_path):
@@ -50,15 +51,17 @@ def test_cosine_rate_rises_then_falls():
     assert cosine_rate(0.5, 1.0) > cosine_rate(0.9, 1.0) > cosine_rate(1.0, 1.0) == pytest.approx(0.01)
 
 
-def test_ema_moves_parameters_and_copies_buffers():
+def test_ema_moves_parameters_and_statistics_and_copies_counters():
     model = nn.BatchNorm1d(2)
     average = ema_copy(model)
     with torch.no_grad():
         model.weight.fill_(3.0)
-        model.running_mean.fill_(7.0)
+        model.running_mean.fill_(8.0)
+        model.num_batches_tracked.fill_(5)
     ema_update(average, model, decay=0.75, step=10_000)
     assert torch.allclose(average.weight, torch.full((2,), 1.5))
-    assert torch.equal(average.running_mean, model.running_mean)
+    assert torch.allclose(average.running_mean, torch.full((2,), 2.0))
+    assert average.num_batches_tracked == 5
     assert not average.weight.requires_grad
     assert not average.training
 

@@ -1,0 +1,63 @@
+"""Our trained weights: fresh ones as safetensors in the cache folder, the shipped ones inside the bundle's graphs.
+
+One fp16 copy is committed, the one that runs: the initialisers of `models/bundles/default/*.onnx` keep the parameters'
+names, so a training can start from them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.bundle_build import recipe_folder
+from engine.errors import CheckpointError
+from models.training.log import checkpoint_dir
+
+FRESH = checkpoint_dir("weights")
+"""Where trainings leave what they trained, until `export.default_bundle` puts it into the recipe."""
+
+
+def save_fresh(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write NAME.safetensors in fp16, under a temporary name first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.part"
+    save_file({key: value.detach().half().contiguous() for key, value in tensors.items()}, partial)
+    partial.replace(folder / f"{name}.safetensors")
+
+
+def load_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
+    """float32 tensors by parameter name: `folder`/NAME.safetensors where it is, else what ships.
+
+    name: generator (the trained part of it), encoder or recurrent. Raises CheckpointError when neither can be read.
+    """
+    fresh = None if folder is None else folder / f"{name}.safetensors"
+    if fresh is not None and fresh.is_file():
+        return {key: value.float() for key, value in load_file(fresh).items()}
+    return _shipped(recipe_folder("default") / f"{name}.onnx")
+
+
+def _shipped(graph: Path) -> dict[str, Tensor]:
+    """Initialisers stored in the graph itself; those that are references into a pinned file are left out."""
+    try:
+        model = onnx.load(graph, load_external_data=False)
+    except OSError as error:
+        raise CheckpointError(f"{graph} cannot be read ({error.strerror}); train the network first") from error
+    return {
+        tensor.name.removesuffix(".fp16"): torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
+        for tensor in model.graph.initializer
+        if tensor.data_location != onnx.TensorProto.EXTERNAL
+    }
+
+
+def fitting(weights: Mapping[str, Tensor], parameters: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of `weights` that are parameters; a graph holds constants of its own too. Raises CheckpointError."""
+    chosen = {key: value for key, value in weights.items() if key in parameters}
+    for key, value in chosen.items():
+        if value.shape != parameters[key].shape:
+            found, expected = tuple(value.shape), tuple(parameters[key].shape)
+            raise CheckpointError(f"{name}: {key} is {found}, but {expected} was expected; train it again")
+    return chosen

@@ -1,0 +1,73 @@
+"""Where a slider's range ends."""
+
+import numpy as np
+import pytest
+
+from models.scorers import crops_from_images
+from models.training.direction_measure import Effect, RangeLimits, render_crops, usable_step
+
+STEPS = (1.0, 2.0, 3.0, 4.0)
+
+
+def effect(own: float, leak: float = 0.0, presence: float = 1.0, distance: float = 0.1) -> Effect:
+    return Effect(np.array([own, leak]), np.zeros(2), {}, presence, distance)
+
+
+def usable(*effects: Effect, sign: float = 1.0, threshold: bool = False) -> float:
+    steps = [sign * step for step in STEPS[: len(effects)]]
+    return usable_step(steps, effects, 0, [1], RangeLimits(threshold=threshold))
+
+
+def test_a_well_behaved_direction_is_usable_to_the_last_step() -> None:
+    assert usable(*(effect(own) for own in (0.9, 1.8, 2.6, 3.3))) == 4.0
+    assert usable(*(effect(-own) for own in (0.9, 1.8, 2.6, 3.3)), sign=-1.0) == -4.0
+
+
+@pytest.mark.parametrize(
+    "third",
+    [
+        effect(2.6, leak=1.4),
+        effect(2.6, leak=-1.4),
+        effect(2.6, presence=0.9),
+        effect(2.6, distance=0.6),
+        effect(1.85),
+        effect(1.2),
+    ],
+    ids=["leaks up", "leaks down", "no face", "another face", "stalls", "turns back"],
+)
+def test_the_range_ends_before_the_first_bad_step(third: Effect) -> None:
+    assert usable(effect(0.9), effect(1.8), third, effect(3.3)) == 2.0
+
+
+def test_a_direction_that_goes_the_wrong_way_has_no_range() -> None:
+    assert usable(effect(-0.5)) == 0.0
+    assert usable(effect(0.5), sign=-1.0) == 0.0
+
+
+def test_a_rare_attribute_may_wait_for_its_threshold() -> None:
+    late = (effect(-0.05), effect(0.0), effect(1.4), effect(3.0))
+    assert usable(*late) == 0.0
+    assert usable(*late, threshold=True) == 4.0
+    assert usable(*late[:2], effect(1.4, leak=0.7), threshold=True) == 0.0
+
+
+def test_a_small_leak_is_judged_in_deviations_not_as_a_share() -> None:
+    assert usable(effect(0.2, leak=0.3), effect(0.4, leak=0.45)) == 2.0
+
+
+def test_an_odd_number_of_codes_is_rendered_in_pairs() -> None:
+    seen = []
+
+    def render(ws: np.ndarray) -> np.ndarray:
+        seen.append(len(ws))
+        return np.ones((len(ws), 3, 256, 256), dtype=np.float32) * ws[:, :1, :1, None]
+
+    ws = np.linspace(-1.0, 1.0, 5, dtype=np.float32)[:, None, None] * np.ones((1, 12, 4), dtype=np.float32)
+    crops = render_crops(render, ws)
+    assert seen == [2, 2, 2]
+    assert crops[:, 0, 0, 0].tolist() == [0, 64, 128, 191, 255]
+
+
+def test_images_become_crops_by_rounding_and_clipping() -> None:
+    image = np.array([-1.2, -1.0, 0.0, 1.0, 1.5], dtype=np.float32)[None, None, None].repeat(3, axis=1)
+    assert crops_from_images(image)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
