@@ -39,7 +39,8 @@ def export_graph(
     with _quiet_exporter(), _evaluation_mode(module):
         program = torch.onnx.export(
             module,
-            tuple(inputs.values()),
+            # The exporter takes one tensor given for two inputs for one input.
+            tuple(tensor.clone() for tensor in inputs.values()),
             dynamo=True,
             opset_version=opset,
             input_names=list(inputs),

@@ -103,6 +103,19 @@ def test_modes_of_the_parts_are_put_back(tmp_path):
     assert (module.training, module.norm.training) == (True, False)
 
 
+def test_one_example_may_stand_for_two_inputs(tmp_path):
+    class Difference(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a.clamp(-1, 1) - b.clamp(-1, 1)
+
+    example = torch.zeros(2, 3)
+    export_graph(Difference(), tmp_path / "d.onnx", {"a": example, "b": example}, ["y"])
+    session = onnxruntime.InferenceSession(tmp_path / "d.onnx", providers=["CPUExecutionProvider"])
+    ones = np.ones((1, 3), np.float32)
+    (found,) = session.run(["y"], {"a": 5 * ones, "b": 0.25 * ones})
+    assert found.tolist() == [[0.75, 0.75, 0.75]]
+
+
 @pytest.mark.parametrize("batches", [(1, 1), (2, 3)])
 def test_refuses_a_batch_that_cannot_be_free(tmp_path, batches):
     inputs = {"crop": torch.zeros(batches[0], 3, 8, 8), "h": torch.zeros(batches[1], 8, 8, 8)}

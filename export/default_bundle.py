@@ -1,0 +1,134 @@
+"""`python -m export.default_bundle`: the recipe of the default bundle from the committed weights.
+
+Weights of the published generator do not enter it: they stay references into the pinned file, which
+`rigid-live assets build` follows (`engine/bundle_build.py`).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+from engine.assets import asset
+from engine.bundle import BATCH, MANIFEST, GraphSpec, Manifest, ParserSpec, Row, load_directions
+from engine.bundle_build import recipe_folder
+from export.bundle import write_bundle
+from export.pinned import refer_to_asset
+from export.to_onnx import compress, export_graph
+from models.checkpoints.weights import FRESH
+from models.mobile_stylegan import LATENT_DIM, LIGHT_256, NOISE_RESOLUTION
+from models.parsing import CLASSES, FACE_CLASSES
+from models.recurrent import RecurrentConfig
+from models.training.encoder import load_encoder
+from models.training.generator import load_light_generator
+from models.training.recurrent import load_recurrent
+
+NAME = "default"
+PARSING_RESOLUTION = 128
+LICENCE = "non-commercial; see models/bundles/LICENSE.md"
+RESOLUTION = LIGHT_256.resolution
+NOISE = (LIGHT_256.widths[2], NOISE_RESOLUTION, NOISE_RESOLUTION)
+
+
+def write_default_recipe(folder: Path, weights: Path) -> Manifest:
+    """Exports every network into `folder`, which keeps its parser and directions; returns the manifest.
+
+    weights: folder of freshly trained ones; a network without fresh weights keeps those that ship.
+    """
+    state = load_recurrent(weights).state_shape()
+    with TemporaryDirectory() as temporary:
+        graphs = {"parser": folder / "parser.onnx"}
+        for name, (network, inputs, outputs) in _networks(state, weights).items():
+            path = Path(temporary) / f"{name}.onnx"
+            export_graph(network, path, inputs, outputs)
+            if name == "generator":
+                refer_to_asset(path, "synthesis_bin")
+            compress(path)
+            graphs[name] = path
+        manifest = _manifest(state, folder)
+        graphs["encoder_anchor"] = graphs["encoder"]
+        directions = load_directions(folder / "directions.npz", manifest).values()
+        notes = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".md", ".json")}
+        written = write_bundle(folder, manifest, graphs, directions)
+    for name in notes.keys() - {MANIFEST}:
+        (folder / name).write_bytes(notes[name])
+    return written
+
+
+def _networks(state: tuple[int, int, int], weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
+    """Each graph's network, example inputs (batch 2) and output names."""
+    image, memory = torch.zeros(2, 3, RESOLUTION, RESOLUTION), torch.zeros(2, *state)
+    # The exporter takes one tensor given twice for one input.
+    images = {name: image.clone() for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
+    codes = torch.zeros(2, LIGHT_256.latent_rows, LATENT_DIM)
+    return {
+        "generator": (load_light_generator(weights), {"ws": codes, "noise": torch.zeros(2, *NOISE)}, ["image"]),
+        "encoder": (load_encoder(weights), {"crop": image}, ["ws"]),
+        "recurrent": (
+            load_recurrent(weights),
+            {**images, "h": memory, "c": memory.clone()},
+            ["dws", "noise", "h_out", "c_out"],
+        ),
+    }
+
+
+def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
+    rows = LIGHT_256.latent_rows
+    image = (BATCH, 3, RESOLUTION, RESOLUTION)
+    ws, noise, memory = (BATCH, rows, LATENT_DIM), (BATCH, *NOISE), (BATCH, *state)
+    images = {name: image for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
+    dws = (BATCH, RecurrentConfig().former_rows, LATENT_DIM)
+    logits = (BATCH, len(CLASSES), PARSING_RESOLUTION, PARSING_RESOLUTION)
+    encoder = GraphSpec("encoder.onnx", {"crop": image}, {"ws": ws})
+    return Manifest(
+        name=NAME,
+        resolution=RESOLUTION,
+        latent_rows=rows,
+        latent_dim=LATENT_DIM,
+        former_rows=LIGHT_256.former_rows,
+        rows=tuple(Row(name, resolution) for name, resolution in LIGHT_256.row_names()),
+        noise=NOISE,
+        state=state,
+        crop_template="ffhq",
+        crop_size=RESOLUTION,
+        image_range=(-1.0, 1.0),
+        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES),
+        graphs={
+            "generator": GraphSpec("generator.onnx", {"ws": ws, "noise": noise}, {"image": image}),
+            "encoder_anchor": encoder,
+            "encoder": encoder,
+            "recurrent": GraphSpec(
+                "recurrent.onnx",
+                {**images, "h": memory, "c": memory},
+                {"dws": dws, "noise": noise, "h_out": memory, "c_out": memory},
+            ),
+            "parser": GraphSpec("parser.onnx", {"crop": image}, {"logits": logits}),
+        },
+        generator_id=asset("synthesis_bin").sha256,
+        licence=LICENCE,
+        lineage=_lineage(folder),
+    )
+
+
+def _lineage(folder: Path) -> dict[str, str]:
+    """One line a network: `lineage.json` of the weights, and what is written beside the parser."""
+    lines: dict[str, str] = json.loads((Path(__file__).parents[1] / "models/weights/lineage.json").read_text())
+    lines["parser"] = json.dumps(json.loads((folder / "parser.json").read_text()))
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=recipe_folder(NAME), help="the recipe's folder: holds parser.onnx, directions.npz"
+    )
+    parser.add_argument("--weights", type=Path, default=FRESH, help="folder of freshly trained weights")
+    arguments = parser.parse_args()
+    write_default_recipe(arguments.out, arguments.weights)
+
+
+if __name__ == "__main__":
+    main()
