@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRAININGS = ("generator", "encoder", "recurrent", "visibility", "parser", "tracker", "directions")
+_TRAININGS = ("data", "generator", "encoder", "recurrent", "visibility", "parser", "tracker", "directions")
 _TRAINING_PACKAGE = "models.training"
-_OTHERS = {"evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics")}
+_OTHERS = {
+    "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
+    "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
+}
 """Commands with a module of their own, which has `add_arguments(parser)` and `run(args) -> exit code`."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from app.bundles import prepare_bundle
 from app.mailbox import Mailbox
 from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
@@ -216,7 +217,7 @@ def _open_session(settings: RunSettings) -> "Session":
     from engine.session import Session  # loads the runtimes
 
     return Session.open(
-        bundle=settings.bundle,
+        bundle=prepare_bundle(settings.bundle),
         runtime=settings.runtime,
         device=cast("Device", settings.device),
         precision=cast("Precision", settings.precision),

@@ -1,6 +1,7 @@
 """Torch networks to ONNX graphs with named inputs and outputs and a free batch axis, small enough to ship.
 
-`export_graph` writes the graph, `compress` halves the file. Both leave either the old file or the complete new one.
+`export_graph` writes the graph, `fold_constants` makes its weights plain, `compress` halves the file. All leave either
+the old file or the complete new one.
 """
 
 import logging
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 OPSET = 18
@@ -53,6 +55,18 @@ def export_graph(
     _strip_provenance(model)
     _name_batch(model)
     onnx.checker.check_model(model, full_check=True)
+    _write(model, path)
+
+
+def fold_constants(path: Path) -> None:
+    """Compute once what depends on weights alone in the ONNX file `path`, whatever its size.
+
+    A transposed weight, or a filter's norm, becomes an initialiser of its own; the exporter itself folds only small
+    ones. Every convolution then has the plain constant weights that quantisers and engine builders look for.
+    """
+    limit = 1 << 40
+    model = optimizer.optimize(onnx.load(path), input_size_limit=limit, output_size_limit=limit)
+    _strip_provenance(model)
     _write(model, path)
 
 

@@ -1,7 +1,7 @@
 """RIGID's recurrent encoder (rigid.md, Eq. 1): compensates the image-based code and draws the spatial noise map.
 
 It sees the last crop, this one, and the inversion and edit that were made of the last one, 12 channels in all; state
-goes in and comes out as arguments, in torch and in ONNX alike.
+goes in and comes out as arguments, in torch and in ONNX alike. One class serves both sizes, `PAPER` and `LIGHT`.
 """
 
 from dataclasses import dataclass
@@ -11,26 +11,101 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEAKY_SLOPE = 0.2
+from models.layers import Blur, activate
+
+CROP_RESOLUTION = 256
+MAP_RESOLUTION = 32
+IMAGE_CHANNELS = 12
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """One convolution: channels out, kernel, stride."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 1
 
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """Widths of the light form.
+    """Size of the encoder; the defaults are the light form.
 
-    shrink: average pooling before the first convolution. stem: channels at a quarter of the crop. map_width: channels
-    at 32 px. deep: channels at 16 px. hidden: channels of the ConvLSTM at 8 px. rank: width before the code offset.
+    pool, unshuffle: what the crops go through before the first convolution, average pooling and space to channels.
+    convs: the last one at 32 px is where the noise map is taken. blur: low-pass before every stride of 2. hidden:
+    channels of the ConvLSTM. rank: width before the code offset, None for a single linear layer. activated: leaky ReLU
+    on the code offset. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
+    None: the activations at 32 px are the map.
     """
 
     former_rows: int = 10
     latent_dim: int = 512
     map_channels: int = 512
-    shrink: int = 2
-    stem: int = 64
-    map_width: int = 96
-    deep: int = 160
+    pool: int = 2
+    unshuffle: int = 2
+    convs: tuple[ConvSpec, ...] = (
+        ConvSpec(64),
+        ConvSpec(96, stride=2),
+        ConvSpec(96),
+        ConvSpec(160, stride=2),
+        ConvSpec(160, stride=2),
+    )
+    blur: bool = False
     hidden: int = 96
-    rank: int = 96
+    rank: int | None = 96
+    activated: bool = False
+    map_width: int | None = 96
+
+    def __post_init__(self) -> None:
+        assert MAP_RESOLUTION in self.sides, "no convolution at the noise map's resolution"
+        assert self.map_width is not None or self.convs[self.map_conv].channels == self.map_channels
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Resolution in px after each convolution."""
+        side, sides = CROP_RESOLUTION // self.pool // self.unshuffle, []
+        for conv in self.convs:
+            side //= conv.stride
+            sides.append(side)
+        return tuple(sides)
+
+    @property
+    def map_conv(self) -> int:
+        """Index of the last convolution at 32 px."""
+        return max(i for i, side in enumerate(self.sides) if side == MAP_RESOLUTION)
+
+
+LIGHT = RecurrentConfig()
+
+PAPER = RecurrentConfig(
+    pool=1,
+    unshuffle=1,
+    convs=(
+        ConvSpec(128, kernel=1),
+        ConvSpec(256, stride=2),
+        ConvSpec(512, stride=2),
+        ConvSpec(512, stride=2),
+        ConvSpec(512, stride=2),
+        ConvSpec(512, stride=2),
+        ConvSpec(512, stride=2),
+    ),
+    blur=True,
+    hidden=512,
+    rank=None,
+    activated=True,  # as in the authors' release, so that its weights mean the same here
+    map_width=None,
+)
+
+
+class BlurredConv(nn.Conv2d):
+    """A low-pass and a convolution with stride 2: [B, C, H, W] -> [B, C', H / 2, W / 2]."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
+        super().__init__(c_in, c_out, kernel, stride=2)
+        self.blur = Blur(c_in, pad=(kernel + 1) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.blur(x))
 
 
 class ConvLstm(nn.Module):
@@ -49,55 +124,94 @@ class ConvLstm(nn.Module):
         return torch.sigmoid(o) * torch.tanh(c), c
 
 
+class MapHead(nn.Module):
+    """Draws the noise map from the activations at 32 px and the ConvLSTM's output h: [B, C, 32, 32].
+
+    It starts at zero.
+    """
+
+    def __init__(self, c_in: int, hidden: int, width: int, channels: int) -> None:
+        super().__init__()
+        self.context = nn.Conv2d(hidden, width, 1)
+        self.join = nn.Conv2d(c_in + width, width, 1)
+        self.draw = nn.Conv2d(width, width, 3, padding=1)
+        self.to_map = nn.Conv2d(width, channels, 1)
+        _zero(self.to_map)
+
+    def forward(self, at_32: Tensor, h: Tensor) -> Tensor:
+        enlargement = float(MAP_RESOLUTION // h.shape[-1])
+        context = activate(self.context(h))
+        context = F.interpolate(context, scale_factor=enlargement, mode="bilinear", align_corners=False)
+        drawn = activate(self.join(torch.cat((at_32, context), dim=1)))
+        noise: Tensor = self.to_map(activate(self.draw(drawn)) + drawn)
+        return noise
+
+
 class RecurrentEncoder(nn.Module):
     """One step: four images [B, 3, 256, 256] and the state -> (dws, noise map, h, c).
 
-    dws [B, former, 512] is w'_t on the former rows; noise [B, 512, 32, 32] is n_t; h and c [B, hidden, 8, 8].
-    Seven convolutions with leaky ReLU, one ConvLSTM and the linear maps out, as in the paper, narrower. The two outputs
-    start at zero, so that training starts from the base encoder's inversion.
+    dws [B, former, 512] is w'_t on the former rows; noise [B, 512, 32, 32] is n_t; h and c [B, hidden, S, S].
+    Convolutions with leaky ReLU, one ConvLSTM and the linear maps out. What the linear maps say starts at zero, so that
+    training starts from the base encoder's inversion.
     """
 
     def __init__(self, config: RecurrentConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or RecurrentConfig()
-        c, quarter = config, 12 * 4
-        self.stem = nn.Conv2d(quarter, c.stem, 3, padding=1)
-        self.down32 = nn.Conv2d(c.stem, c.map_width, 3, stride=2, padding=1)
-        self.mid32 = nn.Conv2d(c.map_width, c.map_width, 3, padding=1)
-        self.down16 = nn.Conv2d(c.map_width, c.deep, 3, stride=2, padding=1)
-        self.down8 = nn.Conv2d(c.deep, c.deep, 3, stride=2, padding=1)
-        self.lstm = ConvLstm(c.deep, c.hidden)
-        self.reduce = nn.Linear(c.hidden * 64, c.rank)
-        self.to_dws = nn.Linear(c.rank, c.former_rows * c.latent_dim)
-        self.context = nn.Conv2d(c.hidden, c.map_width, 1)
-        self.join = nn.Conv2d(2 * c.map_width, c.map_width, 1)
-        self.draw = nn.Conv2d(c.map_width, c.map_width, 3, padding=1)
-        self.to_map = nn.Conv2d(c.map_width, c.map_channels, 1)
-        for last in (self.to_dws, self.to_map):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        self.config = config = config or LIGHT
+        self.convs, c_in = nn.ModuleList(), IMAGE_CHANNELS * config.unshuffle**2
+        for spec in config.convs:
+            self.convs.append(_conv(c_in, spec, config.blur))
+            c_in = spec.channels
+        self.lstm = ConvLstm(c_in, config.hidden)
+        seen = config.hidden * config.sides[-1] ** 2
+        self.reduce = None if config.rank is None else nn.Linear(seen, config.rank)
+        self.to_dws = nn.Linear(config.rank or seen, config.former_rows * config.latent_dim)
+        _zero(self.to_dws)
+        self.map_head = None
+        if config.map_width is not None:
+            at_32 = config.convs[config.map_conv].channels
+            self.map_head = MapHead(at_32, config.hidden, config.map_width, config.map_channels)
 
     def state_shape(self) -> tuple[int, int, int]:
         """Shape of h and of c without the batch."""
-        return self.config.hidden, 8, 8
+        side = self.config.sides[-1]
+        return self.config.hidden, side, side
 
     def forward(
         self, crop_prev: Tensor, crop: Tensor, inversion_prev: Tensor, edit_prev: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # Generated images overshoot what a crop can hold.
-        images = torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1).clamp(-1.0, 1.0)
-        x = F.pixel_unshuffle(F.avg_pool2d(images, self.config.shrink), 2)
-        x = _act(self.down32(_act(self.stem(x))))
-        at_32 = _act(self.mid32(x))
-        deep = _act(self.down8(_act(self.down16(at_32))))
+        deep, at_32 = self.look(torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1))
         h, c = self.lstm(deep, h, c)
-        dws = self.to_dws(_act(self.reduce(h.flatten(1))))
-        context = F.interpolate(_act(self.context(h)), scale_factor=4.0, mode="bilinear", align_corners=False)
-        drawn = _act(self.join(torch.cat((at_32, context), dim=1)))
-        noise = self.to_map(_act(self.draw(drawn)) + drawn)
-        return dws.unflatten(1, (self.config.former_rows, self.config.latent_dim)), noise, h, c
+        noise = at_32 if self.map_head is None else self.map_head(at_32, h)
+        return self.offset(h), noise, h, c
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What is seen of one frame alone: images [B, 12, 256, 256] -> the last activations, and those at 32 px."""
+        # Generated images overshoot what a crop can hold.
+        x = images.clamp(-1.0, 1.0)
+        x = x if self.config.pool == 1 else F.avg_pool2d(x, self.config.pool)
+        x = at_32 = x if self.config.unshuffle == 1 else F.pixel_unshuffle(x, self.config.unshuffle)
+        for i, conv in enumerate(self.convs):
+            x = activate(conv(x))
+            if i == self.config.map_conv:
+                at_32 = x
+        return x, at_32
+
+    def offset(self, h: Tensor) -> Tensor:
+        """w'_t [B, former, 512] from the ConvLSTM's output."""
+        x = h.flatten(1)
+        x = self.to_dws(x if self.reduce is None else activate(self.reduce(x)))
+        x = activate(x) if self.config.activated else x
+        return x.unflatten(1, (self.config.former_rows, self.config.latent_dim))
 
 
-def _act(x: Tensor) -> Tensor:
-    """Leaky ReLU with the gain sqrt(2) that keeps the variance, as StyleGAN2's fused one."""
-    return F.leaky_relu(x, LEAKY_SLOPE) * 2**0.5
+def _conv(c_in: int, spec: ConvSpec, blur: bool) -> nn.Conv2d:
+    if blur and spec.stride == 2:
+        return BlurredConv(c_in, spec.channels, spec.kernel)
+    return nn.Conv2d(c_in, spec.channels, spec.kernel, spec.stride, padding=spec.kernel // 2)
+
+
+def _zero(layer: nn.Linear | nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -1,15 +1,53 @@
-"""The recurrent encoder: state in and out, and what it starts from."""
+"""The recurrent encoder in both sizes: state in and out, what it starts from, and what it must keep on being."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from models.recurrent import ConvLstm, RecurrentConfig, RecurrentEncoder
+from models.recurrent import LIGHT, PAPER, BlurredConv, ConvLstm, ConvSpec, RecurrentConfig, RecurrentEncoder
 
-NARROW = RecurrentConfig(former_rows=3, map_channels=4, stem=8, map_width=8, deep=8, hidden=4, rank=4)
+NARROW = RecurrentConfig(
+    former_rows=3,
+    map_channels=4,
+    convs=(ConvSpec(8), ConvSpec(8, stride=2), ConvSpec(8), ConvSpec(8, stride=2), ConvSpec(8, stride=2)),
+    map_width=8,
+    hidden=4,
+    rank=4,
+)
+NARROW_PAPER = RecurrentConfig(
+    former_rows=3,
+    map_channels=8,
+    pool=1,
+    unshuffle=1,
+    convs=(ConvSpec(4, kernel=1), *(ConvSpec(8, stride=2) for _ in range(6))),
+    blur=True,
+    hidden=4,
+    rank=None,
+    activated=True,
+    map_width=None,
+)
+"""The paper's shape with few channels."""
 
 
 def random_images(count: int) -> Tensor:
     return torch.randn(count, 4, 1, 3, 256, 256, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+
+
+def analytic_images(t: int) -> list[Tensor]:
+    """Four smooth images [1, 3, 256, 256], the same on every machine."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 256), indexing="ij")
+    return [
+        torch.stack((torch.sin(3 * x + k + t), torch.cos(5 * y - k), torch.sin(7 * x * y + t)))[None] for k in range(4)
+    ]
+
+
+@torch.no_grad()
+def fill(network: RecurrentEncoder) -> RecurrentEncoder:
+    """Give every parameter values that only its name's place in the alphabet and its shape decide."""
+    for n, (_, parameter) in enumerate(sorted(network.named_parameters())):
+        wave = torch.sin(torch.arange(parameter.numel(), dtype=torch.float64) * (1.7 + n))
+        parameter.copy_((wave * parameter[0].numel() ** -0.5).reshape(parameter.shape))
+    return network.eval()
 
 
 def test_starts_as_the_base_encoder_alone() -> None:
@@ -20,6 +58,104 @@ def test_starts_as_the_base_encoder_alone() -> None:
     assert noise.shape == (1, 4, 32, 32)
     assert not dws.any()
     assert not noise.any()
+
+
+LIGHT_SHAPES = {
+    "convs.0": (64, 48, 3, 3),
+    "convs.1": (96, 64, 3, 3),
+    "convs.2": (96, 96, 3, 3),
+    "convs.3": (160, 96, 3, 3),
+    "convs.4": (160, 160, 3, 3),
+    "lstm.gates": (384, 256, 3, 3),
+    "reduce": (96, 6144),
+    "to_dws": (5120, 96),
+    "map_head.context": (96, 96, 1, 1),
+    "map_head.join": (96, 192, 1, 1),
+    "map_head.draw": (96, 96, 3, 3),
+    "map_head.to_map": (512, 96, 1, 1),
+}
+"""Trained weights lie in files under these names."""
+
+
+def test_light_form_keeps_its_names_and_shapes() -> None:
+    state = RecurrentEncoder(LIGHT).state_dict()
+    assert {
+        name.removesuffix(".weight"): tuple(state[name].shape) for name in state if name.endswith("t")
+    } == LIGHT_SHAPES
+    assert len(state) == 2 * len(LIGHT_SHAPES)
+
+
+@torch.no_grad()
+def test_light_form_computes_what_its_weights_were_trained_for() -> None:
+    """Three frames with made-up weights, against numbers of the first released version."""
+    network = fill(RecurrentEncoder(LIGHT))
+    h = c = torch.zeros(1, 96, 8, 8)
+    for t in range(3):
+        *found, h, c = network(*analytic_images(t), h, c)
+    expected = {
+        "dws": ([-0.224712, 0.610496, 1.074866, 0.929113], 0.648009),
+        "noise": ([0.127315, 0.86425, -0.98105, -0.412496], 0.646213),
+        "h": ([0.214621, -0.034443, -0.278529, 0.187629], 0.191501),
+        "c": ([0.50139, -0.047161, -0.969203, 0.562857], 0.457341),
+    }
+    for tensor, (samples, mean) in zip((*found, h, c), expected.values(), strict=True):
+        flat = tensor.flatten()
+        assert flat[:: len(flat) // 4].tolist() == pytest.approx(samples, abs=1e-3)
+        assert float(flat.abs().mean()) == pytest.approx(mean, abs=1e-4)
+
+
+def test_paper_form_has_the_papers_shape() -> None:
+    with torch.device("meta"):
+        network = RecurrentEncoder(PAPER).eval()
+        state = torch.empty(2, *network.state_shape())
+        dws, noise, h, c = network(*torch.empty(4, 2, 3, 256, 256), state, state)
+    assert PAPER.sides == (256, 128, 64, 32, 16, 8, 4)
+    assert (dws.shape, noise.shape) == ((2, 10, 512), (2, 512, 32, 32))
+    assert h.shape == c.shape == (2, 512, 4, 4)
+    assert {name.split(".")[0] for name, _ in network.named_parameters()} == {"convs", "lstm", "to_dws"}
+    assert [type(conv) is BlurredConv for conv in network.convs] == [False] + [True] * 6
+
+
+@torch.no_grad()
+def test_paper_forms_map_is_the_activation_at_32_px() -> None:
+    network = fill(RecurrentEncoder(NARROW_PAPER))
+    seen: list[Tensor] = []
+    network.convs[3].register_forward_hook(lambda _, __, output: seen.append(output))
+    state = torch.zeros(1, *network.state_shape())
+    _, noise, _, _ = network(*random_images(1)[0], state, state)
+    assert torch.equal(noise, torch.nn.functional.leaky_relu(seen[0], 0.2) * 2**0.5)
+
+
+@torch.no_grad()
+def test_blurring_before_the_stride_removes_what_would_alias() -> None:
+    conv = BlurredConv(1, 1, 3)
+    conv.weight.fill_(1 / 9)
+    conv.bias.zero_()
+    stripes = torch.tensor([1.0, -1.0]).repeat(16).expand(1, 1, 32, 32)
+    assert conv(stripes).shape == (1, 1, 16, 16)
+    assert conv(stripes)[..., 2:-2, 2:-2].abs().max() < 1e-6
+    flat = conv(torch.ones(1, 1, 32, 32))
+    torch.testing.assert_close(flat[..., 2:-2, 2:-2], torch.ones(1, 1, 12, 12))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", [NARROW, NARROW_PAPER], ids=["light", "paper"])
+def test_single_steps_equal_one_unrolled_run(config: RecurrentConfig) -> None:
+    """T steps equal the convolutions of all frames as one batch, then the memory alone frame by frame."""
+    network = fill(RecurrentEncoder(config))
+    images = random_images(4)
+    h = c = torch.zeros(1, *network.state_shape())
+    stepped = []
+    for frame in images:
+        dws, noise, h, c = network(*frame, h, c)
+        stepped.append((dws, noise, h, c))
+    deep, at_32 = network.look(images.flatten(1, 3))
+    h = c = torch.zeros(1, *network.state_shape())
+    for t, expected in enumerate(stepped):
+        h, c = network.lstm(deep[t : t + 1], h, c)
+        noise = at_32[t : t + 1] if network.map_head is None else network.map_head(at_32[t : t + 1], h)
+        for found, wanted in zip((network.offset(h), noise, h, c), expected, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
 
 
 def test_state_is_all_that_one_frame_leaves_to_the_next() -> None:
