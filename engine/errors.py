@@ -11,7 +11,8 @@
     ├── RuntimeUnavailable      the requested runtime, device or precision cannot be used here; lists every reason
     ├── SourceError             a camera, file or URL that cannot be opened or read to its end
     ├── SinkError               an output that cannot be written
-    └── CheckpointError         a checkpoint that cannot be read or does not fit the network
+    ├── CheckpointError         a checkpoint that cannot be read, written or does not fit the network
+    └── TrainingDiverged        a loss or gradient that is not finite; names the last good checkpoint
 
 A message says what was found, what was expected and what to do, in one line.
 """
@@ -62,4 +63,8 @@ class SinkError(RigidError):
 
 
 class CheckpointError(RigidError):
-    """A checkpoint cannot be read or does not fit the network."""
+    """A checkpoint cannot be read, cannot be written or does not fit the network."""
+
+
+class TrainingDiverged(RigidError):
+    """A loss or a gradient is not finite; the message names the last good checkpoint."""

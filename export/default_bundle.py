@@ -18,12 +18,12 @@ from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
+from models.checkpoints.published import load_light_generator
 from models.checkpoints.weights import FRESH
 from models.mobile_stylegan import LATENT_DIM, LIGHT_256, NOISE_RESOLUTION
 from models.parsing import CLASSES, FACE_CLASSES
 from models.recurrent import RecurrentConfig
 from models.training.encoder import load_encoder
-from models.training.generator import load_light_generator
 from models.training.recurrent import load_recurrent
 
 NAME = "default"

@@ -1,7 +1,7 @@
 """Our trained weights: fresh ones as safetensors in the cache folder, the shipped ones inside the bundle's graphs.
 
 One fp16 copy is committed, the one that runs: the initialisers of `models/bundles/default/*.onnx` keep the parameters'
-names, so a training can start from them.
+names, so a training can start from them. What only trainings need (the visible net) lies in `models/weights`.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import numpy_helper
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,26 +18,38 @@ from engine.bundle_build import recipe_folder
 from engine.errors import CheckpointError
 from models.training.log import checkpoint_dir
 
+COMMITTED = Path(__file__).parents[1] / "weights"
+"""Weights that no bundle holds."""
+
 FRESH = checkpoint_dir("weights")
 """Where trainings leave what they trained, until `export.default_bundle` puts it into the recipe."""
 
 
 def save_fresh(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write NAME.safetensors in fp16, under a temporary name first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.part"
-    save_file({key: value.detach().half().contiguous() for key, value in tensors.items()}, partial)
-    partial.replace(folder / f"{name}.safetensors")
+    """Write NAME.safetensors in fp16, under a temporary name first.
+
+    Raises CheckpointError when it cannot be written, on a full disk for instance; the file before it is kept.
+    """
+    path, partial = folder / f"{name}.safetensors", folder / f".{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.detach().half().contiguous() for key, value in tensors.items()}, partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written ({error}); what was there before is kept") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
     """float32 tensors by parameter name: `folder`/NAME.safetensors where it is, else what ships.
 
-    name: generator (the trained part of it), encoder or recurrent. Raises CheckpointError when neither can be read.
+    name: generator (the trained part of it), encoder, recurrent, parser or visible. Raises CheckpointError when neither
+    can be read.
     """
-    fresh = None if folder is None else folder / f"{name}.safetensors"
-    if fresh is not None and fresh.is_file():
-        return {key: value.float() for key, value in load_file(fresh).items()}
+    for where in (folder, COMMITTED):
+        if where is not None and (where / f"{name}.safetensors").is_file():
+            return {key: value.float() for key, value in load_file(where / f"{name}.safetensors").items()}
     return _shipped(recipe_folder("default") / f"{name}.onnx")
 
 

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine.assets import asset_path
+from models.checkpoints.published import load_light_generator
+from models.compiled import compile_network
 from models.mobile_stylegan import LATENT_DIM
 from models.perceptual import StLpips
 from models.scorers import FaceScorers
@@ -31,7 +33,6 @@ from models.training.direction_fit import (
 )
 from models.training.direction_measure import Bench, Effect, Faces, RangeLimits, usable_step
 from models.training.direction_report import draw_response, draw_sheet
-from models.training.generator import compile_network, load_light_generator
 from models.training.log import checkpoint_dir
 from models.training.samples import CodeSampler, synthetic_pack
 

@@ -1,117 +1,111 @@
 """Episodes for the recurrent encoder: a few consecutive aligned crops, from clips or from a still set in motion."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from engine.assets import asset_path
-from engine.geometry import align
-from engine.tracking import FaceTrack, Tracker
+from engine.errors import UsageError
+from engine.geometry import CROP_SIZE, Affine, compose, invert_affine
 from models.training.augment import draw_degradation, misalign
-from models.training.log import checkpoint_dir
+from models.training.packs import ClipSequence
 from models.training.samples import image_tensor
-from models.training.splits import Split, load_splits
 
-MAX_FRAMES_A_CLIP = 150
-CropSequence = NDArray[np.uint8]
-"""Aligned crops of one face in order, uint8 RGB [T, 256, 256, 3]."""
+LONGEST_STRIDE = 3
+FLIPPED: Affine = np.array([[-1.0, 0.0, CROP_SIZE - 1.0], [0.0, 1.0, 0.0]])
 
 
-def open_tracker(threads: int = 2) -> Tracker:
-    """The tracker with the pinned detector and mesh. Raises AssetMissing."""
-    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads)
+@dataclass(frozen=True)
+class Episode:
+    """T frames of B faces.
 
+    crops: RGB [-1, 1] [T, B, 3, 256, 256]. canvas_from_crop: float64 [T, B, 2, 3], from each crop to the middle
+    frame's, which is the canvas that losses over time are taken on.
+    """
 
-def aligned_crops(clip: Path, tracker: Tracker, most: int = MAX_FRAMES_A_CLIP) -> Iterator[CropSequence]:
-    """The largest face's crops of `clip`, a sequence for each stretch without a loss or a change of identity."""
-    tracks: tuple[FaceTrack, ...] = ()
-    sequence: list[NDArray[np.uint8]] = []
-    identity: int | None = None
-    with av.open(str(clip)) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index == most:
-                break
-            image = frame.to_ndarray(format="bgr24")
-            captured_ns = int((frame.time if frame.time is not None else index / 25) * 1e9)
-            tracks = tracker.track(tracks, image, captured_ns, wanted=1)
-            if sequence and (not tracks or tracks[0].track_id != identity):
-                yield np.stack(sequence)
-                sequence = []
-            if tracks:
-                identity = tracks[0].track_id
-                sequence.append(align(image, tracks[0].crop_from_frame)[..., ::-1])
-    if sequence:
-        yield np.stack(sequence)
+    crops: Tensor
+    canvas_from_crop: Tensor
 
-
-def load_clips(root: Path, split: Split) -> list[CropSequence]:
-    """Aligned crops of every clip of `split`, kept in the cache folder."""
-    tracker: Tracker | None = None
-    sequences: list[CropSequence] = []
-    for clip in tqdm(load_splits().clips(root, split), desc=f"{split} clips", disable=None):
-        path = checkpoint_dir("clips") / f"{clip.stem}-{MAX_FRAMES_A_CLIP}.npz"
-        if not path.exists():
-            tracker = tracker or open_tracker()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found = [s for s in aligned_crops(clip, tracker) if len(s) >= 4]
-            partial = path.with_name(path.stem + ".partial.npz")
-            np.savez(partial, *found)
-            partial.replace(path)
-        with np.load(path) as pack:
-            sequences += [pack[name] for name in pack.files]
-    return sequences
-
-
-def load_stills(root: Path, split: Split) -> NDArray[np.uint8]:
-    """Every 256 px still face of `split`, uint8 RGB [N, 256, 256, 3]."""
-    images = [cv2.imread(str(path)) for path in load_splits().faces(root, split)]
-    return np.stack([image[..., ::-1] for image in images if image is not None and image.shape[0] == 256])
+    def to(self, device: torch.device) -> "Episode":
+        """The same on another device."""
+        return Episode(self.crops.to(device), self.canvas_from_crop.to(device))
 
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """Draws episodes: half from clips, half from stills that drift by a pixel or two a frame."""
+    """Draws episodes: a share from clips, the others from stills that drift by a pixel or two a frame.
 
-    stills: NDArray[np.uint8]
-    clips: list[CropSequence]
+    A drifting still is a picture that stands while its crop jitters, as after a tracker's errors; on the canvas it
+    does not move at all.
+    """
+
+    stills: Sequence[NDArray[np.uint8]]
+    clips: Sequence[ClipSequence]
     clip_share: float = 0.4
 
-    def draw(self, batch: int, length: int, rng: np.random.Generator) -> Tensor:
-        """Crops [T, B, 3, 256, 256] RGB [-1, 1]; webcam degradations are the same over an episode."""
-        episodes = [self._one(length, rng) for _ in range(batch)]
-        return torch.stack([image_tensor(np.stack(frames)) for frames in zip(*episodes, strict=True)])
+    def check(self, length: int) -> None:
+        """Raises UsageError when there is nothing to draw, or no clip is as long as an episode."""
+        if not len(self.stills) and not self.clips:
+            raise UsageError("there is neither a clip with a face nor a still to train on")
+        longest = max((len(clip.crops) for clip in self.clips), default=length)
+        if longest < length:
+            raise UsageError(f"an episode has {length} frames, the longest clip {longest}; give a smaller --length")
 
-    def _one(self, length: int, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-        if self.clips and rng.random() < self.clip_share:
-            clip = self.clips[int(rng.integers(len(self.clips)))]
-            stride = min(int(rng.integers(1, 4)), (len(clip) - 1) // (length - 1))
-            start = int(rng.integers(0, len(clip) - stride * (length - 1)))
-            frames = [clip[start + stride * t] for t in range(length)]
+    def picture(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Any crop, uint8 RGB [256, 256, 3]."""
+        clip = self.clips[int(rng.integers(len(self.clips)))] if self.clips else None
+        crops = self.stills if clip is None or (len(self.stills) and rng.random() < 0.5) else clip.crops
+        return crops[int(rng.integers(len(crops)))]
+
+    def draw(self, length: int, rngs: Sequence[np.random.Generator]) -> Episode:
+        """One episode for each generator; webcam degradations are the same over an episode."""
+        drawn = [self._one(length, rng) for rng in rngs]
+        crops = [image_tensor(np.stack(frames)) for frames in zip(*(frames for frames, _ in drawn), strict=True)]
+        places = np.stack([np.stack(places) for _, places in drawn], axis=1)
+        return Episode(torch.stack(crops), torch.from_numpy(places))
+
+    def _one(self, length: int, rng: np.random.Generator) -> tuple[list[NDArray[np.uint8]], list[Affine]]:
+        usable = [clip for clip in self.clips if len(clip.crops) >= length]
+        if usable and (not len(self.stills) or rng.random() < self.clip_share):
+            frames, places = from_clip(usable[int(rng.integers(len(usable)))], length, rng)
         else:
             still = self.stills[int(rng.integers(len(self.stills)))]
-            frames = drift(misalign(still, rng, 0.5), length, rng)
+            frames, places = drift(misalign(still, rng, 0.5), length, rng)
         if rng.random() < 0.5:
             frames = [frame[:, ::-1] for frame in frames]
+            places = [compose(FLIPPED, compose(place, FLIPPED)) for place in places]
         if rng.random() < 0.4:
             degradation = draw_degradation(rng)
             frames = [degradation.apply(frame, rng) for frame in frames]
-        return frames
+        middle = invert_affine(places[length // 2])
+        # `places` are frame_from_crop; the canvas is the middle crop.
+        return frames, [compose(middle, place) for place in places]
 
 
-def drift(image: NDArray[np.uint8], length: int, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-    """A still in steady motion: what a head that turns in the picture plane looks like after a tracker's errors."""
+def from_clip(
+    clip: ClipSequence, length: int, rng: np.random.Generator
+) -> tuple[list[NDArray[np.uint8]], list[Affine]]:
+    """Every n-th frame of a stretch of `clip`, n up to 3, and each crop's frame_from_crop."""
+    stride = min(int(rng.integers(1, LONGEST_STRIDE + 1)), (len(clip.crops) - 1) // max(length - 1, 1))
+    stride = max(stride, 1)
+    start = int(rng.integers(0, len(clip.crops) - stride * (length - 1)))
+    chosen = [start + stride * t for t in range(length)]
+    return [clip.crops[n] for n in chosen], [invert_affine(clip.crop_from_frame[n]) for n in chosen]
+
+
+def drift(
+    image: NDArray[np.uint8], length: int, rng: np.random.Generator
+) -> tuple[list[NDArray[np.uint8]], list[Affine]]:
+    """A still under a crop in steady motion, and each crop's frame_from_crop; the frame is the still."""
     shift, angle = rng.normal(0, 1.0, 2), rng.normal(0, 0.4)
-    frames = []
+    frames, places = [], []
     for t in range(length):
-        matrix = cv2.getRotationMatrix2D((127.5, 127.5), angle * t, 1.0)
-        matrix[:, 2] += shift * t
-        frames.append(cv2.warpAffine(image, matrix, (256, 256), borderMode=cv2.BORDER_REFLECT_101))
-    return frames
+        crop_from_frame = cv2.getRotationMatrix2D((127.5, 127.5), angle * t, 1.0)
+        crop_from_frame[:, 2] += shift * t
+        frames.append(cv2.warpAffine(image, crop_from_frame, (256, 256), borderMode=cv2.BORDER_REFLECT_101))
+        places.append(invert_affine(crop_from_frame))
+    return frames, places

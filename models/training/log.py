@@ -115,15 +115,31 @@ def checkpoint_dir(name: str) -> Path:
     return platformdirs.user_cache_path("rigid-live", appauthor=False) / "training" / name
 
 
-def save_checkpoint(path: Path, **state: Any) -> None:
-    """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is either old or complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_checkpoint(path: Path, old: Path | None = None, /, **state: Any) -> None:
+    """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is either old or complete.
+
+    old: where to keep what `path` held before, None for nowhere. Raises CheckpointError when it cannot be written, on a
+    full disk for instance; nothing is left behind.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if old and path.is_file():
+            path.replace(old)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's archive writer reports a write that fell short as a RuntimeError in the wake of the OSError.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        before = "the one before it is intact" if path.is_file() else "there was none before"
+        raise CheckpointError(f"{path} cannot be written ({cause.strerror or cause}); {before}; make room") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

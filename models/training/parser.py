@@ -1,14 +1,13 @@
 """`rigid-live train parser`: train the face parser on CelebAMask-HQ pairs."""
 
 import argparse
-import itertools
+import copy
 import json
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,28 +17,25 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import CheckpointError
+from models.checkpoints.weights import load_weights
 from models.parsing import CLASSES, FACE_CLASSES, FaceParser
 from models.training import parsing_samples as samples
-from models.training.log import (
-    Budget,
-    TrainingLog,
-    cosine_rate,
-    ema_copy,
-    ema_update,
-    load_checkpoint,
-    restore_rng,
-    rng_state,
-    save_checkpoint,
-)
+from models.training.log import load_checkpoint, save_checkpoint
+from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.norms import measure_statistics, unfold_norms
 from models.training.splits import load_splits
 
 logger = logging.getLogger(__name__)
 
 PEAK_RATE = 2e-3
-EMA_DECAY = 0.998
 WEIGHTS, LINEAGE = "parser.pt", "parser.json"
 LICENCE = "trained on CelebAMask-HQ: non-commercial research and education only"
-_LOG_EVERY, _VALIDATE_EVERY = 20, 100
+_STATISTICS_BATCHES = 40
+_SHOWN = 6
+# One colour a class, RGB.
+_PALETTE = np.array(
+    [(0, 0, 0), (230, 170, 140), (120, 70, 30), (40, 90, 230), (230, 40, 40), (240, 220, 90), (60, 160, 80)], np.uint8
+)
 
 
 @dataclass(frozen=True)
@@ -53,30 +49,100 @@ class Pairs:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of this training."""
     parser.add_argument("--data", type=Path, required=True, help="folder that holds parsing/celebamask256")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the log, the checkpoint and the weights")
-    parser.add_argument("--minutes", type=float, default=15.0, help="wall-clock budget, resumed runs included")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    # bfloat16 is what the matrix units of a CPU want: with channels_last half the time of plain fp32.
+    add_loop_arguments(parser, minutes=15.0, batch=16, out=None, amp=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train until the budget is used up, then score the averaged weights on the test split and save them."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    log = TrainingLog(args.out / "log.jsonl")
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    log.write(settings={name: value for name, value in settings.items() if not callable(value)})
-    train, validation, test = (load_split(args.data, split) for split in ("train", "validation", "test"))
-    average, steps, spent_s = fit(train, validation, args, log)
-    measure_statistics(average, batches(train, args.batch, np.random.default_rng(args.seed)))
-    report = lineage(average, test, len(train.crops), steps, spent_s / 60)
-    log.write(step=steps, test_miou=report["miou"], test_iou=report["iou"])
-    save_checkpoint(args.out / WEIGHTS, weights=average.state_dict())
+    options = loop_options(args)
+    task = ParserTask(load_split(args.data, "train"), load_split(args.data, "validation"), args.seed)
+    outcome = fit(task, options)
+    if not outcome.finished:
+        return 0
+    test = load_split(args.data, "test")
+    report = lineage(load_parser(args.out / WEIGHTS), test, len(task.train.crops), outcome.step, outcome.spent_s / 60)
     (args.out / LINEAGE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    logger.info("parser: mIoU %.3f on %d held-out faces after %d steps", report["miou"], len(test.crops), steps)
+    logger.info("parser: mIoU %.3f on %d held-out faces after %d steps", report["miou"], len(test.crops), outcome.step)
     return 0
+
+
+class Objective(nn.Module):
+    """What the parser's training minimises: batches of crops and labels -> loss."""
+
+    weights: Tensor
+
+    def __init__(self, network: FaceParser, weights: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """batch: crops [B, 3, 256, 256] in [-1, 1] and labels [B, 128, 128] int64."""
+        crops, labels = batch
+        return parsing_loss(self.network(crops).float(), labels, self.weights), {}
+
+
+class ParserTask:
+    """The parser's training, for `models.training.loop`. Random weights from torch's global generator."""
+
+    name = "parser"
+
+    def __init__(self, train: Pairs, validation: Pairs, seed: int) -> None:
+        self.train, self.validation = train, validation
+        self.settings = {"peak_rate": PEAK_RATE, "training_pairs": len(train.crops)}
+        self._seed = seed
+        self._network = FaceParser().to(memory_format=torch.channels_last)
+        self._chances = sampling_chances(train.labels)
+
+    @property
+    def players(self) -> tuple[Player, ...]:
+        objective = Objective(self._network, class_weights(self.train.labels))
+        groups = ({"params": list(self._network.parameters()), "peak": PEAK_RATE, "weight_decay": 1e-2},)
+        return (Player("parser", objective, groups, self._network, decay=0.998, clip=5.0, betas=(0.9, 0.999)),)
+
+    def draw(self, step: int, numbers: range) -> tuple[Tensor, Tensor]:
+        """Augmented crops [B, 3, 256, 256] in [-1, 1] and labels [B, 128, 128] int64."""
+        made = [self._sample(sample_rng(self._seed, step, number)) for number in numbers]
+        crops = samples.to_network([crop for crop, _ in made])
+        return crops, torch.from_numpy(np.stack([label for _, label in made])).long()
+
+    def _sample(self, rng: np.random.Generator) -> tuple[samples.U8, samples.U8]:
+        chosen = int(rng.choice(len(self._chances), p=self._chances))
+        return samples.augmented_sample(self.train.crops, self.train.labels, chosen, rng)
+
+    def start_from(self, folder: Path) -> str:
+        """Fresh weights as they are; the shipped ones with batch norms that compute the same on training crops."""
+        if (folder / WEIGHTS).is_file():
+            self._network.load_state_dict(load_parser(folder / WEIGHTS).state_dict())
+            return f"the weights in {folder}"
+        unfold_norms(self._network, load_weights("parser"), self.draw(0, range(64))[0])
+        return "the weights that ship"
+
+    def validate(self, average: nn.Module) -> dict[str, float]:
+        return {"miou": float(class_ious(average, self.validation).mean())}
+
+    def images(self, average: nn.Module) -> Tensor:
+        """Validation crops above their true and their found classes."""
+        pairs = zip(self.validation.crops[:_SHOWN], self.validation.labels[:_SHOWN], strict=True)
+        shown = [samples.plain_sample(crop, label) for crop, label in pairs]
+        found = in_evaluation(average)(samples.to_network([crop for crop, _ in shown])).argmax(1)
+        small = np.concatenate([crop[::2, ::2] for crop, _ in shown], axis=1)
+        truth = np.concatenate([_PALETTE[label] for _, label in shown], axis=1)
+        sheet = np.concatenate([small, truth, np.concatenate(list(_PALETTE[found]), axis=1)])
+        return torch.from_numpy(sheet).permute(2, 0, 1).float() / 127.5 - 1.0
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        """Write the averaged weights, with statistics of their own."""
+        shipped = copy.deepcopy(average)
+        batch = min(16, len(self.train.crops))
+        device = next(shipped.parameters()).device
+        crops = (self.draw(n, range(batch))[0].to(device) for n in range(_STATISTICS_BATCHES))
+        measure_statistics(shipped, crops)
+        save_checkpoint(folder / WEIGHTS, weights=shipped.state_dict())
 
 
 def load_parser(weights: Path) -> FaceParser:
@@ -94,94 +160,6 @@ def load_parser(weights: Path) -> FaceParser:
 def load_split(data: Path, split: str) -> Pairs:
     """One split of the parsing pairs, in memory."""
     return Pairs(*samples.load_pairs(load_splits().parsing_pairs(data, split)))
-
-
-def fit(train: Pairs, validation: Pairs, args: argparse.Namespace, log: TrainingLog) -> tuple[nn.Module, int, float]:
-    """Train, resuming when asked. Returns the averaged network, the steps done and the seconds used."""
-    learner, rng = Learner.fresh(), np.random.default_rng(args.seed)
-    checkpoint = args.out / "last.pt"
-    step, spent_s = learner.load(checkpoint, rng) if args.resume else (0, 0.0)
-    weights = class_weights(train.labels)
-    budget = Budget(args.minutes, spent_s)
-    for crops, labels in batches(train, args.batch, rng):
-        if budget.exhausted:
-            break
-        loss = learner.step(crops, labels, weights, cosine_rate(budget.progress, PEAK_RATE), step)
-        step += 1
-        if step % _LOG_EVERY == 0:
-            log.write(step=step, spent_s=budget.spent_s, loss=loss)
-        if step % _VALIDATE_EVERY == 0:
-            ious = class_ious(learner.average, validation)
-            log.write(step=step, spent_s=budget.spent_s, validation_miou=float(ious.mean()))
-            learner.save(checkpoint, rng, step, budget.spent_s)
-    learner.save(checkpoint, rng, step, budget.spent_s)
-    return learner.average, step, budget.spent_s
-
-
-@dataclass(frozen=True)
-class Learner:
-    """The network that learns, its running average (the one that ships) and its optimizer."""
-
-    model: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    @classmethod
-    def fresh(cls) -> Self:
-        """Random weights from torch's global generator."""
-        # channels_last and bfloat16 are what the matrix units of a CPU want: half the time of plain fp32.
-        model = FaceParser().to(memory_format=torch.channels_last)
-        return cls(model, ema_copy(model), torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-2))
-
-    def step(self, crops: Tensor, labels: Tensor, weights: Tensor, rate: float, step: int) -> float:
-        """One update at the learning rate `rate`; returns the loss before it."""
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = self.model(crops)
-        loss = parsing_loss(logits.float(), labels, weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-        ema_update(self.average, self.model, EMA_DECAY, step)
-        return loss.item()
-
-    def save(self, path: Path, rng: np.random.Generator, step: int, spent_s: float) -> None:
-        """Write all that `load` needs to go on as if nothing had happened."""
-        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
-        save_checkpoint(path, **parts, rng=rng_state(rng), step=step, spent_s=spent_s)
-
-    def load(self, path: Path, rng: np.random.Generator) -> tuple[int, float]:
-        """Take up what `save` wrote; returns its step and seconds. Raises CheckpointError when it does not fit."""
-        state = load_checkpoint(path)
-        try:
-            for name in ("model", "average", "optimizer"):
-                getattr(self, name).load_state_dict(state[name])
-            restore_rng(state["rng"], rng)
-            return state["step"], state["spent_s"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} is not a checkpoint of this training; train without --resume") from error
-
-
-@torch.no_grad()
-def measure_statistics(model: nn.Module, crops_and_labels: Iterator[tuple[Tensor, Tensor]], count: int = 40) -> None:
-    """Set the batch norms' running statistics to plain means over `count` training batches; ends in evaluation mode.
-
-    The averaged weights are those of no step, so the statistics met on the way do not fit them: several points of IoU.
-    """
-    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
-    model.train()
-    for crops, _ in itertools.islice(crops_and_labels, count):
-        model(crops)
-    model.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def parsing_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -208,27 +186,6 @@ def class_weights(labels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(weights / (weights * frequency).sum()).float()
 
 
-def batches(pairs: Pairs, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless augmented batches: crops [B, 3, 256, 256] in [-1, 1] and labels [B, 128, 128] int64.
-
-    The next batch is made by one worker while the network trains on this one.
-    """
-
-    def make(indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        made = [samples.augmented_sample(pairs.crops, pairs.labels, index, rng) for index in indices]
-        crops = samples.to_network([crop for crop, _ in made])
-        labels = torch.from_numpy(np.stack([label for _, label in made])).long()
-        return crops, labels
-
-    chances = sampling_chances(pairs.labels)
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        ahead = worker.submit(make, rng.choice(len(chances), size, p=chances))
-        while True:
-            batch = ahead.result()
-            ahead = worker.submit(make, rng.choice(len(chances), size, p=chances))
-            yield batch
-
-
 def sampling_chances(labels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Chance [N] of each pair to be drawn: four times the others' for those with glasses or a hat, one in ten."""
     rare = np.isin(labels, [CLASSES.index("glasses"), CLASSES.index("hat")]).mean((1, 2)) > 0.003
@@ -246,7 +203,8 @@ def in_evaluation(model: nn.Module) -> Callable[[Tensor], NDArray[np.float32]]:
 
     @torch.inference_mode()
     def parse(crops: Tensor) -> NDArray[np.float32]:
-        return model.eval()(crops).numpy()
+        device = next(model.parameters()).device
+        return model.eval()(crops.to(device)).cpu().numpy()
 
     return parse
 

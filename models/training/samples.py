@@ -11,29 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.assets import asset_path
-from models.mobile_stylegan import (
-    LATENT_DIM,
-    TEACHER_1024,
-    MappingNetwork,
-    MobileStyleGan,
-    MobileStyleGanConfig,
-    load_mapping,
-    load_teacher,
-)
+from engine.bundle import open_bundle
+from engine.bundle_build import DEFAULT, bundle_path
+from engine.directions import edit_offset
+from models.checkpoints.published import load_light_generator, published_generator, published_mapping
+from models.compiled import compile_network
+from models.mobile_stylegan import LATENT_DIM, TEACHER_1024, MappingNetwork
 from models.training.log import checkpoint_dir
 
 MEAN_CODE_SAMPLES = 20_000
-
-
-def published_mapping() -> MappingNetwork:
-    """The mapping network of the pinned asset. Raises AssetMissing."""
-    return load_mapping(asset_path("mapping_xml"), asset_path("mapping_bin"))
-
-
-def published_generator(config: MobileStyleGanConfig) -> MobileStyleGan:
-    """The synthesis network of the pinned asset, cut to `config`. Raises AssetMissing."""
-    return load_teacher(asset_path("synthesis_xml"), asset_path("synthesis_bin"), config)
 
 
 @dataclass(frozen=True)
@@ -70,6 +56,33 @@ class CodeSampler:
             if torch.rand((), generator=rng) < mixed:
                 code += 0.05 * torch.randn(code.shape, generator=rng)
         return ws
+
+
+@dataclass(frozen=True)
+class EditSampler:
+    """Draws edits n (Eq. 5), so that the encoder learns to live with any: half are sliders, half ways between faces.
+
+    sliders: every attribute's offset at +1 and at -1, [S, L, 512].
+    """
+
+    codes: CodeSampler
+    sliders: Tensor
+
+    @classmethod
+    def open(cls) -> "EditSampler":
+        """With the default bundle's directions. Raises AssetMissing, BundleError."""
+        bundle = open_bundle(bundle_path(DEFAULT))
+        shape = (bundle.manifest.latent_rows, LATENT_DIM)
+        ends = [{name: end} for name in bundle.directions for end in (1.0, -1.0)]
+        sliders = np.stack([edit_offset(bundle.directions, values, shape) for values in ends])
+        return cls(CodeSampler.open(), torch.from_numpy(sliders))
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        """An offset [L, 512]: a slider at a quarter of its range or more, or half the way to another face."""
+        if rng.random() < 0.5:
+            return self.sliders[int(rng.integers(len(self.sliders)))] * float(rng.uniform(0.25, 1.0))
+        a, b = self.codes.draw(2, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        return (0.5 * (a - b)).expand_as(self.sliders[0])
 
 
 def openvino_teacher(precision: str) -> ov.CompiledModel:
@@ -117,8 +130,6 @@ def image_tensor(images_u8: NDArray[np.uint8]) -> Tensor:
 
 def synthetic_pack(count: int, seed: int = 7) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Codes [N, 512] of W (psi 0.5-1) and the light generator's faces, uint8 RGB [N, 256, 256, 3]; cached."""
-    from models.training.generator import compile_network, load_light_generator
-
     path = checkpoint_dir("generator") / f"pack-{count}-{seed}.npz"
     if path.exists():
         pack = np.load(path)

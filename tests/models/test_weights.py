@@ -1,5 +1,6 @@
 """Fresh weights before shipped ones, and shipped ones out of the bundle's own graphs."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -15,26 +16,39 @@ from models.training.recurrent import load_recurrent
 
 def test_fresh_weights_come_back_in_half_precision(tmp_path: Path) -> None:
     weight = torch.linspace(-1, 1, 7)
-    save_fresh("recurrent", {"stem.weight": weight}, tmp_path)
-    assert torch.equal(load_weights("recurrent", tmp_path)["stem.weight"], weight.half().float())
+    save_fresh("recurrent", {"convs.0.weight": weight}, tmp_path)
+    assert torch.equal(load_weights("recurrent", tmp_path)["convs.0.weight"], weight.half().float())
+    assert [path.name for path in tmp_path.iterdir()] == ["recurrent.safetensors"]
+
+
+def test_a_full_disk_keeps_the_weights_before(tmp_path: Path) -> None:
+    save_fresh("recurrent", {"weight": torch.ones(3)}, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"recurrent\.safetensors cannot be written"):
+            save_fresh("recurrent", {"weight": torch.zeros(100_000)}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(load_weights("recurrent", tmp_path)["weight"], torch.ones(3))
     assert [path.name for path in tmp_path.iterdir()] == ["recurrent.safetensors"]
 
 
 def test_without_fresh_weights_what_ships_is_loaded(tmp_path: Path) -> None:
     shipped, again = load_weights("recurrent", tmp_path), load_weights("recurrent")
     assert set(dict(RecurrentEncoder().named_parameters())) <= set(shipped)
-    assert torch.equal(shipped["stem.weight"], again["stem.weight"])
+    assert torch.equal(shipped["convs.0.weight"], again["convs.0.weight"])
 
 
 def test_every_network_takes_its_shipped_weights() -> None:
     recurrent, encoder = load_recurrent(), load_encoder()
-    assert recurrent.to_map.weight.any()
+    assert recurrent.map_head.to_map.weight.any()
     assert encoder.expand.weight.any()
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"stem\.weight is \(2,\)"):
-        fitting({"stem.weight": torch.zeros(2)}, dict(RecurrentEncoder().named_parameters()), "recurrent")
+    with pytest.raises(CheckpointError, match=r"convs\.0\.weight is \(2,\)"):
+        fitting({"convs.0.weight": torch.zeros(2)}, dict(RecurrentEncoder().named_parameters()), "recurrent")
 
 
 def test_generator_graph_holds_no_published_weights() -> None:

@@ -1,6 +1,7 @@
 """The shared parts of the trainings."""
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -93,6 +94,28 @@ def test_failed_save_keeps_the_old_checkpoint(tmp_path):
     with pytest.raises((AttributeError, TypeError, RuntimeError)):
         save_checkpoint(path, step=lambda: None)
     assert load_checkpoint(path) == {"step": 1}
+
+
+def test_a_write_that_falls_short_is_an_error_for_a_person(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, step=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"last\.pt cannot be written \(File too large\); .*intact"):
+            save_checkpoint(path, weights=torch.zeros(1000, 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(path) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_can_keep_the_one_before(tmp_path):
+    path, old = tmp_path / "last.pt", tmp_path / "previous.pt"
+    save_checkpoint(path, old, step=1)
+    assert not old.exists()
+    save_checkpoint(path, old, step=2)
+    assert (load_checkpoint(path), load_checkpoint(old)) == ({"step": 2}, {"step": 1})
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"])

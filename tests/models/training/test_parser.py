@@ -1,28 +1,30 @@
 """The parser's training: scores, loss, and a run that is stopped and resumed."""
 
 import argparse
-import functools
-import itertools
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from engine.bundle_build import recipe_folder
 from engine.errors import CheckpointError
 from models.parsing import CLASSES
 from models.training import parser as training
-from models.training.log import Budget, save_checkpoint
+from models.training.log import save_checkpoint
 from models.training.splits import load_splits
 
 
 def arguments(data: Path, out: Path, *flags: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     training.add_arguments(parser)
-    return parser.parse_args(["--data", str(data), "--out", str(out), "--batch", "2", *flags])
+    places = ["--data", str(data), "--out", str(out), "--checkpoints", str(out / "run")]
+    return parser.parse_args([*places, "--batch", "2", "--log-every", "1", *flags])
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +46,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps: its clock is read a fixed number of times a step, so that no test waits for a real one."""
+    """A run of a few steps."""
     out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        tick_quickly(patch)
-        assert training.run(arguments(data, out, "--minutes", "0.25")) == 0
+        patch.setattr(training, "_STATISTICS_BATCHES", 2)
+        assert training.run(arguments(data, out, "--steps", "3")) == 0
     return out
 
 
-def tick_quickly(patch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count()
-    patch.setattr(training, "Budget", functools.partial(Budget, clock=lambda: float(next(ticks))))
-    patch.setattr(training, "_VALIDATE_EVERY", 2)
-    patch.setattr(training, "_LOG_EVERY", 1)
-
-
 def lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
 
 
 def test_ious_of_a_known_confusion():
@@ -101,33 +96,40 @@ def test_pairs_with_glasses_or_a_hat_are_drawn_more_often():
     np.testing.assert_allclose(training.sampling_chances(labels), [0.1, 0.4, 0.4, 0.1])
 
 
-def test_statistics_are_those_of_the_batches():
-    norm = torch.nn.BatchNorm2d(1)
-    norm.running_mean.fill_(99.0)
-    crops = [torch.full((2, 1, 4, 4), value) for value in (1.0, 3.0, 50.0)]
-    training.measure_statistics(norm, iter([(crop, crop) for crop in crops]), count=2)
-    assert norm.running_mean.item() == pytest.approx(2.0)
-    assert (norm.training, norm.momentum) == (False, 0.1)
-
-
 def test_finished_run_leaves_weights_lineage_and_log(finished):
     report = json.loads((finished / training.LINEAGE).read_text())
-    assert report["steps"] > 0
+    assert report["steps"] == 3
     assert set(report["iou"]) == set(CLASSES)
     assert report["miou"] == pytest.approx(np.mean(list(report["iou"].values())), abs=1e-3)
     assert not training.load_parser(finished / training.WEIGHTS).training
-    assert any("test_miou" in line for line in lines(finished))
+    assert any("validation_miou" in line for line in lines(finished))
 
 
 def test_resumed_run_goes_on_from_the_checkpoint(data, finished, tmp_path, monkeypatch):
     out = tmp_path / "resumed"
     shutil.copytree(finished, out)
-    step = torch.load(out / "last.pt", weights_only=True)["step"]
-    tick_quickly(monkeypatch)
-    (out / "log.jsonl").unlink()
-    training.run(arguments(data, out, "--minutes", "0.5", "--resume"))
-    steps = [line["step"] for line in lines(out) if "loss" in line]
-    assert steps[0] == step + 1
+    monkeypatch.setattr(training, "_STATISTICS_BATCHES", 2)
+    (out / "run" / "log.jsonl").unlink()
+    training.run(arguments(data, out, "--steps", "5", "--resume"))
+    assert [line["step"] for line in lines(out) if "loss" in line] == [4, 5]
+
+
+def test_a_resume_without_a_checkpoint_takes_the_fresh_weights(data, finished):
+    task = training.ParserTask(training.load_split(data, "train"), training.load_split(data, "validation"), seed=1)
+    assert str(finished) in task.start_from(finished)
+    saved = training.load_parser(finished / training.WEIGHTS).state_dict()
+    trained = task.players[0].trained.state_dict()
+    assert all(torch.equal(trained[key], saved[key]) for key in saved)
+
+
+def test_a_resume_without_any_run_takes_the_weights_that_ship(data, tmp_path):
+    task = training.ParserTask(training.load_split(data, "train"), training.load_split(data, "validation"), seed=1)
+    assert "ship" in task.start_from(tmp_path)
+    network = task.players[0].trained.eval()
+    crops = task.draw(0, range(2))[0]
+    session = onnxruntime.InferenceSession(recipe_folder("default") / "parser.onnx")
+    shipped = session.run(["logits"], {"crop": crops.numpy()})[0]
+    np.testing.assert_allclose(network(crops).detach().numpy(), shipped, atol=1e-3)
 
 
 def test_foreign_weights_are_refused(tmp_path):
@@ -137,6 +139,21 @@ def test_foreign_weights_are_refused(tmp_path):
 
 
 def test_foreign_checkpoint_is_refused(data, tmp_path):
-    save_checkpoint(tmp_path / "last.pt", step=3)
+    save_checkpoint(tmp_path / "run" / "last.pt", step=3)
     with pytest.raises(CheckpointError, match=r"last\.pt"):
         training.run(arguments(data, tmp_path, "--resume"))
+
+
+def test_a_stopped_run_is_not_scored(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_STATISTICS_BATCHES", 2)
+    draw = training.ParserTask.draw
+
+    def interrupted(self, step, numbers):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return draw(self, step, numbers)
+
+    monkeypatch.setattr(training.ParserTask, "draw", interrupted)
+    assert training.run(arguments(data, tmp_path, "--steps", "50", "--workers", "0")) == 0
+    assert (tmp_path / training.WEIGHTS).is_file()
+    assert not (tmp_path / training.LINEAGE).exists()

@@ -1,0 +1,195 @@
+"""`rigid-live train encoder`: the base encoder, in closed form and then by what the generator makes of its codes.
+
+As e4e: squared error and LPIPS of the inversion, a penalty on how far the rows of W+ differ from each other, and a
+discriminator of codes that keeps each row where the mapping network's codes lie, in which edits work. (e4e's identity
+loss needs a face-recognition network that gradients pass through; none can be had here.)
+"""
+
+import argparse
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
+from models.encoder import BaseEncoder
+from models.perceptual import StLpips
+from models.training.closed_form import closed_form_encoder
+from models.training.episodes import EpisodeSource
+from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
+from models.training.losses import Distance, patch_reconstruction
+from models.training.packs import prepared
+from models.training.samples import CodeSampler, image_tensor
+from models.training.splits import Split
+from models.training.stand_in import Synthesis, open_synthesis
+from models.training.stills import Generator, sheet, still_scores
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_FACES = 24
+PEAK_RATES = {"expand": 4e-4, "reduce": 4e-5, "features": 4e-5}
+DISCRIMINATOR_RATE = 2e-4
+R1_WEIGHT = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="the data folder that splits.toml describes, or any with faces")
+    add("--pairs", type=int, default=4000, help="synthetic pairs of the closed form, the first 300 held out")
+    add("--generator", choices=("stand-in", "full"), default="full", help="stand-in: a third of the time")
+    add("--delta", type=float, default=0.002, help="weight of the rows' differences")
+    add("--adversarial", type=float, default=0.02, help="weight of the latent discriminator; 0 for none")
+    add("--rate", type=float, default=1.0, help="share of the peak learning rates")
+    add_loop_arguments(parser, minutes=30.0, batch=8, out=FRESH)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and write the encoder. Raises the errors of `engine/errors.py`."""
+    torch.manual_seed(args.seed)
+    return train(EncoderTask(args), loop_options(args))
+
+
+class LatentDiscriminator(nn.Sequential):
+    """Whether a code [N, 512] is the mapping network's: logit [N, 1] (as e4e's)."""
+
+    def __init__(self, width: int = 512) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(4):
+            layers += [nn.Linear(width, width), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Linear(width, 1))
+
+
+class EncoderObjective(nn.Module):
+    """Crops and codes of the mapping network -> the encoder's loss."""
+
+    def __init__(
+        self,
+        encoder: BaseEncoder,
+        critic: LatentDiscriminator,
+        synthesis: Synthesis,
+        distance: Distance,
+        delta: float,
+        adversarial: float,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._frozen = (critic,)
+        self._synthesis, self._distance = synthesis, distance
+        self._delta, self._adversarial = delta, adversarial
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        crops, _ = batch
+        ws = encoded(self.encoder, crops)
+        rec = patch_reconstruction(self._synthesis(ws, None), crops, self._distance)
+        differences = (ws - ws.mean(dim=1, keepdim=True)).square().mean()
+        real = F.softplus(-self._frozen[0](ws.flatten(0, 1))).mean() if self._adversarial else rec.new_zeros(())
+        loss = rec + self._delta * differences + self._adversarial * real
+        return loss, {"rec": rec, "differences": differences, "realness": real}
+
+
+class CriticObjective(nn.Module):
+    """Non-saturating loss of the latent discriminator with R1 on the mapping network's codes."""
+
+    def __init__(self, critic: LatentDiscriminator, encoder: BaseEncoder) -> None:
+        super().__init__()
+        self.critic = critic
+        self._frozen = (encoder,)
+
+    def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        crops, drawn = batch
+        with torch.no_grad():
+            made = encoded(self._frozen[0], crops).flatten(0, 1)
+        drawn = drawn.detach().requires_grad_()
+        on_drawn, on_made = self.critic(drawn), self.critic(made)
+        (slope,) = torch.autograd.grad(on_drawn.sum(), drawn, create_graph=True)
+        r1 = slope.square().sum(1).mean()
+        loss = F.softplus(-on_drawn).mean() + F.softplus(on_made).mean() + 0.5 * R1_WEIGHT * r1
+        return loss, {"drawn": on_drawn.mean(), "made": on_made.mean()}
+
+
+def encoded(encoder: BaseEncoder, crops: Tensor) -> Tensor:
+    """Codes [B, L, 512], the trunk in bf16."""
+    with torch.autocast(crops.device.type, torch.bfloat16):
+        features = encoder.features(crops)
+    return encoder.codes(features.float())
+
+
+class EncoderTask:
+    """The training, for `models.training.loop`."""
+
+    name = "encoder"
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        device = torch.device(args.device)
+        self._args, self._codes, self._judge = args, CodeSampler.open(), StLpips.load()
+        self._source = EpisodeSource(*prepared(args.data, Split.TRAIN), clip_share=0.2)
+        self._source.check(1)
+        self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
+        lpips = StLpips.load().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+        self._encoder: BaseEncoder | None = None
+        self._synthesis = open_synthesis(args.generator == "full", device)
+        self._distance: Distance = lambda a, b: lpips(a.bfloat16(), b.bfloat16()).float()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        chosen = ("pairs", "generator", "delta", "adversarial", "rate")
+        return {name: getattr(self._args, name) for name in chosen}
+
+    @property
+    def players(self) -> tuple[Player, ...]:
+        """The encoder starts from its closed form where neither `start_from` nor a checkpoint gives it weights."""
+        args = self._args
+        if self._encoder is None and args.resume:
+            self._encoder = BaseEncoder()
+        elif self._encoder is None:
+            self._encoder, quality = closed_form_encoder(args.pairs)
+            logger.info("closed form: R2 %.3f on %d held-out codes", quality, 300)
+        encoder, critic = self._encoder.requires_grad_(True), LatentDiscriminator()
+        objective = EncoderObjective(encoder, critic, self._synthesis, self._distance, args.delta, args.adversarial)
+        groups = [
+            {"params": list(getattr(encoder, name).parameters()), "peak": args.rate * peak}
+            for name, peak in PEAK_RATES.items()
+        ]
+        players = [Player("encoder", objective, groups, encoder)]
+        if args.adversarial:
+            judged = [{"params": list(critic.parameters()), "peak": args.rate * DISCRIMINATOR_RATE}]
+            players.append(Player("critic", CriticObjective(critic, encoder), judged, betas=(0.0, 0.99)))
+        return tuple(players)
+
+    def draw(self, step: int, samples: range) -> tuple[Tensor, Tensor]:
+        """Crops [B, 3, 256, 256], and as many codes [B * L, 512] of the mapping network."""
+        rngs = [sample_rng(self._args.seed, step, number) for number in samples]
+        seeds = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
+        drawn = torch.cat([self._codes.draw(4, seed, psi=(0.7, 1.0)) for seed in seeds])
+        return self._source.draw(1, rngs).crops[0], drawn
+
+    def start_from(self, folder: Path) -> str:
+        self._encoder = load_encoder(folder)
+        return f"the weights in {folder}" if (folder / "encoder.safetensors").is_file() else "the weights that ship"
+
+    def validate(self, average: nn.Module) -> dict[str, float]:
+        """MSE x100 and ST-LPIPS of held-out stills at 256 px, from the code alone."""
+        generator = Generator()
+        return still_scores(self._invert(average, generator, self._faces), self._faces, self._judge)
+
+    def images(self, average: nn.Module) -> Tensor:
+        shown = self._faces[:6]
+        return sheet(shown, self._invert(average, Generator(), shown))
+
+    def _invert(self, encoder: nn.Module, generator: Generator, faces: Tensor) -> Tensor:
+        device = next(encoder.parameters()).device
+        return torch.cat([generator(encoder(face.to(device)).cpu()) for face in faces.split(1)])
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        save_fresh("encoder", average.state_dict(), folder)
+
+
+def load_encoder(folder: Path | None = None) -> BaseEncoder:
+    """The base encoder: fresh from `folder` where it is, else as it ships. Raises CheckpointError."""
+    encoder = BaseEncoder()
+    encoder.load_state_dict(fitting(load_weights("encoder", folder), encoder.state_dict(), "encoder"))
+    return encoder.eval()

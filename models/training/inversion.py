@@ -1,0 +1,259 @@
+"""What the encoders are trained to minimise: RIGID's losses over an unrolled episode (rigid.md, Eqs. 1-16)."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from models.checkpoints.weights import load_weights
+from models.encoder import BaseEncoder
+from models.flow import SpyNet, warp
+from models.parsing import CLASSES, FACE_CLASSES, FaceParser
+from models.perceptual import StLpips
+from models.recurrent import RecurrentEncoder
+from models.training.losses import (
+    LOSS_RESOLUTION,
+    Distance,
+    LossWeights,
+    blend,
+    composition,
+    composition_loss,
+    edit_loss,
+    patch_reconstruction,
+    soft_masks,
+    steadiness_loss,
+    temporal_loss,
+    total_loss,
+    unalign,
+)
+from models.training.norms import unfold_norms
+from models.training.stand_in import Synthesis, enlarge, shrink
+from models.visibility import VisibleNet
+
+PARTS = ("tcc", "nm", "lfd", "ibfcc", "tc")
+"""What an ablation can be trained without: the paper's rows w/o TCC, NM, LFD, L_ibfcc and L_tc."""
+
+MASK_ERODE, MASK_FEATHER = 2, 4
+"""Of the blend's mask, in pixels at 128; what the editor does at 256 px (`engine/compositing.py`)."""
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""crops RGB [-1, 1] [T, B, 3, 256, 256]; canvas_from_crop float64 [T, B, 2, 3]; edit offset n [B, L, 512]."""
+
+
+class Inverter(nn.Module):
+    """What is trained: the base encoder and the recurrent encoder."""
+
+    def __init__(self, base: BaseEncoder, recurrent: RecurrentEncoder) -> None:
+        super().__init__()
+        self.base = base
+        self.recurrent = recurrent
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The frozen networks that losses are taken with; not modules of the objective.
+
+    distance: perceptual, at 128 px. flow: between images in [0, 1]. parser: crop -> logits. visible: the visible net of
+    Eq. 8.
+    """
+
+    distance: Distance
+    flow: SpyNet
+    parser: nn.Module
+    visible: VisibleNet
+
+    @classmethod
+    def open(cls, visible: VisibleNet, device: torch.device) -> "Judges":
+        """All in bf16 where that is faster; raises AssetMissing and CheckpointError."""
+        lpips = StLpips.load().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+        parser = FaceParser()
+        unfold_norms(parser, load_weights("parser"), torch.zeros(2, 3, 256, 256))
+        for network in (parser, visible):
+            network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+
+        def distance(a: Tensor, b: Tensor) -> Tensor:
+            return lpips(a.bfloat16(), b.bfloat16()).float()
+
+        return cls(distance, SpyNet.load().to(device), parser, visible)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Weights of the losses. paper: Eq. 16's. The others are ours.
+
+    bare: an inversion without the noise map, so that the code is one by itself. survive: what the map takes from an
+    edit. steady: differences over time. map_size, code_size: keep the two outputs small.
+    """
+
+    paper: LossWeights
+    bare: float = 1.0
+    survive: float = 0.3
+    steady: float = 0.5
+    map_size: float = 0.02
+    code_size: float = 0.02
+
+
+class Step(NamedTuple):
+    """What one frame of an episode came to: w_t^lfd, n_t, w'_t, O_t^a, E_t^a."""
+
+    code: Tensor
+    noise: Tensor
+    dws: Tensor
+    inversion: Tensor
+    edit: Tensor
+
+
+class EpisodeObjective(nn.Module):
+    """A batch of episodes -> the loss.
+
+    The first frame has its step too, as in the editor (`Switches.primed`). Images that are fed back are detached:
+    gradients travel through time in the ConvLSTM alone. without: of PARTS. checkpointing: recompute the generator's
+    activations in the backward pass, a third slower, for GPUs with little memory.
+    """
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        synthesis: Synthesis,
+        judges: Judges,
+        terms: Terms,
+        without: Collection[str] = (),
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.inverter = inverter
+        self._synthesis, self._judges, self._terms = synthesis, judges, terms
+        self._without, self._checkpointing = frozenset(without), checkpointing
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        crops, canvas_from_crop, offset = batch
+        ws = self._codes(crops)
+        steps = self._unroll(crops, ws, offset)
+        terms = self._terms
+        small = [shrink(crop, LOSS_RESOLUTION) for crop in crops]
+        parts = {
+            "anchor": self._reconstruction(self._generate(ws[0], None), crops[0]),
+            "rec": sum(self._reconstruction(step.inversion, crop) for step, crop in zip(steps, crops, strict=True)),
+        }
+        parts |= self._over_time(steps, crops, canvas_from_crop)
+        made = [shrink(step.inversion, LOSS_RESOLUTION) for step in steps]
+        parts["steady"] = sum(
+            steadiness_loss(made[t - 1 : t + 1], small[t - 1 : t + 1]) for t in range(1, len(steps))
+        ) + made[0].new_zeros(())
+        middle = len(steps) // 2
+        parts["bare"], parts["survive"] = self._bare(steps[middle], crops[middle], offset)
+        parts["map_size"] = sum(step.noise.square().mean() for step in steps)
+        parts["code_size"] = sum(step.dws.square().mean() for step in steps)
+        loss = parts["anchor"] + total_loss(parts["rec"], parts["tc"], parts["ibfcc"], terms.paper)
+        for name in ("bare", "survive", "steady", "map_size", "code_size"):
+            loss = loss + getattr(terms, name) * parts[name]
+        return loss / len(steps), {name: torch.as_tensor(value).detach() for name, value in parts.items()}
+
+    def _codes(self, crops: Tensor) -> Tensor:
+        """w_t of all frames, [T, B, L, D]; the trunk in bf16."""
+        base = self.inverter.base
+        with torch.autocast(crops.device.type, torch.bfloat16):
+            features = base.features(crops.flatten(0, 1))
+        return base.codes(features.float()).unflatten(0, crops.shape[:2])
+
+    def _generate(self, ws: Tensor, noise: Tensor | None) -> Tensor:
+        if self._checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._synthesis, ws, noise, use_reentrant=False)
+        return self._synthesis(ws, noise)
+
+    def _unroll(self, crops: Tensor, ws: Tensor, offset: Tensor) -> list[Step]:
+        """Eqs. 1 and 3-5 for each frame in turn."""
+        recurrent, anchor = self.inverter.recurrent, ws[0]
+        h = c = crops.new_zeros(crops.shape[1], *recurrent.state_shape())
+        with torch.no_grad():
+            edit = enlarge(self._synthesis(anchor + offset, None))
+        crop_previous, inversion = crops[0], crops[0]
+        steps: list[Step] = []
+        for t, crop in enumerate(crops):
+            dws, noise, h, c = recurrent(crop_previous, crop, inversion, edit, h, c)
+            steps.append(self._step(ws[t], anchor, dws, noise, offset, inner=0 < t < len(crops) - 1))
+            crop_previous, inversion = crop, enlarge(steps[-1].inversion.detach())
+            edit = enlarge(steps[-1].edit.detach())
+        return steps
+
+    def _step(self, w: Tensor, anchor: Tensor, dws: Tensor, noise: Tensor, offset: Tensor, *, inner: bool) -> Step:
+        """inner: neither the first nor the last frame; only such an edit is compared with others and needs gradients.
+
+        What an ablation leaves out is multiplied by 0, so that every parameter still has a gradient.
+        """
+        former = self.inverter.recurrent.config.former_rows
+        noise = noise * 0.0 if "nm" in self._without else noise
+        dws = dws * 0.0 if "tcc" in self._without else dws
+        latter = w if "lfd" in self._without else anchor
+        code = torch.cat((w[:, :former] + dws, latter[:, former:]), dim=1)
+        inversion = self._generate(code, noise)
+        with torch.set_grad_enabled(inner):
+            edit = self._generate(code + offset, noise)
+        return Step(code, noise, dws, inversion, edit)
+
+    def _reconstruction(self, made: Tensor, crop: Tensor) -> Tensor:
+        return patch_reconstruction(made, crop, self._judges.distance)
+
+    def _bare(self, step: Step, crop: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the code alone is from the crop, and how much of the edit the map takes away."""
+        if "nm" in self._without:
+            return step.code.new_zeros(()), step.code.new_zeros(())
+        bare = self._generate(step.code, None)
+        with torch.no_grad():
+            wanted = self._synthesis(step.code + offset, None) - bare
+        return self._reconstruction(bare, crop), edit_loss(step.edit - step.inversion, wanted)
+
+    def _over_time(self, steps: list[Step], crops: Tensor, canvas_from_crop: Tensor) -> dict[str, Tensor]:
+        """L_tc (Eqs. 13-15) and L_ibfcc (Eqs. 8 and 9) on full frames, as the canvas shows them."""
+        zero = crops.new_zeros(())
+        if {"tc", "ibfcc"} <= self._without:
+            return {"tc": zero, "ibfcc": zero}
+        real = [unalign(shrink(crop, LOSS_RESOLUTION), to) for crop, to in zip(crops, canvas_from_crop, strict=True)]
+        of_crop = [self._face(crop) for crop in crops]
+        places = list(canvas_from_crop)
+        tc = zero if "tc" in self._without else self._temporal(steps, real, of_crop, places)
+        ibfcc = zero if "ibfcc" in self._without else self._composed(steps, real, of_crop, places)
+        return {"tc": tc, "ibfcc": ibfcc}
+
+    def _temporal(self, steps: list[Step], real: list[Tensor], faces: list[Tensor], places: list[Tensor]) -> Tensor:
+        made = [self._in_frame(step.inversion, *rest) for step, *rest in zip(steps, faces, real, places, strict=True)]
+        return sum(
+            (temporal_loss(real[t - 1], made[t - 1], self._flow(real[t], real[t - 1])) for t in range(1, len(steps))),
+            start=real[0].new_zeros(()),
+        )
+
+    def _composed(self, steps: list[Step], real: list[Tensor], faces: list[Tensor], places: list[Tensor]) -> Tensor:
+        unions = [torch.maximum(face, self._face(enlarge(step.edit))) for face, step in zip(faces, steps, strict=True)]
+        edits = [self._in_frame(step.edit, *rest) for step, *rest in zip(steps, unions, real, places, strict=True)]
+        return sum(
+            (self._between(*edits[t - 1 : t + 2]) for t in range(1, len(edits) - 1)), start=real[0].new_zeros(())
+        )
+
+    def _between(self, previous: Tensor, edit: Tensor, after: Tensor) -> Tensor:
+        """Eqs. 8 and 9 of one frame; the flows are of the edited frames and carry no gradient."""
+        brought = [warp(frame, self._flow(edit, frame)) for frame in (previous, after)]
+        with torch.no_grad():
+            visibility = self._judges.visible(torch.cat(brought, dim=1))
+        return composition_loss(edit, composition(visibility, *brought))
+
+    def _flow(self, a: Tensor, b: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(a.device.type, torch.bfloat16):
+            return self._judges.flow(0.5 * a + 0.5, 0.5 * b + 0.5).float()
+
+    @torch.no_grad()
+    def _face(self, image: Tensor) -> Tensor:
+        """1 where the parser sees the face, [B, 1, 128, 128]."""
+        with torch.autocast(image.device.type, torch.bfloat16):
+            labels = self._judges.parser(image.clamp(-1, 1)).argmax(1, keepdim=True)
+        kept = torch.tensor([name in FACE_CLASSES for name in CLASSES], device=image.device)
+        inside = kept[labels].float()
+        return inside if inside.shape[-1] == LOSS_RESOLUTION else F.interpolate(inside, LOSS_RESOLUTION)
+
+    def _in_frame(self, image: Tensor, face: Tensor, frame: Tensor, canvas_from_crop: Tensor) -> Tensor:
+        """B(UA(image), frame, M) on the canvas, [B, 3, 128, 128] (Eqs. 6 and 7)."""
+        mask = unalign(soft_masks(face, MASK_ERODE, MASK_FEATHER), canvas_from_crop, "zeros")
+        return blend(unalign(shrink(image, LOSS_RESOLUTION), canvas_from_crop), frame, mask)

@@ -1,0 +1,36 @@
+"""Held-out stills during a training: the light generator on OpenVINO, scores, and sheets to look at."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.checkpoints.published import load_light_generator
+from models.compiled import compile_network
+from models.mobile_stylegan import LATENT_DIM
+from models.perceptual import StLpips
+
+
+class Generator:
+    """ws [1, L, 512], noise map [1, C, 32, 32] or None -> image [1, 3, 256, 256]; for scores, without gradients."""
+
+    def __init__(self) -> None:
+        network = load_light_generator()
+        self._no_map = np.zeros((1, network.config.widths[2], 32, 32), np.float32)
+        example = (torch.zeros(1, network.config.latent_rows, LATENT_DIM), torch.from_numpy(self._no_map))
+        self._run = compile_network(network, example)
+
+    def __call__(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
+        # The compiled network's output is its own buffer, which the next call overwrites.
+        return torch.from_numpy(self._run(ws.numpy(), self._no_map if noise is None else noise.numpy()).copy())
+
+
+def still_scores(made: Tensor, faces: Tensor, judge: StLpips) -> dict[str, float]:
+    """Means over images [N, 3, 256, 256]: MSE x100 on [-1, 1] and ST-LPIPS."""
+    distances = [judge(a, b) for a, b in zip(made.split(1), faces.split(1), strict=True)]
+    return {"mse_x100": 100.0 * F.mse_loss(made, faces).item(), "st_lpips": torch.cat(distances).mean().item()}
+
+
+def sheet(*rows: Tensor) -> Tensor:
+    """Rows of images [N, 3, S, S] below each other, as one image [3, H, W] in [-1, 1]."""
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(-1.0, 1.0)

@@ -1,0 +1,91 @@
+"""The base encoder's objectives: each term by hand, and who gets a gradient."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator
+
+
+class Linear(nn.Module):
+    """Stands for the base encoder: four rows of a linear map of the mean colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) * 0.1)
+
+    def features(self, crops: Tensor) -> Tensor:
+        return crops.mean(dim=(1, 2, 3))[:, None]
+
+    def codes(self, features: Tensor) -> Tensor:
+        return features[:, :, None] * self.rows
+
+
+def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
+    assert noise is None
+    return ws.mean(dim=(1, 2))[:, None, None, None].expand(-1, 3, 128, 128)
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 3, 256, 256, generator=generator), torch.randn(8, 512, generator=generator)
+
+
+def test_the_encoders_loss_is_the_weighted_sum_of_its_terms(batch: tuple[Tensor, Tensor]):
+    encoder, critic = Linear(), LatentDiscriminator()
+    objective = EncoderObjective(encoder, critic, synthesis, distance, delta=3.0, adversarial=2.0)  # type: ignore[arg-type]
+    loss, told = objective(batch)
+    assert loss.item() == pytest.approx(
+        (told["rec"] + 3.0 * told["differences"] + 2.0 * told["realness"]).item(), rel=1e-6
+    )
+    loss.backward()
+    assert encoder.rows.grad is not None
+    # The critic is another player's: it is not registered here, so that no optimiser of this one finds it.
+    assert {name for name, _ in objective.named_parameters()} == {"encoder.rows"}
+
+
+def test_equal_rows_cost_nothing_and_no_critic_no_realness(batch: tuple[Tensor, Tensor]):
+    encoder = Linear()
+    with torch.no_grad():
+        encoder.rows.copy_(encoder.rows[:1].expand(4, -1))
+    objective = EncoderObjective(encoder, LatentDiscriminator(), synthesis, distance, delta=3.0, adversarial=0.0)  # type: ignore[arg-type]
+    loss, told = objective(batch)
+    assert told["differences"].item() == pytest.approx(0.0, abs=1e-10)
+    assert loss.item() == pytest.approx(told["rec"].item(), rel=1e-6)
+
+
+def test_the_critics_penalty_is_its_squared_slope_on_drawn_codes(batch: tuple[Tensor, Tensor]):
+    critic = LatentDiscriminator()
+    slope = torch.randn(512, generator=torch.Generator().manual_seed(2)) * 0.01
+
+    class Plane(nn.Module):
+        def forward(self, codes: Tensor) -> Tensor:
+            return codes @ slope[:, None]
+
+    flat = CriticObjective(critic, Linear())  # type: ignore[arg-type]
+    flat.critic = Plane()  # type: ignore[assignment]
+    loss, told = flat(batch)
+    drawn, made = batch[1] @ slope, told["made"]
+    made_codes = Linear().codes(Linear().features(batch[0])).flatten(0, 1) @ slope
+    expected = nn.functional.softplus(-drawn).mean() + nn.functional.softplus(made_codes).mean()
+    assert made.item() == pytest.approx(made_codes.mean().item(), abs=1e-4)
+    assert loss.item() == pytest.approx((expected + 0.5 * slope.square().sum()).item(), rel=1e-3)
+
+
+def test_the_critic_learns_to_tell_codes_apart(batch: tuple[Tensor, Tensor]):
+    torch.manual_seed(0)
+    critic, encoder = LatentDiscriminator(), Linear()
+    objective = CriticObjective(critic, encoder)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    for _ in range(30):
+        loss, told = objective(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert told["drawn"].item() > told["made"].item() + 0.5
+    assert encoder.rows.grad is None

@@ -1,0 +1,163 @@
+"""The episode's objective: what it sees, what it leaves out, and that it reaches both encoders."""
+
+import argparse
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UsageError
+from models.flow import SpyNet
+from models.recurrent import ConvSpec, RecurrentConfig, RecurrentEncoder
+from models.training import recurrent as training
+from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, Judges, Terms
+from models.training.losses import LossWeights
+from models.visibility import LIGHT, VisibleNet
+
+NARROW = RecurrentConfig(
+    former_rows=3,
+    map_channels=4,
+    convs=(ConvSpec(8), ConvSpec(8, stride=2), ConvSpec(8, stride=2), ConvSpec(8, stride=2)),
+    hidden=4,
+    rank=4,
+    map_width=8,
+)
+
+
+class FixedBase(nn.Module):
+    """Stands for the base encoder: a code that depends on the mean colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def features(self, crops: Tensor) -> Tensor:
+        return crops.mean(dim=(2, 3))
+
+    def codes(self, features: Tensor) -> Tensor:
+        return self.scale * features.mean(1)[:, None, None].expand(-1, 4, 512)
+
+
+class FixedParser(nn.Module):
+    """Calls the middle of every crop skin."""
+
+    def forward(self, crops: Tensor) -> Tensor:
+        logits = torch.zeros(len(crops), 7, 128, 128)
+        logits[:, 0] = 1.0
+        logits[:, 1, 20:-20, 20:-20] = 2.0
+        return logits
+
+
+def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
+    """Stands for the generator: a grey picture of the code, with the map's first three channels on top."""
+    image = torch.tanh(ws.mean(dim=(1, 2)))[:, None, None, None].expand(-1, 3, 128, 128)
+    return image if noise is None else image + nn.functional.interpolate(noise[:, :3], size=128)
+
+
+@pytest.fixture
+def inverter() -> Inverter:
+    torch.manual_seed(0)
+    recurrent = RecurrentEncoder(NARROW)
+    nn.init.normal_(recurrent.to_dws.weight, std=0.1)
+    assert recurrent.map_head is not None
+    nn.init.normal_(recurrent.map_head.to_map.weight, std=0.1)
+    return Inverter(FixedBase(), recurrent)  # type: ignore[arg-type]
+
+
+def objective(inverter: Inverter, without: tuple[str, ...] = (), **terms: float) -> EpisodeObjective:
+    torch.manual_seed(1)
+    judges = Judges(lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), SpyNet(), FixedParser(), VisibleNet(LIGHT).eval())
+    return EpisodeObjective(inverter, synthesis, judges, Terms(LossWeights(), **terms), without)
+
+
+def batch(length: int = 4) -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(length, 3, 8, 8, generator=generator) * 2 - 1
+    crops = nn.functional.interpolate(coarse, size=256, mode="bilinear")[:, None]
+    places = torch.eye(2, 3, dtype=torch.float64).expand(length, 1, 2, 3).clone()
+    return crops, places, 0.3 * torch.rand(1, 4, 512, generator=generator)
+
+
+def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
+    loss, told = objective(inverter)(batch())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert {"rec", "tc", "ibfcc", "bare", "survive"} <= told.keys()
+    recurrent = inverter.recurrent
+    assert recurrent.map_head is not None
+    watched = (inverter.base.scale, recurrent.convs[0].weight, recurrent.map_head.to_map.weight)
+    for parameter in (*watched, recurrent.lstm.gates.weight, recurrent.to_dws.weight):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_every_term_has_its_weight(inverter: Inverter):
+    torch.manual_seed(0)
+    loss, told = objective(inverter, bare=2.0, survive=3.0, steady=4.0, map_size=5.0, code_size=6.0)(batch(4))
+    expected = told["anchor"] + 1.0 * told["rec"] + 2.0 * told["tc"] + 5.0 * told["ibfcc"]
+    ours = {"bare": 2.0, "survive": 3.0, "steady": 4.0, "map_size": 5.0, "code_size": 6.0}
+    expected = expected + sum(weight * told[name] for name, weight in ours.items())
+    assert loss.item() == pytest.approx(expected.item() / 4, rel=1e-5)
+    assert all(told[name].item() > 0 for name in (*ours, "tc", "ibfcc", "rec"))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_an_ablation_leaves_out_is_gone_and_every_parameter_still_has_a_gradient(inverter: Inverter, part: str):
+    loss, told = objective(inverter, (part,))(batch())
+    loss.backward()
+    gone = {"tcc": "code_size", "nm": "map_size", "tc": "tc", "ibfcc": "ibfcc"}
+    if part in gone:
+        assert told[gone[part]].item() == 0.0
+    assert all(parameter.grad is not None for parameter in inverter.parameters())
+
+
+def test_without_lfd_the_latter_rows_are_the_frames_own(inverter: Inverter):
+    frames, _, offset = batch()
+    frames = torch.linspace(-0.9, 0.9, 4)[:, None, None, None, None].expand_as(frames)
+    ws = objective(inverter)._codes(frames)
+    with_anchor = objective(inverter)._unroll(frames, ws, offset)
+    own = objective(inverter, ("lfd",))._unroll(frames, ws, offset)
+    for t in range(4):
+        assert torch.equal(with_anchor[t].code[:, 3:], ws[0][:, 3:])
+        assert torch.equal(own[t].code[:, 3:], ws[t][:, 3:])
+
+
+def test_unchanging_edits_cost_nothing_over_time(inverter: Inverter):
+    """Eq. 9: an edit that its neighbours agree with is a perfect composite."""
+    crops, places, offset = batch(3)
+    still = crops[:1].expand(3, -1, -1, -1, -1)
+    nn.init.zeros_(inverter.recurrent.to_dws.weight)
+    assert inverter.recurrent.map_head is not None
+    nn.init.zeros_(inverter.recurrent.map_head.to_map.weight)
+    judged = objective(inverter)
+    judged._judges.flow.forward = lambda a, b: torch.zeros(len(a), 2, 128, 128)  # type: ignore[method-assign]
+    _, told = judged((still, places, offset))
+    assert told["ibfcc"].item() == pytest.approx(0.0, abs=1e-6)
+    assert told["steady"].item() == pytest.approx(0.0, abs=1e-6)
+    assert told["tc"].item() > 0.0
+
+
+def test_checkpointing_changes_no_number(inverter: Inverter):
+    plain = objective(inverter)
+    spared = objective(inverter)
+    spared._checkpointing = True
+    losses, gradients = [], []
+    for judged in (plain, spared):
+        inverter.zero_grad()
+        loss, _ = judged(batch())
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([parameter.grad.clone() for parameter in inverter.parameters()])  # type: ignore[union-attr]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(["--without", "sound"], "sound; there are tcc, nm"), (["--length", "2"], "at least 3")]
+)
+def test_wrong_flags_are_refused_in_one_line(flags: list[str], message: str):
+    parser = argparse.ArgumentParser()
+    training.add_arguments(parser)
+    with pytest.raises(UsageError, match=message):
+        training.run(parser.parse_args(["--data", "nowhere", *flags]))
