@@ -16,12 +16,8 @@ from numpy.typing import NDArray
 from engine.frames import ImageU8
 from engine.geometry import Affine, invert_affine, transform_points
 
-ANCHOR_LAYERS = {
-    128: ((8, 2), (16, 6)),
-    192: ((4, 1),),
-    256: ((16, 2), (32, 6)),
-}
-"""Input size of a published detector -> (stride in pixels, anchors a cell) of its output layers."""
+ANCHOR_STRIDE = 4
+"""Input pixels from one anchor to the next; the pinned detector of 192 px has one output layer, one anchor a cell."""
 
 SAME_FACE_IOU = 0.3
 """Candidates that overlap the best one by more are the same face, and are averaged."""
@@ -105,13 +101,8 @@ def network_input(image_u8: ImageU8, input_from_frame: Affine, size: int) -> NDA
 
 def anchor_centres(size: int) -> NDArray[np.float64]:
     """Anchor centres (x, y) in input pixels, in the order of the network's outputs; float64 [N, 2]."""
-    layers = []
-    for stride, repeats in ANCHOR_LAYERS[size]:
-        cells = size // stride
-        y, x = np.mgrid[0:cells, 0:cells]
-        centres = (np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * stride
-        layers.append(np.repeat(centres, repeats, axis=0))
-    return np.concatenate(layers)
+    y, x = np.mgrid[0 : size // ANCHOR_STRIDE, 0 : size // ANCHOR_STRIDE]
+    return (np.stack([x.ravel(), y.ravel()], axis=1) + 0.5) * ANCHOR_STRIDE
 
 
 def decode(raw: NDArray[np.float32], anchors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -127,6 +127,15 @@ def inverse_haar(x: Tensor) -> Tensor:
     return F.pixel_shuffle(quads.reshape(b, 4 * c, h, w), 2)
 
 
+def haar(image: Tensor) -> Tensor:
+    """Inverse of `inverse_haar`: [B, C, 2H, 2W] -> [B, 4C, H, W]."""
+    a, b, c, d = F.pixel_unshuffle(image, 2).unflatten(1, (-1, 4)).unbind(2)
+    low, vertical = a + b + c + d, a + b - c - d
+    horizontal, diagonal = a - b + c - d, a - b - c + d
+    details = torch.stack((vertical, horizontal, diagonal), dim=2).flatten(1, 2)
+    return torch.cat((low, details), dim=1) * 0.5
+
+
 class Layer(nn.Module):
     """Double the resolution by an inverse wavelet, then two separable convolutions."""
 
@@ -212,15 +221,7 @@ class MappingNetwork(nn.Module):
         return x
 
 
-@dataclass(frozen=True)
-class IrConstant:
-    """A float32 tensor inside an OpenVINO IR's .bin: where it lies and what it holds."""
-
-    offset: int
-    array: NDArray[np.float32]
-
-
-def read_ir_constants(xml: Path, binary: Path) -> dict[str, IrConstant]:
+def read_ir_constants(xml: Path, binary: Path) -> dict[str, NDArray[np.float32]]:
     """Every float32 constant of an OpenVINO IR v10 by layer name, read as data; raises CheckpointError."""
     blob = binary.read_bytes()
     constants = {}
@@ -231,8 +232,7 @@ def read_ir_constants(xml: Path, binary: Path) -> dict[str, IrConstant]:
                 continue
             shape = [int(d) for d in data.get("shape", "").split(",") if d.strip()]
             offset, size = int(data.get("offset", "0")), int(data.get("size", "0"))
-            array = np.frombuffer(blob, np.float32, size // 4, offset).reshape(shape)
-            constants[layer.get("name", "")] = IrConstant(offset, array)
+            constants[layer.get("name", "")] = np.frombuffer(blob, np.float32, size // 4, offset).reshape(shape)
     except (ElementTree.ParseError, ValueError) as error:
         raise CheckpointError(f"{xml.name} is not a readable OpenVINO IR: {error}") from error
     return constants
@@ -263,13 +263,6 @@ def _modulation_names(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield f"{ours}.bias", f"{theirs}.bias"
 
 
-def teacher_offsets(config: MobileStyleGanConfig, constants: dict[str, IrConstant]) -> dict[str, int]:
-    """Parameter name -> byte offset in SynthesisNetwork.bin; the RGB head only for the full 1024 px network."""
-    layers = len(config.widths)
-    names = _ir_names(layers, head=layers == len(TEACHER_1024.widths))
-    return {ours: constants[theirs].offset for ours, theirs in names}
-
-
 def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_256) -> MobileStyleGan:
     """The published generator, cut to `config`; a cut one has an untrained RGB head. Raises CheckpointError."""
     constants = read_ir_constants(xml, binary)
@@ -283,15 +276,15 @@ def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_2
                     f"{xml.name} has no constant {theirs!r}; the pinned random-face file was expected"
                 )
             parameter = parameters[ours]
-            parameter.copy_(torch.from_numpy(constants[theirs].array.copy()).reshape(parameter.shape))
+            parameter.copy_(torch.from_numpy(constants[theirs].copy()).reshape(parameter.shape))
     return network.eval()
 
 
 def load_mapping(xml: Path, binary: Path) -> MappingNetwork:
     """The published mapping network z -> w. Raises CheckpointError."""
     constants = read_ir_constants(xml, binary)
-    matrices = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM, LATENT_DIM)]
-    vectors = [c.array for c in constants.values() if c.array.shape == (LATENT_DIM,)]
+    matrices = [c for c in constants.values() if c.shape == (LATENT_DIM, LATENT_DIM)]
+    vectors = [c for c in constants.values() if c.shape == (LATENT_DIM,)]
     if len(matrices) != 8 or len(vectors) != 8:
         raise CheckpointError(
             f"{xml.name} has {len(matrices)} square weights and {len(vectors)} biases; 8 were expected"

@@ -42,8 +42,8 @@ STAGE_WIDTHS: dict[TrunkName, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 25
 """Channels of each stage that `StLpips.features` returns."""
 
 # ImageNet statistics carried from [0, 1] to [-1, 1] inputs (LPIPS v0.1): 2 mean - 1 and 2 std.
-_IMAGE_SHIFT = (-0.030, -0.088, -0.188)
-_IMAGE_SCALE = (0.458, 0.448, 0.450)
+IMAGE_SHIFT = (-0.030, -0.088, -0.188)
+IMAGE_SCALE = (0.458, 0.448, 0.450)
 
 
 class BlurDown(nn.Module):
@@ -81,8 +81,8 @@ class StLpips(nn.Module):
 
     def __init__(self, net: TrunkName = "alex") -> None:
         super().__init__()
-        self.register_buffer("shift", torch.tensor(_IMAGE_SHIFT).view(1, 3, 1, 1))
-        self.register_buffer("scale", torch.tensor(_IMAGE_SCALE).view(1, 3, 1, 1))
+        self.register_buffer("shift", torch.tensor(IMAGE_SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(IMAGE_SCALE).view(1, 3, 1, 1))
         self.stages = nn.ModuleList(nn.Sequential(*map(_layer, stage)) for stage in _TRUNKS[net])
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, kernel_size=1, bias=False) for width in STAGE_WIDTHS[net])
         # Channels last halves the time on a CPU; `features` brings the images into the same layout.

@@ -1,10 +1,12 @@
 """Clips as evaluation sees them: aligned face crops, one fixed alignment a frame that every variant shares."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from engine.assets import asset_path
 from engine.errors import SourceError
 from engine.frames import CameraFrame, ImageU8
-from engine.geometry import align
+from engine.geometry import Affine, align
 from engine.session import FaceTracker
 from engine.tracking import FaceTrack, Tracker
 
@@ -21,6 +23,9 @@ log = logging.getLogger(__name__)
 Crops = NDArray[np.uint8]
 """Aligned crops, uint8 RGB [T, 256, 256, 3]."""
 
+SHORTEST_RUN = 3
+"""Frames with one face that a clip must have: the anchor's, which is not scored, and two for a flow between them."""
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".gif"})
 
 
@@ -28,17 +33,32 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".m
 class AlignedClip:
     """The longest run of frames of a clip that show one person.
 
-    first_frame: index of the run's first frame in the clip. frames_in: how many frames were read.
+    first_frame: index of the run's first frame in the clip. frames_in: how many frames were read. crop_from_frame: of
+    each of the run's frames.
     """
 
     name: str
     first_frame: int
     frames_in: int
     crops: Crops
+    crop_from_frame: tuple[Affine, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive frames of one track, while they come in."""
+
+    track_id: int
+    first_frame: int
+    crops: list[ImageU8] = field(default_factory=list)
+    crop_from_frame: list[Affine] = field(default_factory=list)
+
+    def goes_on(self, track_id: int, frame: int) -> bool:
+        return track_id == self.track_id and frame == self.first_frame + len(self.crops)
 
 
 def find_clips(paths: Iterable[Path]) -> list[Path]:
-    """The files as they are, and in place of a folder the clips in it, sorted.
+    """The files as they are, and in place of a folder the clips in it, sorted; each file once.
 
     Raises SourceError when a path does not exist or a folder holds no clip.
     """
@@ -53,7 +73,13 @@ def find_clips(paths: Iterable[Path]) -> list[Path]:
             found.append(path)
         else:
             raise SourceError(f"{path} does not exist; a clip or a folder of clips was expected")
-    return found
+    return list(dict.fromkeys(found))
+
+
+def clip_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each clip is called: its file's name, or the whole path where another clip's file has the same name."""
+    counts = Counter(path.name for path in paths)
+    return {path: path.name if counts[path.name] == 1 else str(path) for path in paths}
 
 
 def read_frames(path: Path, limit: int) -> Iterator[CameraFrame]:
@@ -61,6 +87,7 @@ def read_frames(path: Path, limit: int) -> Iterator[CameraFrame]:
 
     Raises SourceError when no frame can be decoded.
     """
+    _refuse_no_video(path)
     video = cv2.VideoCapture(str(path))
     index, captured_ns = 0, -1_000_000
     try:
@@ -78,18 +105,31 @@ def read_frames(path: Path, limit: int) -> Iterator[CameraFrame]:
         raise SourceError(f"{path} cannot be decoded; a video with at least one frame was expected")
 
 
+def _refuse_no_video(path: Path) -> None:
+    # OpenCV's own reader says what it thinks of such a file on stderr, where a failure is one line.
+    try:
+        with av.open(path) as container:
+            count = len(container.streams.video)
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{path} cannot be decoded ({error.strerror}); a video was expected") from error
+    if count == 0:
+        raise SourceError(f"{path} holds no video; a clip with at least one frame was expected")
+
+
 def open_tracker(threads: int = 2) -> Tracker:
     """The tracker on the pinned networks; raises AssetMissing when they are not cached."""
     return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads=threads)
 
 
-def align_clip(path: Path, tracker: FaceTracker, limit: int) -> AlignedClip:
+def align_clip(path: Path, tracker: FaceTracker, limit: int, name: str = "") -> AlignedClip:
     """Track the largest face through the clip and cut its crops; the longest run of one track is kept.
 
-    Raises SourceError when the clip cannot be decoded or shows no face for two frames in a row.
+    name: the clip's, by default the file's. Raises SourceError when the clip cannot be decoded or shows no face in
+    `SHORTEST_RUN` frames in a row.
     """
+    name = name or path.name
     tracks: tuple[FaceTrack, ...] = ()
-    runs: list[tuple[int, int, list[ImageU8]]] = []
+    runs: list[_Run] = []
     frames_in = 0
     for frame in read_frames(path, limit):
         frames_in += 1
@@ -97,11 +137,13 @@ def align_clip(path: Path, tracker: FaceTracker, limit: int) -> AlignedClip:
         if not tracks:
             continue
         face = tracks[0]
-        if not runs or runs[-1][0] != face.track_id or runs[-1][1] + len(runs[-1][2]) != frame.index:
-            runs.append((face.track_id, frame.index, []))
-        runs[-1][2].append(align(frame.image, face.crop_from_frame)[..., ::-1])
-    _, first_frame, crops = max(runs, key=lambda run: len(run[2]), default=(0, 0, []))
-    if len(crops) < 2:
-        raise SourceError(f"{path} shows no face in two frames in a row; a talking head was expected")
-    log.info("%s: %d of %d frames show one face, from frame %d on", path.name, len(crops), frames_in, first_frame)
-    return AlignedClip(path.name, first_frame, frames_in, np.ascontiguousarray(np.stack(crops)))
+        if not runs or not runs[-1].goes_on(face.track_id, frame.index):
+            runs.append(_Run(face.track_id, frame.index))
+        runs[-1].crops.append(align(frame.image, face.crop_from_frame)[..., ::-1])
+        runs[-1].crop_from_frame.append(face.crop_from_frame)
+    run = max(runs, key=lambda run: len(run.crops), default=_Run(0, 0))
+    if len(run.crops) < SHORTEST_RUN:
+        raise SourceError(f"{path} shows no face in {SHORTEST_RUN} frames in a row; a talking head was expected")
+    log.info("%s: %d of %d frames show one face, from frame %d on", name, len(run.crops), frames_in, run.first_frame)
+    crops = np.ascontiguousarray(np.stack(run.crops))
+    return AlignedClip(name, run.first_frame, frames_in, crops, tuple(run.crop_from_frame))

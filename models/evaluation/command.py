@@ -1,4 +1,4 @@
-"""`rigid-live evaluate`: the paper's metrics for clips, bundles and variants, as JSON and a Markdown table.
+"""`rigid-live evaluate`: the paper's metrics for clips, bundles and variants, as JSON, tables and an HTML page.
 
 Every variant runs on the same crops. The face masks come from the first bundle's parser, so that bundles compare.
 """
@@ -6,81 +6,41 @@ Every variant runs on the same crops. The face masks come from the first bundle'
 import argparse
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.bundle import open_bundle
-from engine.bundle_build import bundle_path
-from engine.errors import SourceError, UnknownAttribute, UsageError
-from engine.frames import Controls
-from engine.recurrence import VARIANTS
-from engine.runtimes.select import open_networks, select
-from models.evaluation.clips import AlignedClip, align_clip, find_clips, open_tracker
+from engine.errors import SourceError
+from models.evaluation.candidates import SWITCHED_OFF, Candidate, open_candidates
+from models.evaluation.clips import AlignedClip, align_clip, clip_names, find_clips, open_tracker
 from models.evaluation.faces import held_out_faces, read_faces, score_faces
-from models.evaluation.report import Block, means, versions, write_report
-from models.evaluation.rollout import LoadedBundle, Rollout, face_masks, roll_clip
-from models.evaluation.scores import Judges, Reference, score_rollout, take_reference
+from models.evaluation.fvd import SHORTEST_CLIP, fvd_scores
+from models.evaluation.judges import Judges
+from models.evaluation.page import render_page
+from models.evaluation.paired import compare_variants
+from models.evaluation.report import Block, versions, write_report
+from models.evaluation.results import ClipResult, Outcome, all_blocks, curve_blocks, mean_blocks
+from models.evaluation.rollout import LoadedBundle, Pictures, Rollout, face_masks, roll_clip
+from models.evaluation.scores import Reference, score_rollout, take_reference
+from models.evaluation.settings import EvaluationSettings, add_arguments, from_arguments
+from models.evaluation.tables import all_tables
 from models.evaluation.timing import seconds_per_100_frames
+from models.evaluation.view import take_view
+
+__all__ = ["add_arguments", "evaluate", "run"]
 
 log = logging.getLogger(__name__)
 
 _RESPONSE_FRAMES = 12
 """Frames of a clip, evenly spread, on which the sliders' responses are measured."""
 
+_SHOWN_FRAMES = 6
+"""Frames of a clip, evenly spread, that the page shows."""
+
 _STILL_ATTRIBUTES = ("age", "smile")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is evaluated; the names are those of the command line.
-
-    values: the edit. frames: of each clip, at most. faces: a folder of aligned stills, or None; stills: how many of
-    them at most. threads: for the metrics' networks. fast: those in bfloat16.
-    """
-
-    clips: tuple[Path, ...]
-    bundles: tuple[str, ...]
-    values: Mapping[str, float]
-    variants: tuple[str, ...]
-    frames: int
-    faces: Path | None
-    stills: int
-    runtime: str
-    precision: str
-    threads: int
-    fast: bool
-    report: Path
-
-    def __post_init__(self) -> None:
-        Controls(self.values)
-        unknown = [name for name in self.variants if name not in VARIANTS]
-        if unknown or not self.variants:
-            raise UsageError(f"--variants names {', '.join(unknown) or 'nothing'}; there are {', '.join(VARIANTS)}")
-        if not self.clips and self.faces is None:
-            raise UsageError("nothing to evaluate; a clip, a folder of clips or --faces was expected")
-        if self.frames < 4 or self.stills < 1 or self.threads < 1:
-            raise UsageError("--frames starts at 4, --stills and --threads at 1")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments; `run` takes what the parser returns."""
-    parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP|DIR", help="clips, or folders of clips")
-    parser.add_argument("--bundle", action="append", metavar="NAME|DIR", help="repeatable; default: default")
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE", help="the edit")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="comma-separated; default: %(default)s")
-    parser.add_argument("--frames", type=int, default=100, help="of each clip at most; default: %(default)s")
-    parser.add_argument("--faces", type=Path, metavar="DIR", help="also score these FFHQ-aligned stills")
-    parser.add_argument("--stills", type=int, default=50, help="stills at most; default: %(default)s")
-    parser.add_argument("--runtime", default="auto", help="default: %(default)s")
-    parser.add_argument("--precision", default="auto", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2, help="of the metrics' networks; default: %(default)s")
-    parser.add_argument("--fast", action="store_true", help="ST-LPIPS and flow in bfloat16: scores move in digit 3")
-    parser.add_argument("--report", type=Path, default=Path("out/evaluation.json"), help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,146 +48,124 @@ def run(args: argparse.Namespace) -> int:
 
     Raises the errors of `engine/errors.py`; nothing is written then.
     """
-    settings = EvaluationSettings(
-        clips=tuple(args.clips),
-        bundles=tuple(args.bundle or ["default"]),
-        values=_values(args.set),
-        variants=tuple(args.variants.split(",")),
-        frames=args.frames,
-        faces=args.faces,
-        stills=args.stills,
-        runtime=args.runtime,
-        precision=args.precision,
-        threads=args.threads,
-        fast=args.fast,
-        report=args.report,
-    )
-    report = evaluate(settings)
-    tables = {"Means over clips": report["means"], "Clips": report["runs"], "Still faces": report["faces"]}
-    write_report(settings.report, report, tables)
+    settings = from_arguments(args)
+    report, results = evaluate(settings)
+    tables = all_tables(report)
+    write_report(settings.report, report, tables, render_page(report, tables, results))
+    log.info("%s, and beside it .md and .html", settings.report)
     return 0
 
 
-def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
-    """The report of all clips, stills, bundles and variants, as JSON types."""
+def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], list[ClipResult]]:
+    """The report of all clips, stills, bundles and variants, as JSON types; and the clips' results, for pictures."""
     clips = find_clips(settings.clips)
+    stills = read_faces(held_out_faces(settings.faces, settings.stills)) if settings.faces else None
     torch.set_num_threads(settings.threads)
-    with ExitStack() as opened:
-        bundles = [_open(name, settings) for name in dict.fromkeys(settings.bundles)]
-        for loaded in bundles:
-            opened.callback(loaded.networks.close)
-            _check_attributes(loaded, settings.values)
-        judges = Judges.load(settings.fast)
-        runs, skipped = _evaluate_clips(clips, bundles, judges, settings)
-        faces = list(_evaluate_faces(bundles, judges, settings)) if settings.faces else []
-    return {
+    with open_candidates(settings) as candidates:
+        judges = Judges.load(settings.windows, settings.lpips, settings.fast)
+        results, skipped = _evaluate_clips(clips, candidates, judges, settings)
+        faces = list(_evaluate_faces(candidates, stills, judges)) if stills is not None else []
+    runs = all_blocks(results)
+    report = {
         "settings": _plain(asdict(settings)),
         "versions": versions(),
         "runs": runs,
-        "means": means(runs, ("bundle", "variant")),
+        "means": mean_blocks(results),
+        "paired": compare_variants([block for block in runs if block["ablation"] == SWITCHED_OFF]),
+        "curves": curve_blocks(results),
         "faces": faces,
         "skipped": skipped,
     }
+    return report, results
 
 
 def _evaluate_clips(
-    clips: Sequence[Path], bundles: Sequence[LoadedBundle], judges: Judges, settings: EvaluationSettings
-) -> tuple[list[Block], dict[str, str]]:
-    """A block for each clip, bundle and variant; and clips without a face, with the reason.
+    clips: Sequence[Path], candidates: Sequence[Candidate], judges: Judges, settings: EvaluationSettings
+) -> tuple[list[ClipResult], dict[str, str]]:
+    """What was found on each clip; and clips without a face, with the reason.
 
     Raises the first reason when no clip is left.
     """
     tracker = open_tracker(settings.threads)
-    runs: list[Block] = []
+    results: list[ClipResult] = []
     reasons: dict[str, SourceError] = {}
-    for path in clips:
+    for path, name in clip_names(clips).items():
         try:
-            clip = align_clip(path, tracker, settings.frames)
-            reference = take_reference(clip.crops, face_masks(bundles[0], clip.crops), judges)
+            clip = align_clip(path, tracker, settings.frames, name)
+            reference = _reference(path, clip, candidates[0].loaded, judges)
         except SourceError as reason:
-            log.warning("skipped: %s", reason)
-            reasons[path.name] = reason
+            reasons[name] = reason
             continue
-        for loaded in bundles:
-            for variant in settings.variants:
-                block = _evaluate_variant(path, clip, reference, loaded, variant, judges, settings)
-                log.info("%s", block)
-                runs.append(block)
-    if clips and not runs:
+        if len(reference.crops) < SHORTEST_CLIP:
+            log.warning("%s: %d frames are scored, FVD needs %d", name, len(reference.crops), SHORTEST_CLIP)
+        shown = np.unique(np.linspace(1, len(clip.crops) - 1, _SHOWN_FRAMES).astype(int))
+        outcomes = []
+        for candidate in candidates:
+            outcomes.append(_evaluate_candidate(path, clip, reference, candidate, shown, judges, settings))
+            log.info("%s", outcomes[-1].block)
+        first = clip.first_frame
+        numbers = [first + int(at) for at in shown]
+        results.append(ClipResult(name, numbers, clip.crops[shown], first + 1, reference.errors, outcomes))
+    if clips and not results:
         raise next(iter(reasons.values()))
-    return runs, {name: str(reason) for name, reason in reasons.items()}
+    for reason in reasons.values():
+        log.warning("skipped: %s", reason)
+    return results, {name: str(reason) for name, reason in reasons.items()}
 
 
-def _evaluate_variant(
+def _reference(path: Path, clip: AlignedClip, first: LoadedBundle, judges: Judges) -> Reference:
+    return take_reference(clip.crops, face_masks(first, clip.crops), take_view(path, clip, first), judges)
+
+
+def _evaluate_candidate(
     path: Path,
     clip: AlignedClip,
     reference: Reference,
-    loaded: LoadedBundle,
-    variant: str,
+    candidate: Candidate,
+    shown: np.ndarray,
     judges: Judges,
     settings: EvaluationSettings,
-) -> Block:
-    rollout = roll_clip(loaded, clip.crops, settings.values, VARIANTS[variant])
-    return {
+) -> Outcome:
+    rollout = roll_clip(candidate.loaded, clip.crops, settings.values, candidate.switches)
+    scored = score_rollout(reference, rollout, judges)
+    block = {
         "clip": clip.name,
-        "bundle": loaded.label,
-        "variant": variant,
+        "bundle": candidate.loaded.label,
+        "variant": candidate.variant,
+        "ablation": candidate.ablation,
         "frames_in": clip.frames_in,
         "frames_scored": len(reference.crops),
-        **asdict(score_rollout(reference, rollout, judges)),
+        **scored.scores.named(judges.distance_name),
         "source_warp_error": reference.warp_error,
-        **_responses(clip, rollout, settings.values, judges),
-        "seconds_per_100_frames": seconds_per_100_frames(path, loaded, settings.values, VARIANTS[variant]),
+        "source_warp_error_frame": reference.view_error,
+        **fvd_scores([scored.features]),
+        **_responses(clip.crops, rollout, settings.values, judges),
+        "seconds_per_100_frames": seconds_per_100_frames(path, candidate.loaded, settings.values, candidate.switches),
     }
+    return Outcome(candidate, block, scored.curves, scored.features, rollout.inversions[shown], rollout.edits[shown])
 
 
-def _responses(clip: AlignedClip, rollout: Rollout, values: Mapping[str, float], judges: Judges) -> dict[str, float]:
+def _responses(crops: Pictures, rollout: Rollout, values: Mapping[str, float], judges: Judges) -> dict[str, float]:
     """How far the edit moved the score of each attribute that has one, against the source; in the scorer's unit."""
-    last = len(clip.crops) - 1
+    last = len(crops) - 1
     at = np.unique(np.linspace(1, last, min(_RESPONSE_FRAMES, last)).astype(int))
-    before, after = judges.scorers.score(clip.crops[at]), judges.scorers.score(rollout.edits[at])
+    before, after = judges.scorers.score(crops[at]), judges.scorers.score(rollout.edits[at])
     return {f"response_{name}": float(np.mean(after[name] - before[name])) for name in values if name in before}
 
 
-def _evaluate_faces(bundles: Sequence[LoadedBundle], judges: Judges, settings: EvaluationSettings) -> Iterator[Block]:
+def _evaluate_faces(candidates: Sequence[Candidate], stills: Pictures, judges: Judges) -> Iterator[Block]:
     """A block for each bundle on the held-out stills."""
-    assert settings.faces is not None
-    crops = read_faces(held_out_faces(settings.faces, settings.stills))
-    for loaded in bundles:
+    bundles = {c.loaded.label: c.loaded for c in candidates if c.ablation == SWITCHED_OFF}
+    for loaded in bundles.values():
         attributes = [name for name in _STILL_ATTRIBUTES if name in loaded.bundle.directions]
-        scores = score_faces(loaded, crops, judges, attributes)
+        scores = score_faces(loaded, stills, judges, attributes)
         block: dict[str, Any] = {"bundle": loaded.label, "stills": scores.stills}
         for name, inversion in scores.inversion.items():
-            block |= {f"{metric}_{name}": value for metric, value in asdict(inversion).items()}
+            block |= {f"{metric}_{name}": value for metric, value in inversion.named(judges.distance_name).items()}
         for attribute, moved in scores.responses.items():
             block |= {f"{attribute}_{name}": value for name, value in moved.items()}
         log.info("%s", block)
         yield block
-
-
-def _open(name: str, settings: EvaluationSettings) -> LoadedBundle:
-    bundle = open_bundle(bundle_path(name))
-    runtime = select(settings.runtime, "cpu", settings.precision)
-    return LoadedBundle(name, bundle, open_networks(bundle, runtime, "cpu", settings.precision))
-
-
-def _check_attributes(loaded: LoadedBundle, values: Mapping[str, float]) -> None:
-    known = loaded.bundle.directions
-    for name in values:
-        if name not in known:
-            raise UnknownAttribute(f"bundle {loaded.label} has no attribute {name!r}; it has {', '.join(known)}")
-
-
-def _values(assignments: Sequence[str]) -> dict[str, float]:
-    """`NAME=VALUE` texts as numbers by name; raises UsageError for another form."""
-    values = {}
-    for text in assignments:
-        name, _, number = text.partition("=")
-        try:
-            values[name] = float(number)
-        except ValueError:
-            raise UsageError(f"--set {text}: NAME=VALUE was expected, for example smile=0.8") from None
-    return values
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ give a fine inversion that no slider moves any more, hence the responses with th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -14,8 +14,9 @@ import numpy as np
 from engine.errors import SourceError
 from engine.recurrence import VARIANTS
 from models.evaluation.identity import SAME_PERSON, distances
+from models.evaluation.judges import Judges
 from models.evaluation.rollout import LoadedBundle, Pictures, settle_stills
-from models.evaluation.scores import Judges, squared_errors
+from models.evaluation.scores import squared_errors
 from models.training.splits import Split, load_splits
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -28,15 +29,19 @@ _CROP_PX = 256
 
 @dataclass(frozen=True)
 class InversionScores:
-    """Means over the stills. mse_x100 on [-1, 1]; st_lpips: AlexNet trunk; dlib_l2: raw distance.
+    """Means over the stills. mse_x100 on [-1, 1]; perceptual: the judges' distance; dlib_l2: raw distance.
 
     same_person: the share of stills whose inversion dlib takes for the same person.
     """
 
     mse_x100: float
-    st_lpips: float
+    perceptual: float
     dlib_l2: float
     same_person: float
+
+    def named(self, distance_name: str) -> dict[str, float]:
+        """The scores by name, the perceptual distance under its own (`Judges.distance_name`)."""
+        return {distance_name if name == "perceptual" else name: value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _inversion_scores(crops: Pictures, inversions: Pictures, judges: Judges) -> 
     away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
     return InversionScores(
         mse_x100=float(np.mean(squared_errors(crops, inversions))),
-        st_lpips=float(np.mean(judges.perceptual_distances(crops, inversions))),
+        perceptual=float(np.mean(judges.perceptual_distances(crops, inversions))),
         dlib_l2=float(np.mean(away)),
         same_person=float(np.mean(away < SAME_PERSON)),
     )

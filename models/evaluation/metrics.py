@@ -1,5 +1,6 @@
-"""The numbers of the RIGID paper as pure functions, defined to the last constant.
+"""The numbers of the RIGID paper (ICCV 2023, Tables 1 to 3) as pure functions, defined to the last constant.
 
+MSE, WE, TL-ID and TG-ID are here; LPIPS is in `lpips.py` (ST-LPIPS in `models/perceptual.py`), FVD in `fvd.py`.
 Video axes: T frames. Images are float32 RGB [T, 3, H, W] in [-1, 1]; flows as in `models/flow.py`.
 """
 
@@ -17,7 +18,10 @@ _BOUNDARY_SHARE, _BOUNDARY_PX2 = 0.01, 0.002
 
 
 def mse_x100(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """100 x the mean squared difference of two arrays of images in [-1, 1]."""
+    """MSE x100 of RIGID, Table 1: 100 x the mean squared difference of two arrays of images in [-1, 1].
+
+    The paper does not give its range; its figures fit this one. On [0, 1] they would be a quarter.
+    """
     return 100.0 * float(np.mean(np.square(a.astype(np.float64) - b)))
 
 
@@ -49,6 +53,8 @@ def trusted_masks(masks: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
 def warp_errors(video: Tensor, forward: Tensor, trusted: Tensor) -> Tensor:
     """WE_t = sum M (warp(V_{t+1}, f) - V_t)^2 / sum M of each neighbouring pair, [T - 1], on 0-255 squared.
 
+    The warp error of RIGID, Table 1, as Lai et al. define it ("Learning Blind Video Temporal Consistency", ECCV 2018),
+    on the scale that the paper's figures suggest. A blurred or still face has a low one: quote it only beside MSE.
     video: [T, 3, H, W] in [-1, 1]. forward: flow(t -> t+1) of the original, [T - 1, 2, H, W]. trusted: M,
     [T - 1, H, W]. The square is averaged over the three channels. A pair with an empty M gives nan: it says nothing.
     """
@@ -64,7 +70,7 @@ def warp_error(video: Tensor, forward: Tensor, trusted: Tensor) -> float:
 
 
 def tl_id(source: NDArray[np.float32], edited: NDArray[np.float32]) -> float:
-    """Temporally local identity: mean_i E[i, i+1] / S[i, i+1].
+    """Temporally local identity, TL-ID of RIGID, Table 2: mean_i E[i, i+1] / S[i, i+1].
 
     source, edited: unit identity embeddings [T, D] of the two videos, T >= 2; S and E are their Gram matrices. 1 means
     that neighbouring edited frames show one person as much as the source's do (Tzaban et al., SIGGRAPH Asia 2022).
@@ -75,6 +81,9 @@ def tl_id(source: NDArray[np.float32], edited: NDArray[np.float32]) -> float:
 
 
 def tg_id(source: NDArray[np.float32], edited: NDArray[np.float32]) -> float:
-    """Temporally global identity: the mean of E_ij / S_ij over all i != j; arguments as in `tl_id`."""
+    """Temporally global identity, TG-ID of RIGID, Table 2: the mean of E_ij / S_ij over all i != j.
+
+    Arguments and source as in `tl_id`.
+    """
     elsewhere = ~np.eye(len(source), dtype=bool)
     return float(np.mean((edited @ edited.T)[elsewhere] / (source @ source.T)[elsewhere]))

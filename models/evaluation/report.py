@@ -1,8 +1,9 @@
-"""The report of an evaluation: JSON for programs, a Markdown table for people."""
+"""The report of an evaluation: JSON for programs, tables in Markdown and a page for people, side by side."""
 
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +13,27 @@ from engine.errors import SinkError
 
 Block = Mapping[str, Any]
 """One row of the report: names that say what was measured, then numbers."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a title.
+
+    note: what the numbers are. groups: headings over the columns, each with how many it spans. leading: what is read
+    first; the rest is to look things up.
+    """
+
+    title: str
+    rows: Sequence[Block]
+    note: str = ""
+    groups: Sequence[tuple[str, int]] = ()
+    leading: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Every field of every row, once, in the order in which they come."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
 
 _PACKAGES = ("numpy", "torch", "openvino", "onnxruntime", "opencv-python-headless", "dlib-bin")
 
@@ -41,34 +63,47 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def markdown_table(blocks: Sequence[Block]) -> str:
-    """The blocks as a table, numbers with four digits; a field that a block lacks stays empty."""
-    columns = list(dict.fromkeys(name for block in blocks for name in block))
-    lines = [_line(columns), _line("---" for _ in columns)]
-    lines += [_line(_cell(block.get(column, "")) for column in columns) for block in blocks]
+def markdown_table(table: Table) -> str:
+    """The rows as a table, numbers with four digits; a field that a row lacks stays empty."""
+    lines = [_line(table.columns), _line("---" for _ in table.columns)]
+    lines += [_line(cell(row.get(column, "")).replace("|", "\\|") for column in table.columns) for row in table.rows]
     return "\n".join(lines) + "\n"
+
+
+def markdown_document(tables: Sequence[Table]) -> str:
+    """The tables with their titles and notes; of a table without rows only these."""
+    sections = []
+    for table in tables:
+        parts = [
+            f"## {table.title}\n",
+            f"{table.note}\n" if table.note else "",
+            markdown_table(table) if table.rows else "",
+        ]
+        sections.append("\n".join(part for part in parts if part))
+    return "\n".join(sections)
 
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as the tables show it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_report(path: Path, report: Mapping[str, Any], tables: Mapping[str, Sequence[Block]]) -> None:
-    """Write `path` (JSON) and beside it the same name ending in .md with one table a title.
+def write_report(path: Path, report: Mapping[str, Any], tables: Sequence[Table], page: str) -> None:
+    """Write `path` (JSON) and beside it, under the same name, the tables (.md) and the page (.html).
 
     Raises SinkError when the folder cannot be written to, ValueError when a number is not finite.
     """
     # nan would be a metric that measured nothing; JSON has no word for it.
     document = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    text = "\n".join(f"## {title}\n\n{markdown_table(blocks)}" for title, blocks in tables.items() if blocks)
+    files = {path: document, path.with_suffix(".md"): markdown_document(tables), path.with_suffix(".html"): page}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, document)
-        _write_whole(path.with_suffix(".md"), text)
+        for file, text in files.items():
+            _write_whole(file, text)
     except OSError as error:
         raise SinkError(f"the report {path} cannot be written: {error.strerror}") from error
 

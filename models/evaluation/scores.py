@@ -3,8 +3,7 @@
 The first frame of a track is left out for every variant: RIGID's is the input itself there, a baseline's is not.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -12,132 +11,146 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import SourceError
-from models.evaluation.identity import Embeddings, FaceEmbedder, unit
+from models.evaluation.fvd import ClipFeatures, Features
+from models.evaluation.identity import Embeddings, unit
+from models.evaluation.judges import Judges
 from models.evaluation.metrics import mse_x100, tg_id, tl_id, trusted_masks, warp_errors
 from models.evaluation.rollout import Pictures, Rollout, images_from
-from models.flow import SpyNet
-from models.perceptual import StLpips
-from models.scorers import FaceScorers
+from models.evaluation.view import FaceView
 
-_WINDOW = 4
-"""Pairs of frames that go through a metric's network together; bounds the memory."""
+_PAIRS = 4
+"""Pairs of frames that are warped together; bounds the memory."""
 
 
 @dataclass(frozen=True)
-class Judges:
-    """The networks that score pictures.
+class Motion:
+    """How a source video moves. forward: flow(t -> t+1), [T - 1, 2, H, W]. trusted: M, [T - 1, H, W]."""
 
-    fast: ST-LPIPS and flow in bfloat16, about four times as fast on a processor that has it; the scores move in their
-    third digit.
-    """
-
-    distance: StLpips
-    flow: SpyNet
-    embedder: FaceEmbedder
-    scorers: FaceScorers
-    fast: bool = False
+    forward: Tensor
+    trusted: Tensor
 
     @classmethod
-    def load(cls, fast: bool = False) -> "Judges":
-        """All of them, from the asset cache; raises AssetMissing when one is not there."""
-        return cls(StLpips.load(), SpyNet.load(), FaceEmbedder.load(), FaceScorers.open(), fast)
+    def of(cls, frames: Pictures, masks: NDArray[np.float32], judges: Judges) -> "Motion":
+        """The motion of RGB frames [T, H, W, 3] inside masks [T, H, W]; SourceError when no pixel can be trusted."""
+        forward, backward = judges.flows(frames)
+        trusted = trusted_masks(torch.from_numpy(masks), forward, backward)
+        if not trusted.any():
+            raise SourceError(
+                "no pixel of a face has a flow to trust; a clip with a visible, connected face was expected"
+            )
+        return cls(forward, trusted)
 
-    @torch.no_grad()
-    def perceptual_distances(self, a: Pictures, b: Pictures) -> NDArray[np.float32]:
-        """ST-LPIPS of each pair of pictures at their own size, [N]."""
-        pairs = zip(a, b, strict=True)
-        images = ((torch.from_numpy(images_from(x[None])), torch.from_numpy(images_from(y[None]))) for x, y in pairs)
-        with self._arithmetic():
-            return np.array([self.distance(x, y).item() for x, y in images], dtype=np.float32)
-
-    def flows(self, crops: Pictures) -> tuple[Tensor, Tensor]:
-        """flow(t -> t+1) and flow(t+1 -> t) of neighbouring crops, float32 [T - 1, 2, H, W] each."""
-        images = torch.from_numpy(images_from(crops)) / 2 + 0.5
-        with self._arithmetic():
-            return self.flow(images[:-1], images[1:]).float(), self.flow(images[1:], images[:-1]).float()
-
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.fast)
+    def errors(self, video: Pictures) -> NDArray[np.float64]:
+        """`metrics.warp_errors` of a video under this motion, [T - 1]; nan for a pair with nothing to trust."""
+        parts = []
+        for start in range(0, len(video) - 1, _PAIRS):
+            pairs = slice(start, start + _PAIRS)
+            images = torch.from_numpy(images_from(video[start : start + _PAIRS + 1]))
+            parts.append(warp_errors(images, self.forward[pairs], self.trusted[pairs]))
+        return torch.cat(parts).numpy()
 
 
 @dataclass(frozen=True)
 class Reference:
     """What the source alone says, of its frames from the second on (T of them).
 
-    crops: [T, 256, 256, 3]. forward: flow(t -> t+1), [T - 1, 2, 256, 256]. trusted: M of the warp error,
-    [T - 1, 256, 256]. identities: unit embeddings [T, 128]. warp_error: the source's own, the floor.
+    crops: [T, 256, 256, 3]. motion: of the crops inside the face; errors: the source's own warp errors there, [T - 1],
+    the floor. view, view_motion, view_error: the same on full frames inside the face rectangle, the error as a mean.
+    identities: unit embeddings [T, 128]. features: I3D's, of the crops' windows.
     """
 
     crops: Pictures
-    forward: Tensor
-    trusted: Tensor
+    motion: Motion
+    errors: NDArray[np.float64]
+    view: FaceView
+    view_motion: Motion
+    view_error: float
     identities: Embeddings
-    warp_error: float
+    features: Features
+
+    @property
+    def warp_error(self) -> float:
+        """The source's own warp error on crops."""
+        return float(np.nanmean(self.errors))
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """Scores of one rollout.
+    """Scores of one rollout (RIGID, Tables 1 and 2).
 
-    mse_x100 (on [-1, 1]), st_lpips and warp_error (0-255 squared, inside the face) are the inversion's; tl_id and tg_id
-    the edit's. st_lpips: AlexNet trunk at 256 px, not comparable with LPIPS.
+    mse_x100 (on [-1, 1]), perceptual and warp_error (0-255 squared, on crops inside the face), warp_error_frame (on
+    frames inside the face rectangle) are the inversion's; tl_id and tg_id the edit's.
     """
 
     mse_x100: float
-    st_lpips: float
+    perceptual: float
     warp_error: float
+    warp_error_frame: float
     tl_id: float
     tg_id: float
 
+    def named(self, distance_name: str) -> dict[str, float]:
+        """The scores by name, the perceptual distance under its own (`Judges.distance_name`)."""
+        return {distance_name if name == "perceptual" else name: value for name, value in asdict(self).items()}
 
-def take_reference(crops: Pictures, masks: NDArray[np.float32], judges: Judges) -> Reference:
-    """Flow, trusted pixels and identities of a source clip; raises SourceError when no pixel can be trusted.
 
-    crops: uint8 RGB [T + 1, 256, 256, 3], the anchor's frame first. masks: the faces in them, [T + 1, 256, 256].
+@dataclass(frozen=True)
+class Curves:
+    """The inversion over time. mse_x100: of each frame, [T]; warp_error: of each neighbouring pair, [T - 1]."""
+
+    mse_x100: NDArray[np.float64]
+    warp_error: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is said of one rollout."""
+
+    scores: ClipScores
+    curves: Curves
+    features: ClipFeatures
+
+
+def take_reference(crops: Pictures, masks: NDArray[np.float32], view: FaceView, judges: Judges) -> Reference:
+    """Flow, trusted pixels, identities and video features of a source clip.
+
+    crops: uint8 RGB [T + 1, 256, 256, 3], the anchor's frame first. masks: the faces in them, [T + 1, 256, 256]. view:
+    the same frames. Raises SourceError when no pixel can be trusted.
     """
-    crops, faces = crops[1:], torch.from_numpy(masks[1:])
-    forwards, trusted = [], []
-    for frames, _ in _windows(len(crops)):
-        forward, backward = judges.flows(crops[frames])
-        forwards.append(forward)
-        trusted.append(trusted_masks(faces[frames], forward, backward))
-    forward, mask = torch.cat(forwards), torch.cat(trusted)
-    if not mask.any():
-        raise SourceError("no pixel of a face has a flow to trust; a clip with a visible, connected face was expected")
-    identities = unit(judges.embedder.embed(crops))
-    return Reference(crops, forward, mask, identities, _warp_error(crops, forward, mask))
+    crops, view = crops[1:], view.without_first()
+    motion = Motion.of(crops, masks[1:], judges)
+    view_motion = Motion.of(view.rgb, view.faces, judges)
+    return Reference(
+        crops=crops,
+        motion=motion,
+        errors=motion.errors(crops),
+        view=view,
+        view_motion=view_motion,
+        view_error=float(np.nanmean(view_motion.errors(view.rgb))),
+        identities=unit(judges.embedder.embed(crops)),
+        features=judges.windows.read(crops),
+    )
 
 
-def score_rollout(reference: Reference, rollout: Rollout, judges: Judges) -> ClipScores:
+def score_rollout(reference: Reference, rollout: Rollout, judges: Judges) -> Scored:
     """The scores of what the loop drew for the clip of `reference`; the rollout's first frame is the anchor's."""
     inversions, edits = rollout.inversions[1:], rollout.edits[1:]
     identities = unit(judges.embedder.embed(edits))
-    return ClipScores(
-        mse_x100=float(np.mean(squared_errors(reference.crops, inversions))),
-        st_lpips=float(np.mean(judges.perceptual_distances(reference.crops, inversions))),
-        warp_error=_warp_error(inversions, reference.forward, reference.trusted),
+    curves = Curves(squared_errors(reference.crops, inversions), reference.motion.errors(inversions))
+    pasted = reference.view.with_crops(inversions)
+    scores = ClipScores(
+        mse_x100=float(np.mean(curves.mse_x100)),
+        perceptual=float(np.mean(judges.perceptual_distances(reference.crops, inversions))),
+        warp_error=float(np.nanmean(curves.warp_error)),
+        warp_error_frame=float(np.nanmean(reference.view_motion.errors(pasted))),
         tl_id=tl_id(reference.identities, identities),
         tg_id=tg_id(reference.identities, identities),
     )
+    read = judges.windows.read
+    return Scored(scores, curves, ClipFeatures(reference.features, read(inversions), read(edits)))
 
 
 def squared_errors(a: Pictures, b: Pictures) -> NDArray[np.float64]:
     """MSE x100 on [-1, 1] of each pair of pictures, [N]."""
     pairs = zip(a, b, strict=True)
     return np.array([mse_x100(images_from(x[None]), images_from(y[None])) for x, y in pairs])
-
-
-def _warp_error(video: Pictures, forward: Tensor, trusted: Tensor) -> float:
-    """`metrics.warp_error` of a long video, a window at a time."""
-    errors = [
-        warp_errors(torch.from_numpy(images_from(video[frames])), forward[pairs], trusted[pairs])
-        for frames, pairs in _windows(len(video))
-    ]
-    return float(torch.nanmean(torch.cat(errors)))
-
-
-def _windows(frames: int) -> Iterator[tuple[slice, slice]]:
-    """Windows that share one frame with the next, and the pairs of neighbouring frames that each one covers."""
-    for start in range(0, frames - 1, _WINDOW):
-        stop = min(start + _WINDOW, frames - 1)
-        yield slice(start, stop + 1), slice(start, stop)

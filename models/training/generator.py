@@ -1,259 +1,188 @@
-"""`rigid-live train generator`: give the published generator, cut at 256 px, an RGB head of its own.
+"""`rigid-live train generator`: give the published generator, cut at 256 px, a last layer and an RGB head of its own.
 
-The export lacks the 256 px head, so it is fitted to the 1024 px image scaled down. Everything from the last pointwise
-convolution on works pixel by pixel, which makes most of the training a small perceptron on sampled pixels; then the
-whole 128 px layer is unfrozen and trained on patches by L1 + ST-LPIPS. Only these tensors are ours.
+The export lacks the 256 px head. It is distilled on the same W from the 1024 px network's images scaled down: in closed
+form and on sampled pixels first, then with the 128 px layer on patches by L1, squared error and ST-LPIPS. The budget of
+--minutes or --steps is the patches' alone; the start before it is counted in --pixel-steps, and --resume and --init
+have none. With --adversarial W a discriminator of the patches plays too. It is meant for fine-tuning what distillation
+has left (--init --adversarial 0.03), for minutes on a CPU and, with wider critics and whole images, longer on a GPU.
 """
 
 import argparse
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import openvino as ov
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
-from models.mobile_stylegan import LEAKY_SLOPE, LIGHT_256, MobileStyleGan, inverse_haar
+from engine.errors import UsageError
+from models.checkpoints.published import load_light_generator, published_generator, trained_tensors
+from models.checkpoints.weights import FRESH, save_fresh
+from models.discriminator import Discriminator, doubling_widths
+from models.mobile_stylegan import LIGHT_256, haar
 from models.perceptual import StLpips
-from models.training.log import Budget, TrainingLog, checkpoint_dir, cosine_rate, ema_copy, ema_update
-from models.training.samples import image_tensor, published_generator, teacher_targets
+from models.training.distillation import Batch, Criticism, Distillation, TopLayers, frozen_features, windows
+from models.training.generator_start import start_head
+from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.losses import Distance
+from models.training.samples import image_tensor, teacher_targets
+from models.training.stills import sheet
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 100
-PIXELS_AN_IMAGE = 640
-PATCH = 28  # 64 px features a patch side; the image patch is 4 times that
-MARGIN = 2  # of them, cut away: a patch's border sees zero padding that the whole image does not have
+VALIDATION_IMAGES = 24
+"""Of the held-out ones, for the scores while it runs; all of them are scored at the end."""
+SHOWN = 6
+MARGIN = 2
+"""Activations around a patch that are computed and not compared."""
+LEAST_PATCH = 2 * MARGIN + 8
+"""ST-LPIPS sees 32 px at least."""
+HEAD_RATE, LAYER_RATE, CRITIC_RATE = 3e-4, 1e-4, 2e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=15.0, help="wall-clock budget, a quarter of it for pixels")
-    parser.add_argument("--targets", type=int, default=1300, help="teacher images to make, the first 100 held out")
-    parser.add_argument("--refine", action="store_true", help="start from the newest weights, without the pixel stage")
-    parser.add_argument("--out", type=Path, default=FRESH, help="folder of the trained weights")
-
-
-class BeforeLastPointwise(nn.Module):
-    """ws -> what the last pointwise convolution sees: [B, 256, 128, 128]."""
-
-    def __init__(self, generator: MobileStyleGan) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, ws: Tensor) -> Tensor:
-        layer = self.generator.last_layer
-        x = inverse_haar(layer.up(self.generator.features(ws, upto=-1), ws[:, -3]))
-        x = layer.conv2.modulation(layer.conv1(x, ws[:, -3]), ws[:, -2])
-        return F.conv2d(x, layer.conv2.depthwise, padding=1, groups=x.shape[1])
-
-
-class LowerLayers(nn.Module):
-    """ws -> the 64 px activations [B, 512, 64, 64]."""
-
-    def __init__(self, generator: MobileStyleGan) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, ws: Tensor) -> Tensor:
-        return self.generator.features(ws, upto=-1)
-
-
-def compile_network(
-    network: nn.Module, example: Tensor | tuple[Tensor, ...], precision: str = "f32"
-) -> Callable[..., NDArray[np.float32]]:
-    """`network` on OpenVINO at the example's shape: ten times the speed of eager torch on a CPU."""
-    model = ov.convert_model(network.eval(), example_input=example)
-    examples = example if isinstance(example, tuple) else (example,)
-    model.reshape({i: tuple(e.shape) for i, e in enumerate(examples)})
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
-    return lambda *arrays: compiled(list(arrays))[0]
-
-
-def haar(image: Tensor) -> Tensor:
-    """Inverse of `inverse_haar`: [B, C, 2H, 2W] -> [B, 4C, H, W], details as (C, 3)."""
-    a, b, c, d = F.pixel_unshuffle(image, 2).unflatten(1, (-1, 4)).unbind(2)
-    low, vertical = a + b + c + d, a + b - c - d
-    horizontal, diagonal = a - b + c - d, a - b - c + d
-    details = torch.stack((vertical, horizontal, diagonal), dim=2).flatten(1, 2)
-    return torch.cat((low, details), dim=1) * 0.5
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Sampled pixels of each image: inputs fp16 [N, P, 256], Haar bands [N, P, 12], constant noise [N, P, 1]."""
-
-    inputs: Tensor
-    bands: Tensor
-    noise: Tensor
-
-
-@torch.no_grad()
-def sample_pixels(generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], rng: torch.Generator) -> Pixels:
-    network = compile_network(BeforeLastPointwise(generator), ws[:1])
-    constant = generator.last_layer.conv2.noise.flatten()
-    inputs, bands, noise = [], [], []
-    for i in range(len(ws)):
-        where = torch.randperm(128 * 128, generator=rng)[:PIXELS_AN_IMAGE]
-        features = torch.from_numpy(network(ws[i : i + 1].numpy())[0]).flatten(1)
-        inputs.append(features[:, where].T.half())
-        bands.append(haar(image_tensor(images[i : i + 1]))[0].flatten(1)[:, where].T)
-        noise.append(constant[where, None])
-    return Pixels(torch.stack(inputs), torch.stack(bands), torch.stack(noise))
-
-
-def pixel_bands(generator: MobileStyleGan, pixels: Pixels, chosen: Tensor, ws: Tensor) -> Tensor:
-    """The head's output for sampled pixels: [B, P, 12]."""
-    conv, head = generator.last_layer.conv2, generator.to_rgb
-    x = F.linear(pixels.inputs[chosen].float(), conv.pointwise[:, :, 0, 0]) + pixels.noise[chosen] + conv.bias.flatten()
-    style = F.linear(ws[:, -1], head.modulation.weight, head.modulation.bias) * head.modulation.gain
-    x = F.leaky_relu(x, LEAKY_SLOPE) * style[:, None]
-    return F.linear(x, head.weight[:, :, 0, 0]) + head.bias.flatten()
-
-
-@torch.no_grad()
-def fit_head(generator: MobileStyleGan, pixels: Pixels, ridge: float = 1e-3) -> None:
-    """Closed-form start without modulation: least squares from the last activations to the image's Haar bands."""
-    conv, head = generator.last_layer.conv2, generator.to_rgb
-    x = F.linear(pixels.inputs.float(), conv.pointwise[:, :, 0, 0]) + pixels.noise + conv.bias.flatten()
-    acts = F.leaky_relu(x, LEAKY_SLOPE).flatten(0, 1)
-    acts = torch.cat((acts, torch.ones(len(acts), 1)), dim=1)
-    gram = acts.T @ acts
-    identity = torch.eye(len(gram))
-    solution = torch.linalg.solve(gram + ridge * gram.diagonal().mean() * identity, acts.T @ pixels.bands.flatten(0, 1))
-    head.modulation.weight.zero_()
-    head.modulation.bias.fill_(1.0 / head.modulation.gain)
-    head.weight.copy_(solution[:-1].T[:, :, None, None])
-    head.bias.copy_(solution[-1].view(1, 12, 1, 1))
-
-
-def train_on_pixels(generator: MobileStyleGan, pixels: Pixels, ws: Tensor, minutes: float, log: TrainingLog) -> None:
-    """Fit the last pointwise convolution and the head to the sampled pixels by squared error."""
-    conv, head = generator.last_layer.conv2, generator.to_rgb
-    optimizer = torch.optim.Adam([conv.pointwise, conv.bias, *head.parameters()])
-    budget, step = Budget(minutes), 0
-    while not budget.exhausted:
-        optimizer.param_groups[0]["lr"] = cosine_rate(budget.progress, 1e-3)
-        chosen = torch.randint(HELD_OUT, len(ws), (16,))
-        loss = F.mse_loss(pixel_bands(generator, pixels, chosen, ws[chosen]), pixels.bands[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        if step % 200 == 0:
-            log.write(stage="pixels", step=step, psnr_db=held_out_psnr(generator, pixels, ws), loss=loss)
-
-
-@torch.no_grad()
-def held_out_psnr(generator: MobileStyleGan, pixels: Pixels, ws: Tensor) -> float:
-    """PSNR on [-1, 1] over the held-out images' sampled pixels; the Haar transform is orthonormal."""
-    chosen = torch.arange(HELD_OUT)
-    errors = (pixel_bands(generator, pixels, chosen, ws[chosen]) - pixels.bands[chosen]).square().mean(dim=(1, 2))
-    return float((10 * torch.log10(4.0 / errors)).mean())
-
-
-class TopLayers(nn.Module):
-    """The 128 px layer and the RGB head: what the patch stage trains."""
-
-    def __init__(self, generator: MobileStyleGan) -> None:
-        super().__init__()
-        self.layer = generator.last_layer
-        self.to_rgb = generator.to_rgb
-
-    def forward(self, features: Tensor, ws: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
-        """Image patch of the 64 px activations [B, 512, P, P] whose top left corner lies at `corner`."""
-        size = 2 * features.shape[-1]
-        window = (..., slice(2 * corner[0], 2 * corner[0] + size), slice(2 * corner[1], 2 * corner[1] + size))
-        first, second = self.layer.conv1, self.layer.conv2
-        x = inverse_haar(self.layer.up(features, ws[:, -3]))
-        for conv, w in ((first, ws[:, -3]), (second, ws[:, -2])):
-            x = F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
-            x = F.leaky_relu(F.conv2d(x, conv.pointwise) + (conv.noise[window] + conv.bias), LEAKY_SLOPE)
-        image: Tensor = self.to_rgb(x, ws[:, -1])
-        return image
-
-
-def train_on_patches(
-    generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], minutes: float, log: TrainingLog
-) -> None:
-    """Unfreeze the 128 px layer: L1 + squared error + ST-LPIPS on random patches; leaves the running average."""
-    top, perceptual = TopLayers(generator), StLpips.load()
-    lower = compile_network(LowerLayers(generator), ws[:1])
-    groups = [{"params": top.to_rgb.parameters(), "peak": 3e-4}, {"params": top.layer.parameters(), "peak": 1e-4}]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    average, budget, step, reported = ema_copy(top), Budget(minutes), 0, 0.0
-    while not budget.exhausted:
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(budget.progress, group["peak"])
-        chosen = torch.randint(HELD_OUT, len(ws), (4,))
-        y, x = (int(v) for v in torch.randint(0, 64 - PATCH + 1, (2,)))
-        features = np.concatenate([lower(ws[i : i + 1].numpy())[:, :, y : y + PATCH, x : x + PATCH] for i in chosen])
-        made = top(torch.from_numpy(features), ws[chosen], (y, x))
-        target = image_tensor(images[chosen.numpy(), 4 * y : 4 * (y + PATCH), 4 * x : 4 * (x + PATCH)])
-        inner = (..., slice(4 * MARGIN, -4 * MARGIN), slice(4 * MARGIN, -4 * MARGIN))
-        made, target = made[inner], target[inner]
-        loss = F.l1_loss(made, target) + 4.0 * F.mse_loss(made, target) + 0.3 * perceptual(made, target).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        ema_update(average, top, 0.99, step)
-        if time.monotonic() - reported > 60:
-            log.write(stage="patches", step=step, minutes=budget.spent_s / 60, loss=loss)
-            reported = time.monotonic()
-    top.load_state_dict(average.state_dict())
-
-
-def trained_tensors(generator: MobileStyleGan) -> dict[str, Tensor]:
-    """The parameters of `generator` that this training owns, by their names in the generator."""
-    prefixes = (f"layers.{len(generator.layers) - 1}.", "to_rgb.")
-    return {name: p for name, p in generator.named_parameters() if name.startswith(prefixes)}
-
-
-def load_light_generator(folder: Path | None = None) -> MobileStyleGan:
-    """The light bundle's generator: published weights, our last layer and RGB head.
-
-    folder: of fresh weights; what ships without it. Raises AssetMissing, CheckpointError.
-    """
-    generator = published_generator(LIGHT_256)
-    ours = fitting(load_weights("generator", folder), trained_tensors(generator), "generator")
-    generator.load_state_dict(ours, strict=False)
-    return generator.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def score(generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8]) -> dict[str, float]:
-    """PSNR on [-1, 1] (mean over images) and ST-LPIPS (Alex) at 256 px against the teacher's images."""
-    perceptual, psnr, distance = StLpips.load(), [], []
-    network = compile_network(generator, ws[:1])
-    for code, image_u8 in zip(ws, images, strict=True):
-        image = image_tensor(image_u8[None])
-        made = torch.from_numpy(network(code[None].numpy())).clamp(-1, 1)
-        psnr.append(10 * torch.log10(4.0 / (made - image).square().mean()))
-        distance.append(perceptual(made, image))
-    return {"psnr_db": float(torch.stack(psnr).mean()), "st_lpips": float(torch.cat(distance).mean())}
+    add = parser.add_argument
+    add("--targets", type=int, default=1300, help=f"teacher images to make, the first {HELD_OUT} held out")
+    add("--pixel-steps", type=int, default=3000, help="steps of the start, before the budget begins")
+    add("--patch", type=int, default=28, help="side of a patch in 64 px activations; 64 is the whole image")
+    add("--rate", type=float, default=1.0, help="share of the peak learning rates")
+    add("--adversarial", type=float, default=0.0, help="weight of the discriminator's verdict; 0 for none")
+    add("--critic-width", type=int, default=16, help="the discriminator's least channels, 8 times that in its depth")
+    add("--r1", type=float, default=0.1, help="weight of the discriminator's gradient penalty")
+    add_loop_arguments(parser, minutes=12.0, batch=4, out=FRESH)
 
 
 def run(args: argparse.Namespace) -> int:
-    torch.manual_seed(0)
-    codes, images = teacher_targets(args.targets, HELD_OUT)
-    ws = torch.from_numpy(codes)[:, : LIGHT_256.latent_rows].contiguous()
-    log = TrainingLog(checkpoint_dir("generator") / "log.jsonl")
-    if args.refine:
-        generator = load_light_generator(args.out).requires_grad_(True)
-        minutes = args.minutes
-    else:
-        generator, minutes = published_generator(LIGHT_256), 0.75 * args.minutes
-        pixels = sample_pixels(generator, ws, images, torch.Generator().manual_seed(0))
-        fit_head(generator, pixels)
-        log.write(stage="closed form", psnr_db=held_out_psnr(generator, pixels, ws))
-        train_on_pixels(generator, pixels, ws, args.minutes - minutes, log)
-    save_fresh("generator", trained_tensors(generator), args.out)
-    if minutes > 0.5:
-        train_on_patches(generator, ws, images, minutes, log)
-        save_fresh("generator", trained_tensors(generator), args.out)
-    log.write(stage="done", **score(generator, ws[:HELD_OUT], images[:HELD_OUT]))
+    """Train and write the last layer and the head. Raises the errors of `engine/errors.py`."""
+    options = loop_options(args)
+    _check(args)
+    torch.manual_seed(args.seed)
+    task = GeneratorTask(args)
+    outcome = fit(task, options)
+    if outcome.finished:
+        scores = task.score(outcome.average, HELD_OUT)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        logger.info("generator: %s on %d held-out images", told, HELD_OUT)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises UsageError when a value is out of range."""
+    side = LIGHT_256.resolution // 4
+    if not LEAST_PATCH <= args.patch <= side:
+        raise UsageError(f"--patch is {args.patch}; {LEAST_PATCH} to {side} was expected")
+    least = {"targets": HELD_OUT + 1, "pixel_steps": 0, "rate": 0.0, "adversarial": 0.0, "critic_width": 1, "r1": 0.0}
+    for name, value in least.items():
+        if not getattr(args, name) >= value:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}; at least {value} was expected")
+
+
+class GeneratorTask:
+    """The training, for `models.training.loop`."""
+
+    name = "generator"
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._generator = published_generator(LIGHT_256).requires_grad_(False)
+        self._top = TopLayers(self._generator)
+        codes, self._images = teacher_targets(args.targets, HELD_OUT)
+        self._ws = torch.from_numpy(codes)[:, : self._generator.config.latent_rows].contiguous()
+        self._side = self._generator.config.resolution // 4
+        self._margin = 0 if args.patch == self._side else MARGIN
+        self._features: Callable[[Tensor], Tensor]
+        self._judge = StLpips.load()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        chosen = ("targets", "pixel_steps", "patch", "rate", "adversarial", "critic_width", "r1")
+        return {name: getattr(self._args, name) for name in chosen}
+
+    @property
+    def players(self) -> tuple[Player, ...]:
+        """The head starts from its closed form where neither a checkpoint nor `start_from` gives it weights."""
+        args, top = self._args, self._top
+        if not (args.resume or args.init):
+            start_head(self._generator, self._ws, self._images, HELD_OUT, args.pixel_steps, args.seed)
+        device = _this_device(args.device)
+        self._features = frozen_features(self._generator, device)
+        resolution = 4 * (args.patch - 2 * self._margin)
+        critic = Discriminator(resolution, doubling_widths(resolution, args.critic_width))
+        critic.to(device, memory_format=torch.channels_last)
+        objective = Distillation(top, coarse_distance(device), critic, args.adversarial)
+        trained = [parameter for parameter in top.layer.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": list(top.to_rgb.parameters()), "peak": args.rate * HEAD_RATE},
+            {"params": trained, "peak": args.rate * LAYER_RATE},
+        ]
+        players = [Player("generator", objective, groups, top, clip=5.0)]
+        if args.adversarial:
+            judged = [{"params": list(critic.parameters()), "peak": args.rate * CRITIC_RATE}]
+            players.append(Player("critic", Criticism(critic, top, args.r1), judged, clip=5.0, betas=(0.0, 0.99)))
+        return tuple(players)
+
+    def draw(self, step: int, samples: range) -> Batch:
+        """Patches of training images; the activations are on the device already."""
+        patch, margin = self._args.patch, self._margin
+        rngs = [sample_rng(self._args.seed, step, number) for number in samples]
+        chosen = [int(rng.integers(HELD_OUT, len(self._ws))) for rng in rngs]
+        corners = torch.tensor([rng.integers(0, self._side - patch + 1, 2).tolist() for rng in rngs])
+        ws, images = self._ws[chosen], image_tensor(self._images[chosen])
+        target = windows(images, 4 * (corners + margin), 4 * (patch - 2 * margin))
+        return windows(self._features(ws), corners, patch), ws, corners, target
+
+    def start_from(self, folder: Path) -> str:
+        self._top.load_state_dict(trained_tensors(load_light_generator(folder)))
+        fresh = (folder / "generator.safetensors").is_file()
+        return f"the weights in {folder}" if fresh else "the weights that ship"
+
+    def validate(self, average: nn.Module) -> dict[str, float]:
+        return self.score(average, VALIDATION_IMAGES)
+
+    @torch.no_grad()
+    def score(self, average: nn.Module, count: int) -> dict[str, float]:
+        """Means over held-out images: PSNR on [-1, 1] and ST-LPIPS at 256 px against the teacher's images.
+
+        detail: energy of the finest Haar bands as a share of the teacher's; less than 1 is too soft.
+        """
+        psnr, distance, detail = [], [], []
+        for number in range(min(count, HELD_OUT)):
+            image = image_tensor(self._images[number : number + 1])
+            made = self._make(average, slice(number, number + 1))
+            psnr.append(10 * torch.log10(4.0 / (made - image).square().mean()))
+            distance.append(self._judge(made, image))
+            detail.append(torch.stack([haar(x)[:, 3:].square().mean() for x in (made, image)]))
+        finest, theirs = torch.stack(detail).mean(dim=0)
+        means = {"psnr_db": torch.stack(psnr).mean(), "st_lpips": torch.cat(distance).mean(), "detail": finest / theirs}
+        return {name: float(mean) for name, mean in means.items()}
+
+    def images(self, average: nn.Module) -> Tensor:
+        """The teacher's images above ours."""
+        shown = min(SHOWN, HELD_OUT)
+        made = [self._make(average, slice(number, number + 1)) for number in range(shown)]
+        return sheet(image_tensor(self._images[:shown]), torch.cat(made))
+
+    def _make(self, average: nn.Module, images: slice) -> Tensor:
+        """Our images of those codes, on the CPU."""
+        ws = self._ws[images]
+        features = self._features(ws)
+        made: Tensor = average(features, ws.to(features.device))
+        return made.cpu().clamp(-1.0, 1.0)
+
+    def save(self, average: nn.Module, folder: Path) -> None:
+        tensors = average.state_dict()
+        assert tensors.keys() == trained_tensors(self._generator).keys()
+        save_fresh("generator", tensors, folder)
+
+
+def coarse_distance(device: torch.device) -> Distance:
+    """ST-LPIPS in bf16, to train through."""
+    judge = StLpips.load().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+    return lambda a, b: judge(a.bfloat16(), b.bfloat16()).float()
+
+
+def _this_device(kind: str) -> torch.device:
+    """With its number, because the threads that draw do not know which GPU is this process's."""
+    return torch.device("cuda", torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)

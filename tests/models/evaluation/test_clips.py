@@ -1,5 +1,6 @@
 """Finding, reading and aligning clips, with a tracker that follows a script."""
 
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from engine.errors import SourceError
 from engine.frames import ImageU8
 from engine.geometry import align
 from engine.tracking import FaceTrack
-from models.evaluation.clips import align_clip, find_clips, read_frames
+from models.evaluation.clips import align_clip, clip_names, find_clips, read_frames
 from tests.engine.fakes import HEIGHT, WIDTH, face, picture
 
 
@@ -61,6 +62,8 @@ def test_the_longest_run_of_one_person_is_kept(clip: Path) -> None:
     assert (aligned.first_frame, aligned.frames_in, len(aligned.crops)) == (6, 10, 4)
     expected = align(picture(6), face().crop_from_frame)[..., ::-1]
     np.testing.assert_array_equal(aligned.crops[0], expected)
+    assert aligned.name == "clip.avi"
+    np.testing.assert_array_equal(aligned.crop_from_frame, [face().crop_from_frame] * 4)
 
 
 def test_a_gap_ends_a_run(clip: Path) -> None:
@@ -69,15 +72,21 @@ def test_a_gap_ends_a_run(clip: Path) -> None:
 
 
 def test_a_clip_without_a_face_is_refused(clip: Path) -> None:
-    with pytest.raises(SourceError, match="no face"):
-        align_clip(clip, Script([0, 1, 0, 0, 2, 0, 0, 0, 0, 0]), limit=100)
+    with pytest.raises(SourceError, match="no face in 3 frames"):
+        align_clip(clip, Script([0, 1, 1, 0, 2, 0, 0, 0, 0, 0]), limit=100)
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.mp4"
     path.write_text("not a video")
-    with pytest.raises(SourceError, match="decoded"):
+    with pytest.raises(SourceError, match="cannot be decoded"):
         list(read_frames(path, limit=10))
+    sound = tmp_path / "sound.wav"
+    with wave.open(str(sound), "wb") as stream:
+        stream.setparams((1, 2, 8000, 0, "NONE", ""))
+        stream.writeframes(bytes(1600))
+    with pytest.raises(SourceError, match="no video"):
+        list(read_frames(sound, limit=10))
 
 
 def test_folders_give_their_clips_sorted(tmp_path: Path) -> None:
@@ -85,6 +94,15 @@ def test_folders_give_their_clips_sorted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [path.name for path in find_clips([tmp_path])] == ["a.MOV", "b.mp4"]
     assert find_clips([tmp_path / "b.mp4"]) == [tmp_path / "b.mp4"]
+
+
+def test_a_clip_counts_once_and_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("a.mp4", "b.mp4", "more/a.mp4"):
+        (tmp_path / name).touch()
+    found = find_clips([tmp_path, tmp_path / "more", tmp_path / "b.mp4"])
+    assert found == [tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "more" / "a.mp4"]
+    assert list(clip_names(found).values()) == [str(found[0]), "b.mp4", str(found[2])]
 
 
 def test_absent_and_empty_paths_are_refused(tmp_path: Path) -> None:

@@ -6,10 +6,16 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from app.cli import main
 from engine.errors import RigidError, SourceError, UnknownAttribute, UsageError, ValueOutOfRange
+from engine.recurrence import VARIANTS
 from models.evaluation import command
+from models.evaluation.judges import Judges
+from models.evaluation.settings import RETRAINED, add_arguments, from_arguments
 from tests.engine import tiny_bundle
 
 
@@ -28,12 +34,17 @@ def run(*arguments: str | Path) -> int:
         (["clip.mp4", "--set", "smile=1.5"], ValueOutOfRange, "smile"),
         (["clip.mp4", "--set", "smile=nan"], ValueOutOfRange, "smile"),
         (["clip.mp4", "--frames", "1"], UsageError, "--frames"),
+        (["clip.mp4", "--windows", "3"], UsageError, "--windows"),
+        (["clip.mp4", "--retrained", "no_nm"], UsageError, "NAME=DIR"),
+        (["clip.mp4", "--retrained", "no_eyes=out"], UsageError, "no_eyes.*no_tcc"),
+        (["clip.mp4", "--retrained", "no_nm=a", "--retrained", "no_nm=b"], UsageError, "twice"),
+        (["clip.mp4", "--report", "report.html"], UsageError, "JSON"),
         (["absent.mp4"], SourceError, "absent.mp4"),
     ],
 )
 def test_what_cannot_be_evaluated(arguments: list[str], error: type[RigidError], words: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=words):
-        run(*arguments, "--report", tmp_path / "report.json")
+        run("--report", tmp_path / "report.json", *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -44,24 +55,99 @@ def test_an_attribute_that_the_bundle_lacks(tmp_path: Path) -> None:
         run(tmp_path / "clip.mp4", "--bundle", bundle, "--set", "wings=1", "--report", tmp_path / "report.json")
 
 
+def test_retrained_bundles_come_under_what_they_lack() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["clip.mp4", "--retrained", "no_nm=out/a=b", "--retrained", "no_ibfcc=out/c", "--variants", "full,full"]
+    settings = from_arguments(parser.parse_args(words))
+    assert settings.retrained == {"no_nm": "out/a=b", "no_ibfcc": "out/c"}
+    assert settings.variants == ("full",)
+    assert {RETRAINED[name] for name in settings.retrained} == {"no_nm", "full"}
+    assert set(RETRAINED.values()) <= set(VARIANTS)
+
+
+def noise_clip(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 25, (160, 120))
+    for n in range(4):
+        writer.write(np.random.default_rng(n).integers(0, 256, (120, 160, 3)).astype(np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("bad", ["empty folder", "folder without images", "unreadable image", "no video"])
+def test_bad_input_is_one_line(bad: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "broken.png").write_text("no image")
+    arguments, words = {
+        "empty folder": (["in"], "in holds no clip"),
+        "folder without images": (["--faces", "in"], "in holds no image"),
+        "unreadable image": (["--faces", "."], "broken.png cannot be read"),
+        "no video": (["absent.mov"], "absent.mov does not exist"),
+    }[bad]
+    paths = [word if word.startswith("--") else str(tmp_path / word) for word in arguments]
+    assert main(["evaluate", *paths, "--report", str(tmp_path / "out.json")]) == 1
+    assert words in one_line(capfd)
+    assert not (tmp_path / "out.json").exists()
+
+
+def one_line(capfd: pytest.CaptureFixture[str]) -> str:
+    """What went to stderr, which must be one line."""
+    text = capfd.readouterr().err
+    assert text.count("\n") == 1, text
+    assert text.startswith("rigid-live: ")
+    return text
+
+
+@pytest.mark.parametrize(("name", "words"), [("noise.avi", "shows no face"), ("text.mp4", "cannot be decoded")])
+def test_a_clip_without_a_face_is_one_line(
+    name: str,
+    words: str,
+    pinned: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for network in ("face_detector_full", "face_mesh"):
+        pinned(network)
+    (tmp_path / "text.mp4").write_text("no video")
+    noise_clip(tmp_path / "noise.avi")
+    monkeypatch.setattr(Judges, "load", lambda *settings: Judges(None, None, None, None, None))
+    bundle = tiny_bundle.build(tmp_path / "tiny")
+    arguments = [str(tmp_path / name), "--bundle", str(bundle), "--report", str(tmp_path / "out.json")]
+    assert main(["evaluate", *arguments]) == 1
+    assert f"{name} {words}" in one_line(capfd)
+    assert not (tmp_path / "out.json").exists()
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_a_whole_evaluation(clips: Path, pinned: Callable[[str], Path], tmp_path: Path) -> None:
-    for name in ("st_lpips_alex", "spynet", "dlib_face", "dlib_landmarks5", "age", "gender", "face_mesh"):
+    for name in ("st_lpips_alex", "spynet", "i3d", "dlib_face", "dlib_landmarks5", "age", "gender", "face_mesh"):
         pinned(name)
     bundle = tiny_bundle.build(tmp_path / "tiny")
     report, clip = tmp_path / "report.json", clips / "pyfeat_single_face.mp4"
-    options = ["--set", "smile=0.8", "--variants", "full,per_frame", "--frames", "5", "--stills", "2", "--fast"]
+    options = ["--set", "smile=0.8", "--variants", "full,per_frame", "--frames", "20", "--stills", "2", "--fast"]
+    options += ["--retrained", f"no_nm={tiny_bundle.build(tmp_path / 'lacking', seed=1)}"]
     assert run(clip, "--bundle", bundle, "--faces", clips.parent, "--report", report, *options) == 0
     written = json.loads(report.read_text())
-    assert [(run["clip"], run["variant"]) for run in written["runs"]] == [(clip.name, "full"), (clip.name, "per_frame")]
+    assert [(run["variant"], run["ablation"]) for run in written["runs"]] == [
+        ("full", "switched off"),
+        ("per_frame", "switched off"),
+        ("no_nm", "retrained without"),
+    ]
     for block in written["runs"]:
-        names = ("mse_x100", "st_lpips", "warp_error", "tl_id", "tg_id", "seconds_per_100_frames", "response_smile")
-        assert all(math.isfinite(block[name]) for name in names)
-        assert block["frames_scored"] == block["frames_in"] - 1 == 4
-    full, per_frame = written["runs"]
+        names = ("mse_x100", "st_lpips", "warp_error", "warp_error_frame", "tl_id", "tg_id", "fvd", "fvd_edit")
+        more = ("fvd_floor", "seconds_per_100_frames", "response_smile", "source_warp_error_frame")
+        assert all(math.isfinite(block[name]) for name in (*names, *more))
+        assert block["frames_scored"] == block["frames_in"] - 1 == 19
+        assert block["windows"] == 4
+    full, per_frame, _ = written["runs"]
     assert full["mse_x100"] != per_frame["mse_x100"]
     assert full["source_warp_error"] == per_frame["source_warp_error"] < 50
     (faces,) = written["faces"]
     assert faces["stills"] == 2
     assert faces["age_kept"] == pytest.approx(faces["age_with_map"] / faces["age_without_map"])
-    assert "## Clips" in report.with_suffix(".md").read_text()
+    text = report.with_suffix(".md").read_text()
+    for title in ("Ablation: switched off", "Ablation: retrained without", "Paired differences", "Clips"):
+        assert f"## {title}" in text
+    assert "data:image/jpeg;base64," in report.with_suffix(".html").read_text()

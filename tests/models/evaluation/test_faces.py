@@ -14,8 +14,8 @@ from engine.recurrence import VARIANTS
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.select import open_networks
 from models.evaluation.faces import held_out_faces, read_faces, score_faces
+from models.evaluation.judges import Judges
 from models.evaluation.rollout import LoadedBundle, settle_stills
-from models.evaluation.scores import Judges
 from models.perceptual import StLpips
 from tests.engine import tiny_bundle
 from tests.engine.fakes import picture
@@ -52,7 +52,7 @@ def test_responses_are_measured_with_and_without_the_map(loaded: LoadedBundle) -
     torch.manual_seed(0)
     crops = np.stack([picture(n, 256, 256) for n in range(3)])
     judge = Brightness()
-    scores = score_faces(loaded, crops, Judges(StLpips(), None, judge, judge), ["age"], steps=3)
+    scores = score_faces(loaded, crops, Judges(StLpips(), None, judge, judge, None), ["age"], steps=3)
     assert scores.stills == 3
     for name, variant in (("with_map", "full"), ("without_map", "no_nm")):
         neutral = settle_stills(loaded, crops, {}, VARIANTS[variant], steps=3)
@@ -61,6 +61,7 @@ def test_responses_are_measured_with_and_without_the_map(loaded: LoadedBundle) -
         assert scores.responses["age"][name] == pytest.approx(moved.mean())
         error = np.square((neutral.inversions.astype(float) - crops) / 127.5).mean() * 100
         assert scores.inversion[name].mse_x100 == pytest.approx(error, rel=1e-4)
+        assert list(scores.inversion[name].named("st_lpips")) == ["mse_x100", "st_lpips", "dlib_l2", "same_person"]
     moved_by = scores.responses["age"]
     assert moved_by["with_map"] != moved_by["without_map"]
     assert moved_by["kept"] == pytest.approx(moved_by["with_map"] / moved_by["without_map"])

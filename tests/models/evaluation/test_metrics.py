@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from models.evaluation.metrics import mse_x100, tg_id, tl_id, trusted_masks, unreliable, warp_error, warp_errors
@@ -59,6 +60,25 @@ def test_warp_error_is_in_squared_levels_of_255() -> None:
     video[1] -= 3 / 127.5
     video[1, 0] += 3 / 127.5
     assert warp_error(video, forward, inside(2)) == pytest.approx(3.0, rel=1e-4)
+
+
+def test_warp_error_against_scipy_on_a_bending_flow() -> None:
+    """The definition once more, pixel by pixel, with SciPy's interpolation in the place of the warp."""
+    rng = np.random.default_rng(4)
+    video = rng.uniform(-1, 1, (3, 3, HEIGHT, WIDTH)).astype(np.float32)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
+    flow = np.stack([1.5 + np.sin(y / 5), -0.7 + 0.8 * np.cos(x / 7)]).astype(np.float32)
+    masks = rng.uniform(0, 1, (2, HEIGHT, WIDTH)).astype(np.float32)
+    expected = []
+    for t in range(2):
+        at = [y + flow[1], x + flow[0]]
+        moved = [map_coordinates(channel.astype(np.float64), at, order=1, mode="nearest") for channel in video[t + 1]]
+        squared = np.square((np.array(moved) - video[t]) * 127.5).mean(axis=0)
+        expected.append(np.sum(masks[t] * squared) / np.sum(masks[t]))
+    found = warp_errors(
+        torch.from_numpy(video), torch.from_numpy(flow)[None].repeat(2, 1, 1, 1), torch.from_numpy(masks)
+    )
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
 
 
 def test_warp_error_weighs_by_the_mask_and_skips_empty_pairs() -> None:

@@ -1,69 +1,275 @@
-"""The generator's training: its shortcuts compute what the whole network computes."""
+"""The generator's training: patches are places of the whole image, only the top learns, and a run leaves weights."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig, inverse_haar
-from models.training.generator import BeforeLastPointwise, Pixels, TopLayers, fit_head, haar, pixel_bands
-from models.training.samples import image_tensor
+from engine.errors import UsageError
+from models.checkpoints.published import trained_tensors
+from models.discriminator import Discriminator, doubling_widths
+from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig
+from models.perceptual import StLpips
+from models.training import distillation, generator_start, loop
+from models.training import generator as training
+from models.training.distillation import (
+    Batch,
+    Criticism,
+    Distillation,
+    LowerLayers,
+    TopLayers,
+    frozen_features,
+    windows,
+)
+from models.training.loop import fit, loop_options
 
-CONFIG = MobileStyleGanConfig(widths=(16, 16, 16, 16, 16), stem_width=16)
+CONFIG = MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)
+"""Of images of 64 px, and 16 px activations below the last layer."""
+TARGETS, HELD_OUT = 6, 2
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These networks are too small for more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def small_generator() -> MobileStyleGan:
     torch.manual_seed(0)
-    return MobileStyleGan(CONFIG).eval()
+    generator = MobileStyleGan(CONFIG).eval()
+    generator.last_layer.conv1.noise.data = torch.randn(1, 1, 32, 32)
+    return generator
 
 
-def all_pixels(generator: MobileStyleGan, ws: torch.Tensor, images: torch.Tensor) -> Pixels:
-    inputs = BeforeLastPointwise(generator)(ws).flatten(2).transpose(1, 2)
-    noise = generator.last_layer.conv2.noise.flatten()[None, :, None].expand(len(ws), -1, -1)
-    return Pixels(inputs, haar(images).flatten(2).transpose(1, 2), noise)
+def l1(made: Tensor, real: Tensor) -> Tensor:
+    return (made - real).abs().mean(dim=(1, 2, 3))
 
 
-def test_haar_undoes_inverse_haar() -> None:
-    bands = torch.randn(2, 12, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(haar(inverse_haar(bands)), bands, atol=1e-6)
+def batch_of(generator: MobileStyleGan, patch: int, margin: int) -> Batch:
+    ws, corners = torch.randn(2, CONFIG.latent_rows, 512), torch.tensor([[1, 3], [3, 0]])
+    with torch.no_grad():
+        features = LowerLayers(generator)(ws)
+        target = windows(generator(ws), 4 * (corners + margin), 4 * (patch - 2 * margin))
+    return windows(features, corners, patch), ws, corners, target
 
 
-@torch.no_grad()
-def test_pixels_equal_the_whole_head() -> None:
-    generator = small_generator()
-    ws = torch.randn(2, CONFIG.latent_rows, 512)
-    image = generator(ws)
-    pixels = all_pixels(generator, ws, image)
-    assert torch.allclose(pixel_bands(generator, pixels, torch.arange(2), ws), pixels.bands, atol=1e-4)
-
-
-@torch.no_grad()
-def test_a_patch_equals_its_place_in_the_whole_image() -> None:
-    generator = small_generator()
-    generator.last_layer.conv1.noise.data = torch.randn(1, 1, 128, 128)
-    ws = torch.randn(1, CONFIG.latent_rows, 512)
-    features = generator.features(ws, upto=-1)
-    patch = TopLayers(generator)(features[:, :, 10:38, 20:48], ws, (10, 20))
-    whole = generator(ws)[:, :, 40:152, 80:192]
-    assert torch.allclose(patch[..., 8:-8, 8:-8], whole[..., 8:-8, 8:-8], atol=1e-4)
-    assert not torch.allclose(patch, whole, atol=1e-4)
+def test_windows_lie_where_their_corners_say() -> None:
+    images = torch.arange(2 * 36.0).view(2, 1, 6, 6)
+    cut = windows(images, torch.tensor([[1, 2], [4, 0]]), 2)
+    assert cut[:, 0].tolist() == [[[8, 9], [14, 15]], [[60, 61], [66, 67]]]
 
 
 @torch.no_grad()
-def test_closed_form_head_finds_an_unmodulated_head() -> None:
+def test_patches_equal_their_places_in_the_whole_images() -> None:
     generator = small_generator()
-    head = generator.to_rgb
-    head.modulation.weight.zero_()
-    head.modulation.bias.fill_(1.0 / head.modulation.gain)
-    ws = torch.randn(2, CONFIG.latent_rows, 512)
-    image = generator(ws)
-    pixels = all_pixels(generator, ws, image)
-    head.weight.normal_()
-    fit_head(generator, pixels, ridge=1e-9)
-    assert (generator(ws) - image).abs().max() < 0.02 * image.std()
+    features, ws, corners, target = batch_of(generator, 12, 2)
+    top = TopLayers(generator)
+    assert torch.allclose(top.compared((features, ws, corners, target)), target, atol=1e-4)
+    elsewhere = top.compared((features, ws, corners + 1, target))
+    assert not torch.allclose(elsewhere, target, atol=1e-3), "the constant noise is of another place"
+    assert not torch.allclose(top(features, ws, corners), windows(generator(ws), 4 * corners, 48), atol=1e-4)
+    assert torch.allclose(top(LowerLayers(generator)(ws), ws), generator(ws), atol=1e-4)
 
 
-def test_image_tensor_range_and_layout() -> None:
-    image = np.zeros((1, 2, 2, 3), np.uint8)
-    image[0, 0, 1] = (255, 0, 127)
-    tensor = image_tensor(image)
-    assert tensor.shape == (1, 3, 2, 2)
-    assert torch.allclose(tensor[0, :, 0, 1], torch.tensor([1.0, -1.0, 127 / 127.5 - 1.0]))
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_the_frozen_layers_compute_the_same_compiled() -> None:
+    generator = MobileStyleGan(MobileStyleGanConfig(widths=(16, 16), stem_width=16))
+    ws = torch.randn(3, generator.config.latent_rows, 512)
+    found = frozen_features(generator, torch.device("cpu"))(ws)
+    assert torch.allclose(found, LowerLayers(generator)(ws).detach(), atol=1e-4)
+
+
+def test_the_trained_parameters_have_their_names_in_the_generator() -> None:
+    generator = small_generator()
+    named = TopLayers(generator).state_dict(keep_vars=True)
+    assert {name: id(p) for name, p in named.items()} == {n: id(p) for n, p in trained_tensors(generator).items()}
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
+def test_the_gradient_reaches_the_trained_tensors_alone(adversarial: float) -> None:
+    generator = small_generator()
+    batch = batch_of(generator, 12, 2)
+    top = TopLayers(generator.requires_grad_(False))
+    critic = Discriminator(32, (4, 8)).requires_grad_(False)
+    loss, told = Distillation(top, l1, critic, adversarial)((*batch[:3], batch[3] + 0.1))
+    loss.backward()
+    reached = {name for name, parameter in generator.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name in trained_tensors(generator) if not name.endswith(".noise")}
+    assert all(p.grad.any() for p in generator.parameters() if p.grad is not None)
+    assert all(p.grad is None for p in critic.parameters())
+    distilled = told["l1"] + 4.0 * 0.01 + 0.3 * told["st_lpips"]
+    wanted = distilled + (adversarial * told["realness"] if adversarial else 0.0)
+    assert torch.allclose(loss, wanted, atol=1e-3)
+
+
+def test_the_critics_gradient_stays_with_it_and_r1_comes_every_eighth_step() -> None:
+    generator = small_generator()
+    batch = batch_of(generator, 12, 2)
+    critic = Discriminator(32, (4, 8))
+    plain, judged = Criticism(critic, TopLayers(generator), 0.0), Criticism(critic, TopLayers(generator), 3.0)
+    for step in range(distillation.R1_EVERY + 1):
+        loss, told = judged(batch)
+        extra = loss - plain(batch)[0]
+        if step % distillation.R1_EVERY:
+            assert "r1" not in told
+            assert extra == 0.0
+        else:
+            assert torch.allclose(extra, 0.5 * 3.0 * distillation.R1_EVERY * told["r1"], rtol=1e-4)
+    loss.backward()
+    assert all(p.grad is not None for p in critic.parameters())
+    assert all(p.grad is None for p in generator.parameters())
+
+
+def test_playing_against_a_critic_moves_the_patches_towards_what_it_likes() -> None:
+    """A critic that likes bright pixels: the adversarial term alone makes them brighter."""
+    generator = small_generator()
+    batch = batch_of(generator, 12, 2)
+    top = TopLayers(generator.requires_grad_(False))
+
+    class Bright(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.mean(dim=(1, 2, 3))[:, None]
+
+    objective = Distillation(top, l1, Bright(), 100.0)
+    before = top.compared(batch).mean()
+    loss, _ = objective(batch)
+    loss.backward()
+    with torch.no_grad():
+        top.to_rgb.bias -= 0.1 * top.to_rgb.bias.grad.sign()
+    assert top.compared(batch).mean() > before
+
+
+def in_torch(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Stands for `compile_network`, which takes longer than these networks run."""
+    return lambda ws: network(torch.from_numpy(ws)).detach().numpy()
+
+
+def random_judge() -> StLpips:
+    """A distance with random features; like the published one it weighs them all positively."""
+    torch.manual_seed(2)
+    judge = StLpips()
+    for head in judge.heads:
+        head.weight.abs_()
+    return judge
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> MobileStyleGan:
+    """A teacher of the student's size: its images are the targets."""
+    teacher = small_generator()
+    ws = torch.randn(TARGETS, CONFIG.latent_rows + 4, 512, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        made = teacher(ws[:, : CONFIG.latent_rows]).permute(0, 2, 3, 1).numpy()
+    images = np.clip((made + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+    monkeypatch.setattr(training, "HELD_OUT", HELD_OUT)
+    monkeypatch.setattr(training, "teacher_targets", lambda count, exact: (ws.numpy(), images))
+    monkeypatch.setattr(training, "published_generator", lambda config: small_generator())
+    monkeypatch.setattr(StLpips, "load", random_judge)
+    for module in (generator_start, distillation):
+        monkeypatch.setattr(module, "compile_network", in_torch)
+    monkeypatch.setattr(loop, "WARMUP_STEPS", 1)
+    return teacher
+
+
+def arguments(folder: Path, *words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    training.add_arguments(parser)
+    places = ["--out", str(folder / "out"), "--checkpoints", str(folder / "run")]
+    return parser.parse_args([*places, "--workers", "0", "--batch", "2", "--log-every", "1", *words])
+
+
+@pytest.mark.parametrize("adversarial", ["0", "0.1"])
+def test_two_steps_leave_weights_and_the_next_run_begins_from_them(
+    tiny: MobileStyleGan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adversarial: str
+) -> None:
+    words = ("--patch", "12", "--pixel-steps", "2", "--adversarial", adversarial, "--critic-width", "2")
+    assert training.run(arguments(tmp_path, "--steps", "2", *words)) == 0
+    left = load_file(tmp_path / "out" / "generator.safetensors")
+    assert left.keys() == trained_tensors(tiny).keys()
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert all(name in log for name in ("psnr_db", "st_lpips", "detail"))
+    assert ("critic_r1" in log) == (adversarial != "0")
+
+    def newest(folder: Path) -> MobileStyleGan:
+        generator = small_generator()
+        generator.load_state_dict(load_file(folder / "generator.safetensors"), strict=False)
+        return generator
+
+    monkeypatch.setattr(training, "load_light_generator", newest)
+    task = training.GeneratorTask(arguments(tmp_path, "--steps", "1", "--init", *words))
+    assert task.start_from(tmp_path / "out") == f"the weights in {tmp_path / 'out'}"
+    for name, value in TopLayers(task._generator).state_dict().items():
+        assert torch.equal(value.half(), left[name].half()), name
+
+
+def test_a_resumed_run_has_no_start(tiny: MobileStyleGan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--patch", "12", "--pixel-steps", "0")
+    assert training.run(arguments(tmp_path, "--steps", "1", *words)) == 0
+    monkeypatch.setattr(training, "start_head", None)
+    assert training.run(arguments(tmp_path, "--steps", "2", "--resume", *words)) == 0
+    assert '"step": 2' in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_steps_on_patches_lower_the_loss(tiny: MobileStyleGan, tmp_path: Path) -> None:
+    """From a head of zeros, with the teacher's own images to be found again."""
+    args = arguments(tmp_path, "--steps", "12", "--patch", "12", "--pixel-steps", "0", "--rate", "10", "--init")
+    task = training.GeneratorTask(args)
+    task.start_from = lambda folder: str(nn.init.zeros_(task._top.to_rgb.weight) is None)
+    average = fit(task, loop_options(args)).average
+    assert task.score(average, HELD_OUT)["psnr_db"] > task.score(_without_head(task), HELD_OUT)["psnr_db"] + 0.1
+
+
+def _without_head(task: training.GeneratorTask) -> TopLayers:
+    top = TopLayers(small_generator())
+    nn.init.zeros_(top.to_rgb.weight)
+    return top
+
+
+def test_batches_are_a_function_of_seed_step_and_sample(tiny: MobileStyleGan, tmp_path: Path) -> None:
+    args = arguments(tmp_path, "--steps", "1", "--patch", "12", "--pixel-steps", "0")
+    task = training.GeneratorTask(args)
+    assert len(task.players) == 1
+    both, second = task.draw(5, range(2)), task.draw(5, range(1, 2))
+    assert all(torch.equal(a[1:], b) for a, b in zip(both, second, strict=True))
+    assert not torch.equal(task.draw(6, range(2))[0], both[0])
+    known = {tuple(code.flatten().tolist()) for code in task._ws[HELD_OUT:]}
+    drawn = [task.draw(step, range(4))[1] for step in range(8)]
+    assert {tuple(code.flatten().tolist()) for codes in drawn for code in codes} == known
+
+
+def test_whole_images_are_patches_without_a_margin(tiny: MobileStyleGan, tmp_path: Path) -> None:
+    task = training.GeneratorTask(arguments(tmp_path, "--steps", "1", "--patch", "16", "--pixel-steps", "0"))
+    assert len(task.players) == 1
+    features, _, corners, target = task.draw(0, range(1))
+    assert (features.shape[-1], corners.tolist(), target.shape[-1]) == (16, [[0, 0]], 64)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--patch", "11"), "--patch is 11; 12 to 64"),
+        (("--patch", "65"), "--patch is 65"),
+        (("--adversarial", "-1"), "--adversarial is -1"),
+        (("--adversarial", "nan"), "--adversarial is nan"),
+        (("--targets", "100"), "--targets is 100; at least 101"),
+    ],
+)
+def test_values_out_of_range_are_refused(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        training.run(arguments(tmp_path, *words))
+
+
+def test_the_widths_fit_every_patch() -> None:
+    for patch in range(training.LEAST_PATCH, 65):
+        resolution = 4 * (patch - 2 * training.MARGIN) if patch < 64 else 256
+        widths = doubling_widths(resolution, 1)
+        assert resolution % (1 << len(widths)) == 0

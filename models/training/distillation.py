@@ -1,0 +1,146 @@
+"""What the generator's training minimises: its patches against the teacher's, and what a discriminator makes of them.
+
+Only the last layer and the RGB head are trained, from activations of the frozen layers below them.
+"""
+
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.compiled import compile_network
+from models.discriminator import Discriminator, r1_penalty
+from models.mobile_stylegan import LATENT_DIM, LEAKY_SLOPE, Layer, MobileStyleGan, inverse_haar
+from models.training.losses import Distance
+
+SQUARED_WEIGHT = 4.0
+PERCEPTUAL_WEIGHT = 0.3
+R1_EVERY = 8
+"""Steps from one gradient penalty to the next, which then counts as often (lazy: Karras et al. 2020, Sec. 4.1)."""
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Windows P x P of the frozen layers' activations [B, C, P, P], codes [B, L, 512], the windows' top left corners
+[B, 2] as (y, x), and the teacher's image of them [B, 3, T, T] in [-1, 1], T at most 4 P: what lies around it is not
+compared, because a window's border sees zero padding that the whole image does not have."""
+
+
+class LowerLayers(nn.Module):
+    """ws [B, L, 512] -> activations before the last layer [B, C, R / 4, R / 4]."""
+
+    def __init__(self, generator: MobileStyleGan) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, ws: Tensor) -> Tensor:
+        return self.generator.features(ws, upto=-1)
+
+
+def frozen_features(generator: MobileStyleGan, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """`LowerLayers` without gradients, on OpenVINO on a CPU; for any thread."""
+    if device.type == "cuda":
+        network = LowerLayers(generator).to(device)
+
+        def run(ws: Tensor) -> Tensor:
+            with torch.no_grad():
+                features: Tensor = network(ws.to(device))
+            return features
+
+        return run
+    compiled = compile_network(LowerLayers(generator), torch.zeros(1, generator.config.latent_rows, LATENT_DIM))
+    one_at_a_time = threading.Lock()
+
+    def infer(ws: Tensor) -> Tensor:
+        with one_at_a_time:
+            return torch.cat([torch.from_numpy(compiled(code.numpy())) for code in ws.split(1)])
+
+    return infer
+
+
+def windows(images: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Of each image [B, C, H, W] the square at its corner (y, x): [B, C, size, size]. corners: int64 [B, 2]."""
+    cut = [image[:, y : y + size, x : x + size] for image, (y, x) in zip(images, corners.tolist(), strict=True)]
+    return torch.stack(cut)
+
+
+class TopLayers(nn.Module):
+    """The last layer and the RGB head: what is trained. Parameters have their names in the generator."""
+
+    def __init__(self, generator: MobileStyleGan) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({str(len(generator.layers) - 1): generator.last_layer})
+        self.to_rgb = generator.to_rgb
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.endswith(".noise"))
+
+    @property
+    def layer(self) -> Layer:
+        (layer,) = self.layers.values()
+        assert isinstance(layer, Layer)
+        return layer
+
+    def forward(self, features: Tensor, ws: Tensor, corners: Tensor | None = None) -> Tensor:
+        """Image [B, 3, 4 P, 4 P] of windows [B, C, P, P] of the activations below, at `corners`, or of all of them."""
+        size = 2 * features.shape[-1]
+        x = inverse_haar(self.layer.up(features, ws[:, -3]))
+        for conv, w in ((self.layer.conv1, ws[:, -3]), (self.layer.conv2, ws[:, -2])):
+            noise = conv.noise
+            if corners is not None:
+                noise = windows(noise.expand(len(ws), -1, -1, -1), 2 * corners, size)
+            x = F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
+            x = F.leaky_relu(F.conv2d(x, conv.pointwise) + noise + conv.bias, LEAKY_SLOPE)
+        image: Tensor = self.to_rgb(x, ws[:, -1])
+        return image
+
+    def compared(self, batch: Batch) -> Tensor:
+        """Its image of a batch's windows, cut to the teacher's, in float32."""
+        features, ws, corners, target = batch
+        made = self(features, ws, corners)
+        margin = (made.shape[-1] - target.shape[-1]) // 2
+        return F.pad(made, (-margin,) * 4).float()
+
+
+class Distillation(nn.Module):
+    """L1 + squared error + ST-LPIPS, and the adversarial weight times the non-saturating loss."""
+
+    def __init__(self, top: TopLayers, distance: Distance, critic: nn.Module, adversarial: float) -> None:
+        super().__init__()
+        self.top = top
+        self._frozen = (critic,)
+        self._distance, self._adversarial = distance, adversarial
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        made, target = self.top.compared(batch), batch[-1]
+        l1, perceptual = F.l1_loss(made, target), self._distance(made, target).mean()
+        loss = l1 + SQUARED_WEIGHT * F.mse_loss(made, target) + PERCEPTUAL_WEIGHT * perceptual
+        if not self._adversarial:
+            return loss, {"l1": l1, "st_lpips": perceptual}
+        real = F.softplus(-self._frozen[0](made).float()).mean()
+        return loss + self._adversarial * real, {"l1": l1, "st_lpips": perceptual, "realness": real}
+
+
+class Criticism(nn.Module):
+    """The discriminator's non-saturating loss, with R1 on the teacher's images in every `R1_EVERY`th step."""
+
+    steps: Tensor
+
+    def __init__(self, critic: Discriminator, top: TopLayers, r1: float) -> None:
+        super().__init__()
+        self.critic = critic
+        self._frozen = (top,)
+        self._r1 = r1
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        real = batch[-1]
+        with torch.no_grad():
+            made = self._frozen[0].compared(batch)
+        on_real, on_made = self.critic(torch.cat((real, made))).float().chunk(2)
+        loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
+        scalars = {"real": on_real.mean(), "made": on_made.mean()}
+        if self.steps % R1_EVERY == 0:
+            scalars["r1"] = r1_penalty(self.critic, real)
+            loss = loss + 0.5 * self._r1 * R1_EVERY * scalars["r1"]
+        self.steps += 1
+        return loss, scalars
