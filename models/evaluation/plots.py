@@ -82,6 +82,7 @@ def _metric_panel(axes: Axes, results: Sequence[ClipResult], name: str) -> None:
         axes.set_title((_BARS | _POINTS)[name], fontsize=9)
     if name in _POINTS:
         axes.axhline(1.0, color="grey", linewidth=0.6)
+        axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlim(-0.5, len(results) - 0.5)
     axes.set_xticks(at, [_short(result.name) for result in results], fontsize=7)
 

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=1.0, help="share of the peak learning rates")
     add("--bare", type=float, default=1.0, help="weight of the inversion without the noise map")
     add("--survive", type=float, default=0.3, help="weight of what the map takes from an edit")
+    add("--steady", type=float, default=Terms.steady, help="weight of what moves in the inversion and not in the video")
     add("--checkpointing", action="store_true", help="recompute activations: less memory, a third slower")
     add_loop_arguments(parser, minutes=60.0, batch=4, out=FRESH)
 
@@ -79,7 +80,7 @@ class RecurrentTask:
         paper = LossWeights(
             tc=0.0 if "tc" in without else LossWeights.tc, ibfcc=0.0 if "ibfcc" in without else LossWeights.ibfcc
         )
-        terms = Terms(paper, bare=args.bare, survive=args.survive)
+        terms = Terms(paper, bare=args.bare, survive=args.survive, steady=args.steady)
         self._objective = EpisodeObjective(
             self._inverter,
             open_synthesis(args.generator == "full", device),
