@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
 
+# The tests of the training loop have ended in a segmentation fault twice, cause not found yet (the notes in CHANGELOG
+# say when). A crash of the interpreter is tried again, twice; a failed test is not.
+again-after-crash = for n in 1 2 3; do $(1); code=$$?; test $$code -lt 128 && exit $$code; done; exit $$code
+
 .PHONY: setup setup-dev run test test-slow clean
 
 setup: $(VENV)/.setup
@@ -27,7 +31,8 @@ test: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/models/training
+	$(call again-after-crash,$(BIN)/pytest tests/models/training)
 
 test-slow: setup-dev
 	$(BIN)/pytest -m slow

@@ -101,6 +101,16 @@ class TopLayers(nn.Module):
         return F.pad(made, (-margin,) * 4).float()
 
 
+def shifted(images: Tensor) -> Tensor:
+    """All of them rolled by 0 or 1 px each way, from torch's generator.
+
+    The critic's wavelet cells then lie across the generator's half of the time, so that it sees the pattern that a
+    generator's cells would otherwise leave unpunished.
+    """
+    y, x = (int(v) for v in torch.randint(2, (2,)))
+    return images.roll((y, x), dims=(2, 3))
+
+
 class Distillation(nn.Module):
     """L1 + squared error + ST-LPIPS, and the adversarial weight times the non-saturating loss."""
 
@@ -116,7 +126,7 @@ class Distillation(nn.Module):
         loss = l1 + SQUARED_WEIGHT * F.mse_loss(made, target) + PERCEPTUAL_WEIGHT * perceptual
         if not self._adversarial:
             return loss, {"l1": l1, "st_lpips": perceptual}
-        real = F.softplus(-self._frozen[0](made).float()).mean()
+        real = F.softplus(-self._frozen[0](shifted(made)).float()).mean()
         return loss + self._adversarial * real, {"l1": l1, "st_lpips": perceptual, "realness": real}
 
 
@@ -133,14 +143,13 @@ class Criticism(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        real = batch[-1]
         with torch.no_grad():
-            made = self._frozen[0].compared(batch)
-        on_real, on_made = self.critic(torch.cat((real, made))).float().chunk(2)
+            images = shifted(torch.cat((batch[-1], self._frozen[0].compared(batch))))
+        on_real, on_made = self.critic(images).float().chunk(2)
         loss = F.softplus(-on_real).mean() + F.softplus(on_made).mean()
         scalars = {"real": on_real.mean(), "made": on_made.mean()}
         if self.steps % R1_EVERY == 0:
-            scalars["r1"] = r1_penalty(self.critic, real)
+            scalars["r1"] = r1_penalty(self.critic, images[: len(images) // 2])
             loss = loss + 0.5 * self._r1 * R1_EVERY * scalars["r1"]
         self.steps += 1
         return loss, scalars
