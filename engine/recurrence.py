@@ -24,9 +24,9 @@ class Switches:
     tcc: the temporal compensated code w'_t is added. noise_map: the spatial noise map n_t enters the generator.
     lfd: latent frequency disentanglement, the latter rows come from the anchor; off, from the frame itself.
     memory: the loop is recurrent; off, every frame stands alone: h = c = 0, the three previous images are the frame.
-    primed: the recurrent encoder already runs on the first frame of a track. Off is the paper's rule, O_1 := I_1 and
-    E_1 := G(w_1 + n): the first edit has no noise map. On, one more pass of generator and recurrent encoder gives the
-    first edit its map too.
+    primed: the recurrent encoder already runs on the first frame of a track, `PRIMING_STEPS` times. Off is the paper's
+    rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
+    memory has settled before anything is shown.
     residual: what the inversion lost is given back before the blend (`engine/compositing.py`); off is the paper's rule.
     """
 
@@ -37,6 +37,9 @@ class Switches:
     primed: bool = True
     residual: bool = True
 
+
+PRIMING_STEPS = 2
+"""On the first frame of a track. The first of them sees the frame itself as its inversion, the second its own."""
 
 FULL = Switches()
 
@@ -84,19 +87,19 @@ def advance(
 
 
 def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
-    """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own step on top."""
+    """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
         anchor = networks.encoder_anchor(crop=crop)["ws"]
     with stage("generate"):
         _, edit = _synthesise(networks, anchor, offset, _zeros(networks.generator.spec.inputs["noise"], len(crop)))
-    state = _started(networks, crop, crop, edit, anchor)
-    if not switches.primed:
-        return state, crop, edit
-    with stage("recur"):
-        ws, noise, h, c = _compensate(networks, state, crop, anchor, switches)
-    with stage("generate"):
-        inversion, edit = _synthesise(networks, ws, offset, noise)
-    return RecurrentState(crop, inversion, edit, h, c, anchor), inversion, edit
+    inversion, state = crop, _started(networks, crop, crop, edit, anchor)
+    for _ in range(PRIMING_STEPS if switches.primed else 0):
+        with stage("recur"):
+            ws, noise, h, c = _compensate(networks, state, crop, anchor, switches)
+        with stage("generate"):
+            inversion, edit = _synthesise(networks, ws, offset, noise)
+        state = RecurrentState(crop, inversion, edit, h, c, anchor)
+    return state, inversion, edit
 
 
 def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:

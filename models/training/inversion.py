@@ -110,9 +110,10 @@ class Step(NamedTuple):
 class EpisodeObjective(nn.Module):
     """A batch of episodes -> the loss.
 
-    The first frame has its step too, as in the editor (`Switches.primed`). Images that are fed back are detached:
-    gradients travel through time in the ConvLSTM alone. without: of PARTS. checkpointing: recompute the generator's
-    activations in the backward pass, a third slower, for GPUs with little memory.
+    Gradients travel through time in the ConvLSTM and in the inversion that is fed back: without the latter the encoder
+    learns to overcorrect, and its output swings from frame to frame. The edit that is fed back carries none.
+    without: of PARTS. checkpointing: recompute the generator's activations in the backward pass, a third slower, for
+    GPUs with little memory.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class EpisodeObjective(nn.Module):
         for t, crop in enumerate(crops):
             dws, noise, h, c = recurrent(crop_previous, crop, inversion, edit, h, c)
             steps.append(self._step(ws[t], anchor, dws, noise, offset, inner=0 < t < len(crops) - 1))
-            crop_previous, inversion = crop, enlarge(steps[-1].inversion.detach())
+            crop_previous, inversion = crop, enlarge(steps[-1].inversion)
             edit = enlarge(steps[-1].edit.detach())
         return steps
 

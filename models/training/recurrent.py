@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
+from engine.recurrence import PRIMING_STEPS
 from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.perceptual import StLpips
 from models.recurrent import RecurrentEncoder
@@ -116,10 +117,18 @@ class RecurrentTask:
         return (Player("recurrent", self._objective, groups, self._inverter),)
 
     def draw(self, step: int, samples: range) -> Batch:
-        """Episodes and, for each, an edit that is the same over its frames."""
+        """Episodes and, for each, an edit that is the same over its frames.
+
+        The first frame is there `PRIMING_STEPS` times: each track starts so in the editor.
+        """
         rngs = [sample_rng(self._seed, step, number) for number in samples]
         episodes = self._source.draw(self._length, rngs)
-        return episodes.crops, episodes.canvas_from_crop, torch.stack([self._edits.draw(rng) for rng in rngs])
+        shown = [0] * (PRIMING_STEPS - 1) + list(range(self._length))
+        return (
+            episodes.crops[shown],
+            episodes.canvas_from_crop[shown],
+            torch.stack([self._edits.draw(rng) for rng in rngs]),
+        )
 
     def start_from(self, folder: Path) -> str:
         self._inverter.base.load_state_dict(load_encoder(folder).state_dict())

@@ -1,9 +1,11 @@
 """The loop against the paper's equations, on tiny networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from engine.recurrence import FULL, VARIANTS, Switches, advance
+from engine.recurrence import FULL, PRIMING_STEPS, VARIANTS, Switches, advance
 from engine.state import stack, unstack
 from tests.engine.tiny_bundle import DIM, FORMER, ROWS
 
@@ -112,6 +114,17 @@ def test_primed_gives_the_first_frame_its_map(tiny_networks, crops, offset):
     assert state.h.any()
     assert np.abs(inversion - crops[0]).max() > 1e-2
     assert np.abs(edit - plain).max() > 1e-3
+
+
+def test_priming_is_the_first_frame_shown_again(tiny_networks, crops, offset):
+    """The steps after the first see what the one before made, as if the frame had come again."""
+    networks = replace(tiny_networks, encoder=tiny_networks.encoder_anchor)
+    primed, *_ = advance(networks, None, crops[0], offset)
+    state, *_ = advance(networks, None, crops[0], offset, Switches(primed=False))
+    for _ in range(PRIMING_STEPS):
+        state, *_ = advance(networks, state, crops[0], offset)
+    for name in ("crop", "inversion", "edit", "h", "c", "anchor"):
+        np.testing.assert_allclose(getattr(state, name), getattr(primed, name), atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"full"}))

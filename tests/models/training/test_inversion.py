@@ -1,15 +1,19 @@
 """The episode's objective: what it sees, what it leaves out, and that it reaches both encoders."""
 
 import argparse
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from engine.errors import UsageError
+from engine.recurrence import PRIMING_STEPS
 from models.flow import SpyNet
 from models.recurrent import ConvSpec, RecurrentConfig, RecurrentEncoder
 from models.training import recurrent as training
+from models.training.episodes import EpisodeSource
 from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, Judges, Terms
 from models.training.losses import LossWeights
 from models.visibility import LIGHT, VisibleNet
@@ -89,6 +93,32 @@ def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
     for parameter in (*watched, recurrent.lstm.gates.weight, recurrent.to_dws.weight):
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
+
+
+def test_gradients_pass_through_the_inversion_that_is_fed_back_and_not_through_the_edit(inverter: Inverter):
+    frames, _, offset = batch()
+    judged = objective(inverter)
+    steps = judged._unroll(frames, judged._codes(frames), offset)
+    steps[1].edit.retain_grad()
+    steps[1].inversion.retain_grad()
+    steps[2].inversion.square().sum().backward()
+    assert steps[1].inversion.grad is not None
+    assert steps[1].inversion.grad.abs().sum() > 0
+    assert steps[1].edit.grad is None
+
+
+def test_an_episode_starts_as_a_track_does():
+    """Its first frame is shown `PRIMING_STEPS` times."""
+    task = training.RecurrentTask.__new__(training.RecurrentTask)
+    stills = [np.full((256, 256, 3), 7, np.uint8)]
+    task._source, task._edits = EpisodeSource(stills, ()), SimpleNamespace(draw=lambda rng: torch.zeros(4, 512))
+    task._length, task._seed = 3, 0
+    crops, places, _ = task.draw(0, range(2))
+    assert len(crops) == len(places) == 3 + PRIMING_STEPS - 1
+    for t in range(PRIMING_STEPS):
+        assert torch.equal(crops[t], crops[0])
+        assert torch.equal(places[t], places[0])
+    assert not torch.equal(places[PRIMING_STEPS], places[0])
 
 
 def test_every_term_has_its_weight(inverter: Inverter):
