@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from engine.recurrence import PRIMING_STEPS
 from models.checkpoints.weights import load_weights
 from models.encoder import BaseEncoder
 from models.flow import SpyNet, warp
@@ -40,8 +41,9 @@ PARTS = ("tcc", "nm", "lfd", "ibfcc", "tc")
 MASK_ERODE, MASK_FEATHER = 2, 4
 """Of the blend's mask, in pixels at 128; what the editor does at 256 px (`engine/compositing.py`)."""
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""crops RGB [-1, 1] [T, B, 3, 256, 256]; canvas_from_crop float64 [T, B, 2, 3]; edit offset n [B, L, 512]."""
+Batch = tuple[Tensor, Tensor, Tensor, int]
+"""crops RGB [-1, 1] [T, B, 3, 256, 256]; canvas_from_crop float64 [T, B, 2, 3]; edit offset n [B, L, 512]; the steps
+that the memory has behind it after the first frame's."""
 
 
 class Inverter(nn.Module):
@@ -131,9 +133,9 @@ class EpisodeObjective(nn.Module):
         self._without, self._checkpointing = frozenset(without), checkpointing
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        crops, canvas_from_crop, offset = batch
+        crops, canvas_from_crop, offset, past = batch
         ws = self._codes(crops)
-        steps = self._unroll(crops, ws, offset)
+        steps = self._unroll(crops, ws, offset, past)
         terms = self._terms
         small = [shrink(crop, LOSS_RESOLUTION) for crop in crops]
         parts = {
@@ -166,8 +168,12 @@ class EpisodeObjective(nn.Module):
             return checkpoint(self._synthesis, ws, noise, use_reentrant=False)
         return self._synthesis(ws, noise)
 
-    def _unroll(self, crops: Tensor, ws: Tensor, offset: Tensor) -> list[Step]:
-        """Eqs. 1 and 3-5 for each frame in turn."""
+    def _unroll(self, crops: Tensor, ws: Tensor, offset: Tensor, past: int = 0) -> list[Step]:
+        """Eqs. 1 and 3-5 for each frame in turn.
+
+        past: how often the ConvLSTM sees the first frame again before the second comes. A track lasts for hours and an
+        episode for a few frames: a memory that is only ever trained when it is nearly empty goes astray once it fills.
+        """
         recurrent, anchor = self.inverter.recurrent, ws[0]
         h = c = crops.new_zeros(crops.shape[1], *recurrent.state_shape())
         with torch.no_grad():
@@ -179,7 +185,18 @@ class EpisodeObjective(nn.Module):
             steps.append(self._step(ws[t], anchor, dws, noise, offset, inner=0 < t < len(crops) - 1))
             crop_previous, inversion = crop, enlarge(steps[-1].inversion)
             edit = enlarge(steps[-1].edit.detach())
+            if t == PRIMING_STEPS - 1 and past:
+                h, c = self._remembered(crop, inversion, edit, h, c, past)
         return steps
+
+    @torch.no_grad()
+    def _remembered(
+        self, crop: Tensor, inversion: Tensor, edit: Tensor, h: Tensor, c: Tensor, past: int
+    ) -> tuple[Tensor, Tensor]:
+        """The ConvLSTM's state after `past` more steps of a picture that stands still; the generator is not run."""
+        for _ in range(past):
+            _, _, h, c = self.inverter.recurrent(crop, crop, inversion, edit, h, c)
+        return h, c
 
     def _step(self, w: Tensor, anchor: Tensor, dws: Tensor, noise: Tensor, offset: Tensor, *, inner: bool) -> Step:
         """inner: neither the first nor the last frame; only such an edit is compared with others and needs gradients.

@@ -36,6 +36,9 @@ SHOWN = 6
 LEAST_LENGTH = 3
 """Frames of an episode: L_ibfcc compares a frame with both of its neighbours."""
 
+LONGEST_PAST = 32
+"""Steps that the memory may have behind it in an episode. After as many it hardly changes any more."""
+
 PEAK_RATES = {"recurrent": 5e-4, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
 """The recurrent encoder starts from nothing, the base encoder from its closed form."""
 
@@ -124,11 +127,9 @@ class RecurrentTask:
         rngs = [sample_rng(self._seed, step, number) for number in samples]
         episodes = self._source.draw(self._length, rngs)
         shown = [0] * (PRIMING_STEPS - 1) + list(range(self._length))
-        return (
-            episodes.crops[shown],
-            episodes.canvas_from_crop[shown],
-            torch.stack([self._edits.draw(rng) for rng in rngs]),
-        )
+        edits = torch.stack([self._edits.draw(rng) for rng in rngs])
+        past = int(rngs[0].integers(LONGEST_PAST + 1))
+        return episodes.crops[shown], episodes.canvas_from_crop[shown], edits, past
 
     def start_from(self, folder: Path) -> str:
         self._inverter.base.load_state_dict(load_encoder(folder).state_dict())

@@ -1,6 +1,7 @@
 """The episode's objective: what it sees, what it leaves out, and that it reaches both encoders."""
 
 import argparse
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,12 +75,12 @@ def objective(inverter: Inverter, without: tuple[str, ...] = (), **terms: float)
     return EpisodeObjective(inverter, synthesis, judges, Terms(LossWeights(), **terms), without)
 
 
-def batch(length: int = 4) -> Batch:
+def batch(length: int = 4, past: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(length, 3, 8, 8, generator=generator) * 2 - 1
     crops = nn.functional.interpolate(coarse, size=256, mode="bilinear")[:, None]
     places = torch.eye(2, 3, dtype=torch.float64).expand(length, 1, 2, 3).clone()
-    return crops, places, 0.3 * torch.rand(1, 4, 512, generator=generator)
+    return crops, places, 0.3 * torch.rand(1, 4, 512, generator=generator), past
 
 
 def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
@@ -96,7 +97,7 @@ def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
 
 
 def test_gradients_pass_through_the_inversion_that_is_fed_back_and_not_through_the_edit(inverter: Inverter):
-    frames, _, offset = batch()
+    frames, _, offset, _ = batch()
     judged = objective(inverter)
     steps = judged._unroll(frames, judged._codes(frames), offset)
     steps[1].edit.retain_grad()
@@ -107,13 +108,37 @@ def test_gradients_pass_through_the_inversion_that_is_fed_back_and_not_through_t
     assert steps[1].edit.grad is None
 
 
+def test_a_past_fills_the_memory_with_the_first_frame(inverter: Inverter):
+    """As if the first frame had come again that often, its inversion standing still."""
+    frames, _, offset, _ = batch(PRIMING_STEPS + 1)
+    frames[:PRIMING_STEPS] = frames[0]
+    judged = objective(inverter)
+    ws = judged._codes(frames)
+    new, old = judged._unroll(frames, ws, offset), judged._unroll(frames, ws, offset, past=3)
+    for t in range(PRIMING_STEPS):
+        assert torch.equal(new[t].noise, old[t].noise)
+    assert not torch.allclose(new[-1].dws, old[-1].dws)
+    seen = []
+    inverter.recurrent.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output)))
+    judged._unroll(frames, ws, offset, past=3)
+    assert len(seen) == PRIMING_STEPS + 1 + 3
+    for (_, before), (inputs, _) in itertools.pairwise(seen):
+        assert torch.equal(inputs[4], before[2])
+        assert torch.equal(inputs[5], before[3])
+    for inputs, _ in seen[PRIMING_STEPS : PRIMING_STEPS + 3]:
+        assert torch.equal(inputs[0], frames[0])
+        assert torch.equal(inputs[1], frames[0])
+    assert not torch.equal(seen[-1][0][1], frames[0])
+
+
 def test_an_episode_starts_as_a_track_does():
     """Its first frame is shown `PRIMING_STEPS` times."""
     task = training.RecurrentTask.__new__(training.RecurrentTask)
     stills = [np.full((256, 256, 3), 7, np.uint8)]
     task._source, task._edits = EpisodeSource(stills, ()), SimpleNamespace(draw=lambda rng: torch.zeros(4, 512))
     task._length, task._seed = 3, 0
-    crops, places, _ = task.draw(0, range(2))
+    crops, places, _, past = task.draw(0, range(2))
+    assert 0 <= past <= training.LONGEST_PAST
     assert len(crops) == len(places) == 3 + PRIMING_STEPS - 1
     for t in range(PRIMING_STEPS):
         assert torch.equal(crops[t], crops[0])
@@ -142,7 +167,7 @@ def test_what_an_ablation_leaves_out_is_gone_and_every_parameter_still_has_a_gra
 
 
 def test_without_lfd_the_latter_rows_are_the_frames_own(inverter: Inverter):
-    frames, _, offset = batch()
+    frames, _, offset, _ = batch()
     frames = torch.linspace(-0.9, 0.9, 4)[:, None, None, None, None].expand_as(frames)
     ws = objective(inverter)._codes(frames)
     with_anchor = objective(inverter)._unroll(frames, ws, offset)
@@ -154,14 +179,14 @@ def test_without_lfd_the_latter_rows_are_the_frames_own(inverter: Inverter):
 
 def test_unchanging_edits_cost_nothing_over_time(inverter: Inverter):
     """Eq. 9: an edit that its neighbours agree with is a perfect composite."""
-    crops, places, offset = batch(3)
+    crops, places, offset, _ = batch(3)
     still = crops[:1].expand(3, -1, -1, -1, -1)
     nn.init.zeros_(inverter.recurrent.to_dws.weight)
     assert inverter.recurrent.map_head is not None
     nn.init.zeros_(inverter.recurrent.map_head.to_map.weight)
     judged = objective(inverter)
     judged._judges.flow.forward = lambda a, b: torch.zeros(len(a), 2, 128, 128)  # type: ignore[method-assign]
-    _, told = judged((still, places, offset))
+    _, told = judged((still, places, offset, 0))
     assert told["ibfcc"].item() == pytest.approx(0.0, abs=1e-6)
     assert told["steady"].item() == pytest.approx(0.0, abs=1e-6)
     assert told["tc"].item() > 0.0
