@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRAININGS = ("data", "generator", "encoder", "recurrent", "visibility", "parser", "tracker", "directions")
+_TRAININGS = (
+    "data",
+    "generator",
+    "encoder",
+    "recurrent",
+    "visibility",
+    "parser",
+    "tracker",
+    "directions",
+    "compression",
+)
 _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),

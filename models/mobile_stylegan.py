@@ -29,10 +29,18 @@ NOISE_RESOLUTION = 32  # where RIGID's noise map enters
 
 @dataclass(frozen=True)
 class MobileStyleGanConfig:
-    """Widths of the layers from 8 px up; the image is twice the last layer's resolution."""
+    """Widths of the layers from 8 px up; the image is twice the last layer's resolution.
+
+    inner: width between the two convolutions of each layer; None for the same as after them.
+    """
 
     widths: tuple[int, ...] = (512, 512, 512, 512, 256)
     stem_width: int = 512
+    inner: tuple[int, ...] | None = None
+
+    @property
+    def inner_widths(self) -> tuple[int, ...]:
+        return self.widths if self.inner is None else self.inner
 
     @property
     def latent_rows(self) -> int:
@@ -139,11 +147,11 @@ def haar(image: Tensor) -> Tensor:
 class Layer(nn.Module):
     """Double the resolution by an inverse wavelet, then two separable convolutions."""
 
-    def __init__(self, c_in: int, c_out: int, resolution: int) -> None:
+    def __init__(self, c_in: int, c_inner: int, c_out: int, resolution: int) -> None:
         super().__init__()
         self.up = Modulation(c_in, gain=1.0)
-        self.conv1 = SeparableConv(c_in // 4, c_out, resolution)
-        self.conv2 = SeparableConv(c_out, c_out, resolution)
+        self.conv1 = SeparableConv(c_in // 4, c_inner, resolution)
+        self.conv2 = SeparableConv(c_inner, c_out, resolution)
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor, added: tuple[Tensor, Tensor] | None = None) -> Tensor:
         first, second = added if added is not None else (None, None)
@@ -177,7 +185,10 @@ class MobileStyleGan(nn.Module):
         self.input = nn.Parameter(torch.randn(1, config.stem_width, 4, 4))
         self.conv1 = StemConv(config.stem_width)
         self.layers = nn.ModuleList(
-            Layer(c_in, c_out, 8 << i) for i, (c_in, c_out) in enumerate(itertools.pairwise(widths))
+            Layer(c_in, c_inner, c_out, 8 << i)
+            for i, ((c_in, c_out), c_inner) in enumerate(
+                zip(itertools.pairwise(widths), config.inner_widths, strict=True)
+            )
         )
         self.to_rgb = RgbHead(widths[-1])
         self.noise_scales = nn.Parameter(torch.ones(2))
