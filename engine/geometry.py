@@ -147,7 +147,7 @@ def reading_of(dst_from_src: Affine, size: tuple[int, int], image_size: tuple[in
     limit = np.array([max(width // block, 1), max(height // block, 1)])
     start = np.clip(np.floor((corners.min(axis=0) - margin) / block), 0, limit - 1).astype(int)
     stop = np.clip(np.ceil((corners.max(axis=0) + margin) / block), start + 1, limit).astype(int)
-    sigma = 0.5 * math.sqrt(rest * rest - 1.0)
+    sigma = 0.5 * math.sqrt(max(rest * rest - 1.0, 0.0))
     # The centre of block n lies at image coordinate (n + 0.5) * block - 0.5.
     offset = (0.5 - 0.5 * block) / block
     part_from_image = np.array([[1.0 / block, 0.0, offset - start[0]], [0.0, 1.0 / block, offset - start[1]]])
@@ -182,6 +182,20 @@ def _low_passed(image: NDArray[Any], reading: Reading) -> NDArray[Any]:
     if reading.sigma > 0.0:
         part = cv2.GaussianBlur(part, (0, 0), reading.sigma, borderType=cv2.BORDER_REFLECT)
     return part
+
+
+def blur_taps(sigma: float, dtype: type[np.uint8] | type[np.float32]) -> NDArray[np.float32]:
+    """The weights of `cv2.GaussianBlur` for images of a type, from the middle outwards, float32 [1 + reach]; 0 is none.
+
+    OpenCV rounds those for 8-bit images to 1/256, so they are read off its answer to a single bright pixel.
+    """
+    if sigma == 0.0:
+        return np.ones(1, np.float32)
+    row = np.zeros((1, 17), dtype)
+    row[0, 8] = peak = 255 if dtype is np.uint8 else 1
+    answer = cv2.GaussianBlur(row, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)[0, 9:].astype(np.float32)
+    beside = answer[: np.count_nonzero(answer)] / np.float32(256 if peak == 255 else 1)
+    return np.concatenate([[np.float32(1.0) - 2.0 * beside.sum()], beside]).astype(np.float32)
 
 
 def align(image_u8: NDArray[np.uint8], crop_from_frame: Affine, size: int = CROP_SIZE) -> NDArray[np.uint8]:
