@@ -1,6 +1,8 @@
 // Edited crops -> frame: compositing.blend for all faces at once, over their rectangles only.
 #include "image.cuh"
 
+const int IMAGE_TAPS = 3, MASK_TAPS = 4;  // of a blur on either side
+
 // One face. (u, v) of the prepared image and of the mask are the matrices times (x, y, 1) of the rectangle.
 struct Patch {
     float image_ux, image_uy, image_uc, image_vx, image_vy, image_vc;
@@ -10,7 +12,7 @@ struct Patch {
     int block;                      // pixels of the crop to one of the prepared image and mask, 1 unless made smaller
     int side;                       // of the prepared image
     int image_reach, mask_reach;    // blur taps beside the middle one
-    float image_taps[4], mask_taps[5];
+    float image_taps[IMAGE_TAPS + 1], mask_taps[MASK_TAPS + 1];
 };
 
 enum { DOUBLED = 0, CUBIC = 1, LOW_PASSED = 2 };
@@ -68,18 +70,9 @@ extern "C" __global__ void prepare(const REAL* images, const float* masks, const
 }
 
 // Bilinear over the blurred image, the nearest edge pixel beyond its edge.
-__device__ inline Colour smooth_sample(const BgrImage& image, int side, const float* taps, int reach, float u, float v) {
-    u = clamped(u, 0.0f, side - 1.0f);
-    v = clamped(v, 0.0f, side - 1.0f);
-    float left = floorf(u), top = floorf(v);
-    Colour sum = {0.0f, 0.0f, 0.0f};
-    for (int j = -reach; j <= reach + 1; ++j) {
-        float down = weight(taps, reach, v - top, j);
-        int y = reflected((int)top + j, side);
-        for (int i = -reach; i <= reach + 1; ++i)
-            add(sum, image.at(reflected((int)left + i, side), y), weight(taps, reach, u - left, i) * down);
-    }
-    return sum;
+__device__ inline Colour image_sample(const BgrImage& image, const Patch& patch, float u, float v) {
+    Place x = place(clamped(u, 0.0f, patch.side - 1.0f)), y = place(clamped(v, 0.0f, patch.side - 1.0f));
+    return sample<IMAGE_TAPS>(image, 0, 0, patch.side, patch.side, patch.image_taps, patch.image_reach, x, y);
 }
 
 // How much of a bilinear sample at u lies on the `side` pixels.
@@ -87,31 +80,31 @@ __device__ inline float on_image(float u, int side) {
     return clamped(u < 0.0f ? 1.0f + u : (float)side - u, 0.0f, 1.0f);
 }
 
+// float32 [side, side], with `row` values from one row to the next.
+struct MaskImage {
+    using Value = float;
+    const float* data;
+    int row;
+
+    __device__ float at(int x, int y) const { return data[y * row + x]; }
+};
+
 // Bilinear over the blurred mask, 0 beyond its edge.
-__device__ inline float mask_sample(const float* mask, int pitch, int side, const Patch& patch, float u, float v) {
+__device__ inline float mask_sample(const MaskImage& mask, int side, const Patch& patch, float u, float v) {
     float share = on_image(u, side) * on_image(v, side);
     if (share == 0.0f) return 0.0f;
-    u = clamped(u, 0.0f, side - 1.0f);
-    v = clamped(v, 0.0f, side - 1.0f);
-    float left = floorf(u), top = floorf(v), sum = 0.0f;
-    int reach = patch.mask_reach;
-    for (int j = -reach; j <= reach + 1; ++j) {
-        float down = weight(patch.mask_taps, reach, v - top, j);
-        const float* row = mask + reflected((int)top + j, side) * pitch;
-        for (int i = -reach; i <= reach + 1; ++i)
-            sum += weight(patch.mask_taps, reach, u - left, i) * down * row[reflected((int)left + i, side)];
-    }
-    return clamped(sum * share, 0.0f, 1.0f);
+    Place x = place(clamped(u, 0.0f, side - 1.0f)), y = place(clamped(v, 0.0f, side - 1.0f));
+    float value = sample<MASK_TAPS>(mask, 0, 0, side, side, patch.mask_taps, patch.mask_reach, x, y);
+    return clamped(value * share, 0.0f, 1.0f);
 }
 
 __device__ inline bool holds(const Patch& patch, int x, int y) {
     return x >= patch.x0 && x < patch.x1 && y >= patch.y0 && y < patch.y1;
 }
 
-__device__ inline unsigned char mixed(float image, unsigned char frame, float mask) {
-    float rest = 1.0f - mask;
-    // The sum of the weights as OpenCV's blendLinear guards it.
-    return nearest_level((rintf(clamped(image, 0.0f, 255.0f)) * mask + (float)frame * rest) / (mask + rest + 1e-5f));
+// share: one over the sum of the weights, as OpenCV's blendLinear guards it.
+__device__ inline unsigned char mixed(float image, unsigned char frame, float mask, float share) {
+    return nearest_level((rintf(clamped(image, 0.0f, 255.0f)) * mask + (float)frame * (1.0f - mask)) * share);
 }
 
 // frame: uint8 BGR [height, width, 3] with strides in bytes, changed in place. Of a pixel that several rectangles hold,
@@ -130,19 +123,20 @@ extern "C" __global__ void composite(unsigned char* frame, int row, int column, 
         const Patch& patch = patches[face];
         if (!holds(patch, x, y)) continue;
         float dx = (float)(x - patch.x0), dy = (float)(y - patch.y0);
-        const float* of_mask = (patch.block == 1 ? masks : means) + (long long)face * size * size;
+        MaskImage of_mask = {(patch.block == 1 ? masks : means) + (long long)face * size * size, size};
         float u = patch.mask_ux * dx + patch.mask_uy * dy + patch.mask_uc;
         float v = patch.mask_vx * dx + patch.mask_vy * dy + patch.mask_vc;
         int mask_side = patch.how == LOW_PASSED ? patch.side : size;
-        float mask = mask_sample(of_mask, size, mask_side, patch, u, v);
+        float mask = mask_sample(of_mask, mask_side, patch, u, v);
         if (mask == 0.0f) continue;
         u = patch.image_ux * dx + patch.image_uy * dy + patch.image_uc;
         v = patch.image_vx * dx + patch.image_vy * dy + patch.image_vc;
         BgrImage image = {prepared + (long long)face * 4 * size * size * 3, 2 * size * 3, 3, 1};
         Colour colour = patch.how == CUBIC ? cubic_sample(image, patch.side, u, v)
-                                           : smooth_sample(image, patch.side, patch.image_taps, patch.image_reach, u, v);
-        pixel[0] = mixed(colour.b, pixel[0], mask);
-        pixel[channel] = mixed(colour.g, pixel[channel], mask);
-        pixel[2 * channel] = mixed(colour.r, pixel[2 * channel], mask);
+                                           : image_sample(image, patch, u, v);
+        float share = 1.0f / (mask + (1.0f - mask) + 1e-5f);
+        pixel[0] = mixed(colour.b, pixel[0], mask, share);
+        pixel[channel] = mixed(colour.g, pixel[channel], mask, share);
+        pixel[2 * channel] = mixed(colour.r, pixel[2 * channel], mask, share);
     }
 }

@@ -27,6 +27,8 @@ struct Colour {
     float b, g, r;
 };
 
+__device__ inline void add(float& sum, float value, float weight) { sum += weight * value; }
+
 __device__ inline void add(Colour& sum, const Colour& colour, float weight) {
     sum.b += weight * colour.b;
     sum.g += weight * colour.g;
@@ -35,6 +37,7 @@ __device__ inline void add(Colour& sum, const Colour& colour, float weight) {
 
 // uint8 [height, width, 3] with any strides in bytes, negative ones included; BGR.
 struct BgrImage {
+    using Value = Colour;
     const unsigned char* data;
     int row, column, channel;
 
@@ -47,6 +50,7 @@ struct BgrImage {
 // uint8 [height * 3 / 2, width]: a plane of luma, then one of U and V in turns at half the resolution; BT.601, limited
 // range, in the fixed point of OpenCV's COLOR_YUV2BGR_NV12.
 struct Nv12Image {
+    using Value = Colour;
     const unsigned char* data;
     int row, height;
 
@@ -66,6 +70,45 @@ __device__ inline float weight(const float* taps, int reach, float rest, int n) 
     int left = n < 0 ? -n : n, right = n < 1 ? 1 - n : n - 1;
     float at_left = left <= reach ? taps[left] : 0.0f, at_right = right <= reach ? taps[right] : 0.0f;
     return at_left + rest * (at_right - at_left);
+}
+
+// A place on one axis: the pixel at or before it, and how far it lies from that to the next.
+struct Place {
+    int pixel;
+    float rest;
+};
+
+__device__ inline Place place(float u) {
+    float whole = floorf(u);
+    return {(int)whole, u - whole};
+}
+
+// Bilinear over the blurred part of an image that begins at (x0, y0) and is mirrored at its edges, with MOST or fewer
+// blur taps on a side. The weights of a row are the same for all rows, so they are made once and stay in registers.
+template <int MOST, class Image>
+__device__ typename Image::Value sample(const Image& image, int x0, int y0, int columns, int rows, const float* taps,
+                                        int reach, Place u, Place v) {
+    const int most = 2 * MOST + 2;
+    int count = 2 * reach + 2, x[most];
+    float across[most];
+#pragma unroll
+    for (int i = 0; i < most; ++i) {
+        if (i == count) break;
+        x[i] = x0 + reflected(u.pixel + i - reach, columns);
+        across[i] = weight(taps, reach, u.rest, i - reach);
+    }
+    typename Image::Value sum = {};
+    for (int j = 0; j < count; ++j) {
+        int y = y0 + reflected(v.pixel + j - reach, rows);
+        typename Image::Value line = {};
+#pragma unroll
+        for (int i = 0; i < most; ++i) {
+            if (i == count) break;
+            add(line, image.at(x[i], y), across[i]);
+        }
+        add(sum, line, weight(taps, reach, v.rest, j - reach));
+    }
+    return sum;
 }
 
 // OpenCV's cubic (a = -0.75): weight of a pixel at a distance below 2.

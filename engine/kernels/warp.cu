@@ -1,6 +1,8 @@
 // Frame -> aligned crops for the networks: geometry.align and compositing.image_from_u8 for all faces at once.
 #include "image.cuh"
 
+const int MOST_TAPS = 3;  // of a blur on either side
+
 // One face. (u, v), in blocks of the frame, is the matrix times (x, y, 1) of the crop, plus (u0, v0).
 struct Crop {
     float ux, uy, uc, vx, vy, vc;
@@ -8,28 +10,19 @@ struct Crop {
     int block;                      // pixels; above 1 the crop reads the means that `shrink` left in `blocks`
     int x0, y0, columns, rows;      // the part of the frame that is read, in blocks
     int reach;                      // blur taps beside the middle one
-    float taps[4];
+    float taps[MOST_TAPS + 1];
 };
 
-// Column and row of the part, and which way its indices go: mirrored at its edges, as OpenCV's BORDER_REFLECT.
 template <class Image>
-__device__ void sample(const Image& image, int x0, int y0, const Crop& crop, int x, int y, REAL* out, int size) {
-    float u = crop.ux * x + crop.uy * y + crop.uc, v = crop.vx * x + crop.vy * y + crop.vc;
-    float left = floorf(u), top = floorf(v);
-    int column = crop.u0 + (int)left, row = crop.v0 + (int)top;
-    Colour sum = {0.0f, 0.0f, 0.0f};
-    for (int j = -crop.reach; j <= crop.reach + 1; ++j) {
-        float down = weight(crop.taps, crop.reach, v - top, j);
-        int from = y0 + reflected(row + j, crop.rows);
-        for (int i = -crop.reach; i <= crop.reach + 1; ++i) {
-            float across = weight(crop.taps, crop.reach, u - left, i);
-            add(sum, image.at(x0 + reflected(column + i, crop.columns), from), across * down);
-        }
-    }
-    int plane = size * size, place = y * size + x;
-    write(out + place, sum.r * (1.0f / 127.5f) - 1.0f);
-    write(out + plane + place, sum.g * (1.0f / 127.5f) - 1.0f);
-    write(out + 2 * plane + place, sum.b * (1.0f / 127.5f) - 1.0f);
+__device__ void align_pixel(const Image& image, int x0, int y0, const Crop& crop, int x, int y, REAL* out, int size) {
+    Place u = place(crop.ux * x + crop.uy * y + crop.uc), v = place(crop.vx * x + crop.vy * y + crop.vc);
+    u.pixel += crop.u0;
+    v.pixel += crop.v0;
+    Colour colour = sample<MOST_TAPS>(image, x0, y0, crop.columns, crop.rows, crop.taps, crop.reach, u, v);
+    int plane = size * size, at = y * size + x;
+    write(out + at, colour.r * (1.0f / 127.5f) - 1.0f);
+    write(out + plane + at, colour.g * (1.0f / 127.5f) - 1.0f);
+    write(out + 2 * plane + at, colour.b * (1.0f / 127.5f) - 1.0f);
 }
 
 // blocks: uint8 [faces, side, side, 3].
@@ -53,10 +46,10 @@ __device__ void align(const Image& image, const Crop* crops, const unsigned char
     const Crop& crop = crops[face];
     out += (long long)face * 3 * size * size;
     if (crop.block == 1) {
-        sample(image, crop.x0, crop.y0, crop, x, y, out, size);
+        align_pixel(image, crop.x0, crop.y0, crop, x, y, out, size);
     } else {
         BgrImage means = {blocks + (long long)face * side * side * 3, side * 3, 3, 1};
-        sample(means, 0, 0, crop, x, y, out, size);
+        align_pixel(means, 0, 0, crop, x, y, out, size);
     }
 }
 

@@ -64,7 +64,17 @@ def _compiled(code: str, text: Path, real: np.dtype) -> ctypes.CDLL:
     )
     text.write_text('#include "host.h"\n' + code + "".join(entries))
     library = text.with_suffix(".so")
-    command = [compiler, "-std=c++17", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", f"-I{SHIM}"]
+    command = [
+        compiler,
+        "-std=c++17",
+        "-O2",
+        "-Wall",
+        "-Wno-unknown-pragmas",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        f"-I{SHIM}",
+    ]
     command += [f"-DREAL={REALS[real]}", "-o", str(library), str(text)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

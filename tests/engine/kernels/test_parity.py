@@ -31,7 +31,7 @@ from tests.engine.kernels.host_kernels import HostKernels
 
 SIZE_PX = (640, 360)
 
-EVERY_HALF_SIDE = (0.5, 20.0, 90.0, 127.0, 128.0, 140.0, 250.0, 256.0, 400.0, 700.0, 3000.0)
+EVERY_HALF_SIDE = (0.5, 20.0, 90.0, 128.0, 140.0, 250.0, 256.0, 400.0, 3000.0)
 """From one pixel to more than the frame; 128 is the crop's own size, 256 and above take block means."""
 
 
@@ -150,7 +150,7 @@ def test_masks_are_the_definitions(bench, size, shape):
     np.testing.assert_allclose(united(bench, answer, shape), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("half_side_px", [*EVERY_HALF_SIDE, 2.0, 63.0, 193.0])
+@pytest.mark.parametrize("half_side_px", [*EVERY_HALF_SIDE, 63.0, 193.0])
 def test_the_blend_is_the_definitions(bench, half_side_px):
     for n, (centre, degrees) in enumerate(PLACES):
         face, images, soft = [face_at(centre, half_side_px, degrees)], edits(1), masks(3)[n % 3 :][:1]
@@ -249,10 +249,10 @@ def planted(folder, source: str, right: str, wrong: str) -> HostKernels:
 
 
 MISTAKES = {
-    "crops half a pixel off": ("warp", "+ crop.uc,", "+ crop.uc + 0.5f,"),
-    "crops half a pixel down": ("warp", "+ crop.vc;", "+ crop.vc + 0.5f;"),
+    "crops half a pixel off": ("warp", "+ crop.uc)", "+ crop.uc + 0.5f)"),
+    "crops half a pixel down": ("warp", "+ crop.vc)", "+ crop.vc + 0.5f)"),
     "a border without its edge pixel": ("warp", "2 * count - 1 - n", "2 * count - 2 - n"),
-    "red for blue": ("warp", "plane + place, sum.b", "plane + place, sum.r"),
+    "red for blue": ("warp", "plane + at, colour.b", "plane + at, colour.r"),
     "blocks one too far": ("warp", "(long long)x * block,", "(long long)x * block + 1,"),
     "chroma half a pixel off": ("warp", "x / 2 * 2", "(x + 1) / 2 * 2"),
     "patches half a pixel off": ("blend", "* dy + patch.image_uc", "* dy + patch.image_uc + 0.5f"),
