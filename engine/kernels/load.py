@@ -7,6 +7,8 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
 | `mask.cu` | `compositing.face_masks` |
 | `blend.cu` | `compositing.blend` |
+
+Colour conversion has no file of its own: it is part of reading a pixel (`image.cuh`), so no converted frame is made.
 """
 
 import importlib.util
