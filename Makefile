@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==2.13.0
+comma := ,
+# The CUDA sources are compiled by the machine's nvcc, or else by the one from the package registry.
+NVCC := $(if $(shell command -v nvcc),,$(comma)nvcc)
 
 # The tests of the training loop have ended in a segmentation fault twice, cause not found yet (the notes in CHANGELOG
 # say when). A crash of the interpreter is tried again, twice; a failed test is not.
@@ -52,5 +55,5 @@ $(VENV)/.setup: pyproject.toml $(VENV)/.python
 # torch goes first and alone, so that nothing else can bring in another version of it.
 $(VENV)/.setup-dev: $(VENV)/.setup
 	$(PIP) install --quiet '$(TORCH)'
-	$(PIP) install --quiet --editable '.[gui,train,tensorrt-build,dev]'
+	$(PIP) install --quiet --editable '.[gui,train,tensorrt-build,dev$(NVCC)]'
 	touch $@

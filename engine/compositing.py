@@ -6,6 +6,7 @@ where the mask is not 0: everywhere else the pixels of the result are the frame'
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import cv2
 import numpy as np
@@ -56,6 +57,15 @@ class MaskShape:
 
     def __post_init__(self) -> None:
         assert 0 <= self.feather_px <= 2 * self.erode_px, "the soft edge would leave the mask"
+
+    @property
+    def boxes(self) -> tuple[int, int]:
+        """Half widths of the two boxes that, one after the other, make the soft edge; 0 is none.
+
+        Two boxes make an edge of finite reach, which a Gaussian has not.
+        """
+        reach = max(self.feather_px // 2 - 1, 0)
+        return reach // 2, reach - reach // 2
 
 
 @dataclass(frozen=True)
@@ -114,10 +124,10 @@ def face_masks(
     margin = logits[:, in_face].max(axis=1) - logits[:, ~in_face].max(axis=1, initial=-np.inf)
     union = np.maximum(margin[: len(crops)], margin[len(crops) :])
     masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
-    return tuple(mask if mask.mean() >= LEAST_COVER else _usual_mask(crops.shape[-1], shape) for mask in masks)
+    return tuple(mask if mask.mean() >= LEAST_COVER else usual_mask(crops.shape[-1], shape) for mask in masks)
 
 
-def _usual_mask(size: int, shape: MaskShape) -> FloatArray:
+def usual_mask(size: int, shape: MaskShape) -> FloatArray:
     """Where a face is in an FFHQ crop: an ellipse from brow to chin, float32 [0, 1] [size, size]."""
     y, x = np.mgrid[0:1:128j, 0:1:128j]
     return soft_mask((1.0 - ((x - 0.5) / 0.32) ** 2 - ((y - 0.54) / 0.4) ** 2).astype(np.float32), size, shape)
@@ -131,9 +141,7 @@ def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
         square = np.ones((2 * shape.erode_px + 1,) * 2, np.uint8)
         inside = np.asarray(cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
     mask = inside.astype(np.float32)
-    # Two boxes make a soft edge of finite reach, which a Gaussian has not.
-    reach = max(shape.feather_px // 2 - 1, 0)
-    for half in (reach // 2, reach - reach // 2):
+    for half in shape.boxes:
         if half:
             width = 2 * half + 1
             mask = np.asarray(cv2.blur(mask, (width, width), borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
@@ -145,7 +153,9 @@ def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
     out = frame_u8.copy()
     height, width = frame_u8.shape[:2]
     for patch in patches:
-        x0, y0, x1, y1 = _rectangle_px(patch, (width, height))
+        left, top, columns, rows = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
+        box_px = (left, top, left + columns, top + rows)
+        x0, y0, x1, y1 = reach_px(box_px, patch.crop_from_frame, (width, height))
         if x1 <= x0 or y1 <= y0:
             continue
         rectangle_from_crop = compose(translation(-x0, -y0), invert_affine(patch.crop_from_frame))
@@ -157,30 +167,52 @@ def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
     return out
 
 
+class Resampling(Enum):
+    """How the crop gets to the frame's pixels."""
+
+    DOUBLED = auto()
+    """Doubled with a cubic, then warped: much enlarged."""
+    CUBIC = auto()
+    """Warped with a cubic: about as large as it is."""
+    LOW_PASSED = auto()
+    """Warped as everything else: made smaller."""
+
+
+def resampling_of(rectangle_from_crop: Affine) -> Resampling:
+    """How the crop is brought through this transform."""
+    spacing = pixels_per_pixel(rectangle_from_crop)
+    if spacing < 1.0 / WORTH_DOUBLING:
+        return Resampling.DOUBLED
+    return Resampling.CUBIC if spacing < 1.0 else Resampling.LOW_PASSED
+
+
 def _unalign(crop_u8: ImageU8, rectangle_from_crop: Affine, size: tuple[int, int]) -> ImageU8:
     """The crop in its place in the frame, uint8 BGR: cubic where enlarged, low-passed where made smaller."""
-    if pixels_per_pixel(rectangle_from_crop) < 1.0 / WORTH_DOUBLING:
+    resampling = resampling_of(rectangle_from_crop)
+    if resampling is Resampling.CUBIC:
+        crop_from_rectangle = invert_affine(rectangle_from_crop)
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpAffine(crop_u8, crop_from_rectangle, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(warped, dtype=np.uint8)
+    if resampling is Resampling.DOUBLED:
         doubled = (2 * CROP_SIZE, 2 * CROP_SIZE)
         crop_u8 = np.asarray(cv2.resize(crop_u8, doubled, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-        rectangle_from_doubled = compose(rectangle_from_crop, invert_affine(resized_from_crop(2 * CROP_SIZE)))
-        return np.asarray(warp(crop_u8, rectangle_from_doubled, size, cv2.BORDER_REPLICATE))
-    if pixels_per_pixel(rectangle_from_crop) >= 1.0:
-        return np.asarray(warp(crop_u8, rectangle_from_crop, size, cv2.BORDER_REPLICATE))
-    crop_from_rectangle = invert_affine(rectangle_from_crop)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpAffine(crop_u8, crop_from_rectangle, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(warped, dtype=np.uint8)
+        rectangle_from_crop = compose(rectangle_from_crop, invert_affine(resized_from_crop(2 * CROP_SIZE)))
+    return np.asarray(warp(crop_u8, rectangle_from_crop, size, cv2.BORDER_REPLICATE))
 
 
-def _rectangle_px(patch: Patch, frame_size: tuple[int, int]) -> Rectangle:
-    """The rectangle of the frame (width, height) that the patch's mask can reach; empty when there is none."""
-    x, y, width, height = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
-    if width == 0 or height == 0:
+def reach_px(box_px: Rectangle, crop_from_frame: Affine, frame_size: tuple[int, int]) -> Rectangle:
+    """The rectangle of the frame (width, height) that a mask can reach which is 0 outside a box of the crop.
+
+    box_px: in pixels of the crop; an empty one gives an empty rectangle.
+    """
+    x0, y0, x1, y1 = box_px
+    if x1 <= x0 or y1 <= y0:
         return 0, 0, 0, 0
     # One crop pixel around, which interpolation reaches, but not beyond the crop.
-    low, high = np.maximum([x - 1.0, y - 1.0], -0.5), np.minimum([x + width, y + height], CROP_SIZE - 0.5)
+    low, high = np.maximum([x0 - 1.0, y0 - 1.0], -0.5), np.minimum([x1, y1], CROP_SIZE - 0.5)
     corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
-    reached = transform_points(invert_affine(patch.crop_from_frame), corners)
+    reached = transform_points(invert_affine(crop_from_frame), corners)
     start = np.clip(np.floor(reached.min(axis=0)) - 1, 0, frame_size).astype(int)
     stop = np.clip(np.ceil(reached.max(axis=0)) + 2, 0, frame_size).astype(int)
     return int(start[0]), int(start[1]), int(stop[0]), int(stop[1])

@@ -12,6 +12,7 @@ Conventions, said once for the whole program:
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -114,6 +115,46 @@ def face_rectangle_px(crop_from_frame: Affine, frame_size: tuple[int, int]) -> R
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a warp reads: the image itself, or where it is made smaller, a part of it without fine detail.
+
+    scale: image pixels to one of the result. block: the part is made of the means of `block` x `block` pixels, on a
+    grid that is fixed to the image, not to the moving part: a face that drifts by a pixel must not flicker. Whole
+    octaves of the scale go that way, and the rest by a Gaussian of `sigma`, in blocks; 0 where it would be next to
+    none. blocks: the rectangle that the part takes of that grid. part_from_image: its pixels from the image's.
+    """
+
+    scale: float
+    block: int
+    sigma: float
+    blocks: Rectangle
+    part_from_image: Affine
+
+
+def reading_of(dst_from_src: Affine, size: tuple[int, int], image_size: tuple[int, int]) -> Reading:
+    """What `warp` reads of an image of `image_size` to make a result of `size`; both are (width, height)."""
+    scale = pixels_per_pixel(dst_from_src)
+    width, height = image_size
+    if scale <= 1.0:
+        return Reading(scale, 1, 0.0, (0, 0, width, height), translation(0.0, 0.0))
+    block = 2 ** int(math.log2(scale))
+    rest = scale / block
+    low, high = np.array([-0.5, -0.5]), np.array(size) - 0.5
+    ends = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    corners = transform_points(invert_affine(dst_from_src), ends)
+    margin = 4.0 * scale
+    limit = np.array([max(width // block, 1), max(height // block, 1)])
+    start = np.clip(np.floor((corners.min(axis=0) - margin) / block), 0, limit - 1).astype(int)
+    stop = np.clip(np.ceil((corners.max(axis=0) + margin) / block), start + 1, limit).astype(int)
+    sigma = 0.5 * math.sqrt(max(rest * rest - 1.0, 0.0))
+    # The centre of block n lies at image coordinate (n + 0.5) * block - 0.5.
+    offset = (0.5 - 0.5 * block) / block
+    part_from_image = np.array([[1.0 / block, 0.0, offset - start[0]], [0.0, 1.0 / block, offset - start[1]]])
+    blocks = (int(start[0]), int(start[1]), int(stop[0]), int(stop[1]))
+    return Reading(scale, block, sigma if sigma > 0.1 else 0.0, blocks, part_from_image)
+
+
 def warp(
     image: NDArray[Any], dst_from_src: Affine, size: tuple[int, int], border: int = cv2.BORDER_REFLECT
 ) -> NDArray[Any]:
@@ -122,45 +163,39 @@ def warp(
     image: uint8 or float32 [H, W] or [H, W, C]. size: (width, height) of the result. border: OpenCV's border mode for
     what lies outside the image. Returns the image's dtype, [height, width(, C)].
     """
-    scale = pixels_per_pixel(dst_from_src)
-    if scale > 1.0:
-        image, smaller_from_src = _low_passed(image, dst_from_src, size, scale)
-        dst_from_src = compose(dst_from_src, invert_affine(smaller_from_src))
+    reading = reading_of(dst_from_src, size, (image.shape[1], image.shape[0]))
+    if reading.scale > 1.0:
+        image = _low_passed(image, reading)
+        dst_from_src = compose(dst_from_src, invert_affine(reading.part_from_image))
     src_from_dst = invert_affine(dst_from_src)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, src_from_dst, size, flags=flags, borderMode=border))
 
 
-def _low_passed(
-    image: NDArray[Any], dst_from_src: Affine, size: tuple[int, int], scale: float
-) -> tuple[NDArray[Any], Affine]:
-    """The part of the image that a warp reads, without what its pixel spacing cannot carry, and `part_from_image`.
-
-    Whole octaves are averaged away in blocks whose grid is fixed to the image, not to the moving part, and the rest of
-    the scale by a Gaussian: a face that drifts by a pixel must not flicker.
-    """
-    block = 2 ** int(math.log2(scale))
-    rest = scale / block
-    low, high = np.array([-0.5, -0.5]), np.array(size) - 0.5
-    ends = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
-    corners = transform_points(invert_affine(dst_from_src), ends)
-    margin = 4.0 * scale
-    height, width = image.shape[:2]
-    limit = np.array([max(width // block, 1), max(height // block, 1)])
-    start = np.clip(np.floor((corners.min(axis=0) - margin) / block), 0, limit - 1).astype(int)
-    stop = np.clip(np.ceil((corners.max(axis=0) + margin) / block), start + 1, limit).astype(int)
-    (x0, y0), (x1, y1) = start * block, stop * block
-    part = image[y0:y1, x0:x1]
+def _low_passed(image: NDArray[Any], reading: Reading) -> NDArray[Any]:
+    """The part of the image that `reading` describes."""
+    x0, y0, x1, y1 = reading.blocks
+    block = reading.block
+    part = image[y0 * block : y1 * block, x0 * block : x1 * block]
     if block > 1:
-        columns, rows = (int(n) for n in stop - start)
-        part = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
-    sigma = 0.5 * math.sqrt(rest * rest - 1.0)
-    if sigma > 0.1:
-        part = cv2.GaussianBlur(part, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    # The centre of block n lies at image coordinate (n + 0.5) * block - 0.5.
-    offset = (0.5 - 0.5 * block) / block
-    part_from_image = np.array([[1.0 / block, 0.0, offset - start[0]], [0.0, 1.0 / block, offset - start[1]]])
-    return np.asarray(part), part_from_image
+        part = cv2.resize(part, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+    if reading.sigma > 0.0:
+        part = cv2.GaussianBlur(part, (0, 0), reading.sigma, borderType=cv2.BORDER_REFLECT)
+    return part
+
+
+def blur_taps(sigma: float, dtype: type[np.uint8] | type[np.float32]) -> NDArray[np.float32]:
+    """The weights of `cv2.GaussianBlur` for images of a type, from the middle outwards, float32 [1 + reach]; 0 is none.
+
+    OpenCV rounds those for 8-bit images to 1/256, so they are read off its answer to a single bright pixel.
+    """
+    if sigma == 0.0:
+        return np.ones(1, np.float32)
+    row = np.zeros((1, 17), dtype)
+    row[0, 8] = peak = 255 if dtype is np.uint8 else 1
+    answer = cv2.GaussianBlur(row, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)[0, 9:].astype(np.float32)
+    beside = answer[: np.count_nonzero(answer)] / np.float32(256 if peak == 255 else 1)
+    return np.concatenate([[np.float32(1.0) - 2.0 * beside.sum()], beside]).astype(np.float32)
 
 
 def align(image_u8: NDArray[np.uint8], crop_from_frame: Affine, size: int = CROP_SIZE) -> NDArray[np.uint8]:

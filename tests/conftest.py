@@ -13,8 +13,8 @@ from engine.errors import AssetMissing
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
-MISSING = ("could not import", "is not in the cache")
-"""What a skip says when something is not installed that `make setup-dev` installs."""
+MISSING = ("could not import", "is not in the cache", "is not installed")
+"""What a skip says when something is not there that `.ci/run` or `make setup-dev` installs."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

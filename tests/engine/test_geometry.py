@@ -7,12 +7,14 @@ import pytest
 from engine.geometry import (
     CROP_SIZE,
     align,
+    blur_taps,
     compose,
     crop_corners_px,
     face_rectangle_px,
     ffhq_crop_from_frame,
     invert_affine,
     pixels_per_pixel,
+    reading_of,
     square_from_frame,
     transform_points,
     translation,
@@ -102,6 +104,30 @@ def test_shrunk_crop_does_not_flicker_when_the_face_drifts():
     for n in range(1, 4):
         moved = warp(scene, similarity((600 + n * step, 600), 400, 0), (CROP_SIZE, CROP_SIZE))
         assert np.abs(moved[8:-8, 8 : -8 - n] - first[8:-8, 8 + n : -8]).mean() < 0.25
+
+
+def test_a_scale_just_below_an_octave_is_read():
+    """The logarithm of the largest number below 256 is 8."""
+    scale = np.nextafter(256.0, 0.0)
+    reading = reading_of(np.array([[1.0 / scale, 0.0, 0.0], [0.0, 1.0 / scale, 0.0]]), (4, 4), (1024, 1024))
+    assert reading.sigma == 0.0
+    assert reading.block in (128, 256)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("sigma", [0.12, 0.4, 0.7, 0.866])
+def test_blur_taps_are_opencvs(dtype, sigma):
+    image = np.random.default_rng(3).integers(0, 256, (40, 50)).astype(dtype)
+    taps = blur_taps(sigma, dtype)
+    assert len(taps) <= (4 if dtype is np.uint8 else 5)
+    both_sides = np.concatenate([taps[:0:-1], taps]).astype(np.float64)
+    ours = cv2.sepFilter2D(image.astype(np.float64), -1, both_sides, both_sides, borderType=cv2.BORDER_REFLECT)
+    theirs = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    assert np.abs(ours - theirs).max() <= (0.5 if dtype is np.uint8 else 1e-3) + 1e-6
+
+
+def test_no_blur_is_one_tap():
+    np.testing.assert_array_equal(blur_taps(0.0, np.uint8), [1.0])
 
 
 def test_align_size_covers_the_same_area():

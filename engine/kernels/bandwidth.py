@@ -1,0 +1,180 @@
+"""How long the kernels take against the time that their bytes need on this card."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.bundle import ParserSpec
+from engine.compositing import MaskShape
+from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
+from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.load import Array, CudaKernels, Kernels
+from engine.kernels.mask import mask_buffers, soft_masks
+from engine.kernels.warp import align_faces, crop_buffers, plan_crops
+
+MOST_BYTE_TIMES = 1.5
+MOST_LAUNCH_US = 3.0
+"""The limit of a step: so many times what its bytes need, and so much for each launch."""
+
+PARTS = ParserSpec(128, tuple(f"class {n}" for n in range(19)), tuple(f"class {n}" for n in range(1, 14)))
+"""A parser of the usual size, for its number of classes alone."""
+
+Timer = Callable[[Callable[[], None]], float]
+"""Microseconds that a step takes on the device, on average."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the kernels are timed on. size_px: (width, height) of the frame. half_side_px: half a crop's side in it."""
+
+    size_px: tuple[int, int]
+    half_side_px: float
+    faces: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One step. least_bytes: what it must read and write, everything once. limit_us: nan until `judged`."""
+
+    step: str
+    case: Case
+    launches: int
+    least_bytes: int
+    took_us: float
+    limit_us: float = math.nan
+
+    @property
+    def within(self) -> bool:
+        """True when the step keeps to its limit."""
+        return self.took_us <= self.limit_us
+
+
+CASES = tuple(
+    Case(size_px, half_side_px, faces)
+    for size_px, half_side_px in (
+        ((640, 360), 90.0),
+        ((1920, 1080), 250.0),
+        ((3840, 2160), 90.0),
+        ((3840, 2160), 400.0),
+    )
+    for faces in (1, 4)
+)
+"""Faces near and far, up to 4K with four."""
+
+
+def judged(timing: Timing, bytes_per_us: float) -> Timing:
+    """The timing with the limit that a card of this bandwidth sets."""
+    limit_us = MOST_BYTE_TIMES * timing.least_bytes / bytes_per_us + MOST_LAUNCH_US * timing.launches
+    return replace(timing, limit_us=limit_us)
+
+
+def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
+    """Time the steps `align`, `mask` and `blend` on faces side by side; buffers are made before."""
+    crops = crops_of(case)
+    width, height = case.size_px
+    real = kernels.real.itemsize
+    square = CROP_SIZE * CROP_SIZE
+    frame = zeros(kernels, (height, width, 3), np.uint8)
+    images = zeros(kernels, (case.faces, 3, CROP_SIZE, CROP_SIZE), kernels.real)
+    masks = zeros(kernels, (case.faces, CROP_SIZE, CROP_SIZE), np.float32)
+    logits = zeros(kernels, (2 * case.faces, len(PARTS.classes), PARTS.size, PARTS.size), kernels.real)
+    read_px = sum(_area(face_rectangle_px(crop, case.size_px)) for crop in crops)
+
+    of_crops = crop_buffers(kernels, case.faces)
+    shrunk_px = plan_crops(kernels, crops, case.size_px, of_crops)
+    means_px = case.faces * shrunk_px[0] * shrunk_px[1]
+    of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
+    of_blend = blend_buffers(kernels, case.faces)
+    extent_px = plan_patches(kernels, crops, case.size_px, of_blend)
+    prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
+
+    def timing(step: str, launches: int, least_bytes: int, run: Callable[[], None]) -> Timing:
+        return Timing(step, case, launches, least_bytes, timer(run))
+
+    return (
+        timing(
+            "align",
+            2 if means_px else 1,
+            read_px * 3 + means_px * 6 + case.faces * 3 * square * real,
+            lambda: align_faces(kernels, frame, of_crops, shrunk_px, images),
+        ),
+        timing(
+            "mask",
+            5,
+            # Logits in, margins twice, the three planes between the passes twice, masks out.
+            _bytes(logits) + 2 * _bytes(of_masks.margins) + case.faces * square * (2 + 2 + 4 + 4),
+            lambda: soft_masks(kernels, logits, of_masks, masks),
+        ),
+        timing(
+            "blend",
+            2,
+            _bytes(images) + prepared_px * 6 + _bytes(masks) + read_px * 6,
+            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px),
+        ),
+    )
+
+
+def crops_of(case: Case) -> tuple[Affine, ...]:
+    """Faces in a row, a little turned, as far apart as the frame allows."""
+    width, height = case.size_px
+    axis = case.half_side_px * np.array([math.cos(0.1), math.sin(0.1)])
+    return tuple(
+        square_from_frame(np.array([width * (n + 0.5) / case.faces, height / 2]), axis, CROP_SIZE)
+        for n in range(case.faces)
+    )
+
+
+def zeros(kernels: Kernels, shape: tuple[int, ...], dtype: type[np.generic] | np.dtype[np.generic]) -> Array:
+    """An array of zeros on the device."""
+    array, source = kernels.empty(shape, dtype), kernels.staging(shape, dtype)
+    source[...] = 0
+    kernels.upload(array, source)
+    return array
+
+
+def graph_timer(kernels: CudaKernels, repeats: int = 20, replays: int = 10) -> Timer:
+    """Times a step as part of a CUDA graph of `repeats`, so that the time Python takes to launch does not count."""
+    import cupy
+
+    def time_us(run: Callable[[], None]) -> float:
+        stream = kernels.stream
+        with stream:
+            run()
+            stream.begin_capture()
+            for _ in range(repeats):
+                run()
+            graph = stream.end_capture()
+            graph.launch(stream)
+            start, end = cupy.cuda.Event(), cupy.cuda.Event()
+            start.record(stream)
+            for _ in range(replays):
+                graph.launch(stream)
+            end.record(stream)
+            end.synchronize()
+        return float(cupy.cuda.get_elapsed_time(start, end)) * 1e3 / (repeats * replays)
+
+    return time_us
+
+
+def bytes_per_us(kernels: CudaKernels) -> float:
+    """What the card moves in a copy too large for its caches, bytes read plus bytes written."""
+    source, copy = (zeros(kernels, (2**28,), np.uint8) for _ in range(2))
+    time_us = graph_timer(kernels, repeats=2)(lambda: copy.data.copy_from_device_async(source.data, 2**28))
+    return 2.0 * 2**28 / time_us
+
+
+def run(kernels: CudaKernels, cases: tuple[Case, ...] = CASES) -> tuple[Timing, ...]:
+    """Every step of every case on this card, with its limit."""
+    rate, timer = bytes_per_us(kernels), graph_timer(kernels)
+    return tuple(judged(timing, rate) for case in cases for timing in measure(kernels, case, timer))
+
+
+def _area(rectangle: Rectangle) -> int:
+    x0, y0, x1, y1 = rectangle
+    return max(x1 - x0, 0) * max(y1 - y0, 0)
+
+
+def _bytes(array: Array) -> int:
+    return int(array.nbytes)

@@ -1,0 +1,142 @@
+// Edited crops -> frame: compositing.blend for all faces at once, over their rectangles only.
+#include "image.cuh"
+
+const int IMAGE_TAPS = 3, MASK_TAPS = 4;  // of a blur on either side
+
+// One face. (u, v) of the prepared image and of the mask are the matrices times (x, y, 1) of the rectangle.
+struct Patch {
+    float image_ux, image_uy, image_uc, image_vx, image_vy, image_vc;
+    float mask_ux, mask_uy, mask_uc, mask_vx, mask_vy, mask_vc;
+    int x0, y0, x1, y1;             // the rectangle in the frame
+    int how;                        // an engine.kernels.blend.Resampled
+    int block;                      // pixels of the crop to one of the prepared image and mask, 1 unless made smaller
+    int side;                       // of the prepared image
+    int image_reach, mask_reach;    // blur taps beside the middle one
+    float image_taps[IMAGE_TAPS + 1], mask_taps[MASK_TAPS + 1];
+};
+
+enum { DOUBLED = 0, CUBIC = 1, LOW_PASSED = 2 };
+
+// The networks' image as BGR levels: compositing.u8_from_image.
+struct NetworkImage {
+    const REAL* data;
+    int plane, size;
+
+    __device__ Colour at(int x, int y) const {
+        const REAL* pixel = data + y * size + x;
+        return {level(read(pixel[2 * plane])), level(read(pixel[plane])), level(read(pixel[0]))};
+    }
+
+    __device__ static float level(float value) { return floorf(clamped(value * 127.5f + 128.0f, 0.0f, 255.0f)); }
+};
+
+// Crop pixels around (u, v) by the cubic, clamped at the edge.
+template <class Image>
+__device__ Colour cubic_sample(const Image& image, int side, float u, float v) {
+    float left = floorf(u), top = floorf(v);
+    Colour sum = {0.0f, 0.0f, 0.0f};
+    for (int j = -1; j <= 2; ++j)
+        for (int i = -1; i <= 2; ++i) {
+            int x = clamped((int)left + i, 0, side - 1), y = clamped((int)top + j, 0, side - 1);
+            add(sum, image.at(x, y), cubic(u - left - i) * cubic(v - top - j));
+        }
+    return sum;
+}
+
+__device__ inline unsigned char nearest_level(float value) { return (unsigned char)rintf(clamped(value, 0.0f, 255.0f)); }
+
+// images: REAL [faces, 3, size, size]. prepared: uint8 [faces, 2 size, 2 size, 3], doubled, as it is, or block means.
+// means: float32 [faces, size, size], the block means of the masks, where the face is made smaller.
+extern "C" __global__ void prepare(const REAL* images, const float* masks, const Patch* patches, unsigned char* prepared,
+                                   float* means, int size) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    const Patch& patch = patches[face];
+    if (x >= patch.side || y >= patch.side) return;
+    int plane = size * size, block = patch.block;
+    NetworkImage image = {images + (long long)face * 3 * plane, plane, size};
+    Colour colour = patch.how == DOUBLED ? cubic_sample(image, size, x * 0.5f - 0.25f, y * 0.5f - 0.25f)
+                                         : block_mean(image, size, size, block, x, y);
+    unsigned char* place = prepared + (((long long)face * 2 * size + y) * 2 * size + x) * 3;
+    place[0] = nearest_level(colour.b);
+    place[1] = nearest_level(colour.g);
+    place[2] = nearest_level(colour.r);
+    if (block == 1) return;
+    const float* mask = masks + (long long)face * plane;
+    float sum = 0.0f;
+    int pixels = block < size ? block : size;
+    for (int row = y * block; row < y * block + pixels; ++row)
+        for (int column = x * block; column < x * block + pixels; ++column) sum += mask[row * size + column];
+    means[(long long)face * plane + y * size + x] = sum / ((float)pixels * pixels);
+}
+
+// Bilinear over the blurred image, the nearest edge pixel beyond its edge.
+__device__ inline Colour image_sample(const BgrImage& image, const Patch& patch, float u, float v) {
+    Place x = place(clamped(u, 0.0f, patch.side - 1.0f)), y = place(clamped(v, 0.0f, patch.side - 1.0f));
+    return sample<IMAGE_TAPS>(image, 0, 0, patch.side, patch.side, patch.image_taps, patch.image_reach, x, y);
+}
+
+// How much of a bilinear sample at u lies on the `side` pixels.
+__device__ inline float on_image(float u, int side) {
+    return clamped(u < 0.0f ? 1.0f + u : (float)side - u, 0.0f, 1.0f);
+}
+
+// float32 [side, side], with `row` values from one row to the next.
+struct MaskImage {
+    using Value = float;
+    const float* data;
+    int row;
+
+    __device__ float at(int x, int y) const { return data[y * row + x]; }
+};
+
+// Bilinear over the blurred mask, 0 beyond its edge.
+__device__ inline float mask_sample(const MaskImage& mask, int side, const Patch& patch, float u, float v) {
+    float share = on_image(u, side) * on_image(v, side);
+    if (share == 0.0f) return 0.0f;
+    Place x = place(clamped(u, 0.0f, side - 1.0f)), y = place(clamped(v, 0.0f, side - 1.0f));
+    float value = sample<MASK_TAPS>(mask, 0, 0, side, side, patch.mask_taps, patch.mask_reach, x, y);
+    return clamped(value * share, 0.0f, 1.0f);
+}
+
+__device__ inline bool holds(const Patch& patch, int x, int y) {
+    return x >= patch.x0 && x < patch.x1 && y >= patch.y0 && y < patch.y1;
+}
+
+// share: one over the sum of the weights, as OpenCV's blendLinear guards it.
+__device__ inline unsigned char mixed(float image, unsigned char frame, float mask, float share) {
+    return nearest_level((rintf(clamped(image, 0.0f, 255.0f)) * mask + (float)frame * (1.0f - mask)) * share);
+}
+
+// frame: uint8 BGR [height, width, 3] with strides in bytes, changed in place. Of a pixel that several rectangles hold,
+// the thread of the first lays the faces over one another, in order.
+extern "C" __global__ void composite(unsigned char* frame, int row, int column, int channel, const Patch* patches,
+                                     int faces, const unsigned char* prepared, const float* masks, const float* means,
+                                     int size) {
+    int face = blockIdx.z;
+    int x = patches[face].x0 + blockIdx.x * blockDim.x + threadIdx.x;
+    int y = patches[face].y0 + blockIdx.y * blockDim.y + threadIdx.y;
+    if (!holds(patches[face], x, y)) return;
+    for (int before = 0; before < face; ++before)
+        if (holds(patches[before], x, y)) return;
+    unsigned char* pixel = frame + (long long)y * row + (long long)x * column;
+    for (; face < faces; ++face) {
+        const Patch& patch = patches[face];
+        if (!holds(patch, x, y)) continue;
+        float dx = (float)(x - patch.x0), dy = (float)(y - patch.y0);
+        MaskImage of_mask = {(patch.block == 1 ? masks : means) + (long long)face * size * size, size};
+        float u = patch.mask_ux * dx + patch.mask_uy * dy + patch.mask_uc;
+        float v = patch.mask_vx * dx + patch.mask_vy * dy + patch.mask_vc;
+        int mask_side = patch.how == LOW_PASSED ? patch.side : size;
+        float mask = mask_sample(of_mask, mask_side, patch, u, v);
+        if (mask == 0.0f) continue;
+        u = patch.image_ux * dx + patch.image_uy * dy + patch.image_uc;
+        v = patch.image_vx * dx + patch.image_vy * dy + patch.image_vc;
+        BgrImage image = {prepared + (long long)face * 4 * size * size * 3, 2 * size * 3, 3, 1};
+        Colour colour = patch.how == CUBIC ? cubic_sample(image, patch.side, u, v)
+                                           : image_sample(image, patch, u, v);
+        float share = 1.0f / (mask + (1.0f - mask) + 1e-5f);
+        pixel[0] = mixed(colour.b, pixel[0], mask, share);
+        pixel[channel] = mixed(colour.g, pixel[channel], mask, share);
+        pixel[2 * channel] = mixed(colour.r, pixel[2 * channel], mask, share);
+    }
+}

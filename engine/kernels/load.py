@@ -1,0 +1,185 @@
+"""Compiles the kernels for the card that is there and launches them; nothing here imports CuPy before it is asked to.
+
+What the kernels compute is defined by the CPU's code, which they must match within one grey level:
+
+| kernels | definition |
+|---|---|
+| `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
+| `mask.cu` | `compositing.face_masks` |
+| `blend.cu` | `compositing.blend` |
+
+Colour conversion has no file of its own: it is part of reading a pixel (`image.cuh`), so no converted frame is made.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from engine.errors import RuntimeUnavailable
+
+FOLDER = Path(__file__).parent
+SOURCES = ("warp", "mask", "blend")
+HEADER = "image.cuh"
+
+REALS = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
+"""Types of the networks' arrays and what CUDA calls them."""
+
+BLOCK = (32, 8, 1)
+"""Threads of one block: a warp writes neighbours of one row."""
+
+Array = Any
+"""An array on the kernels' device: CuPy's, or NumPy's where the same source is compiled for the CPU."""
+
+
+class Kernels(Protocol):
+    """The kernels on one device. Whatever is asked for happens in the order asked, all of it on one stream.
+
+    Nothing but `empty` and `staging` allocates memory, and nothing waits for the device.
+    """
+
+    @property
+    def real(self) -> np.dtype[Any]:
+        """The type of the networks' arrays, float32 or float16."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """A new array on the device, not set to anything."""
+        ...
+
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """A new array of the host that `upload` reads fast, not set to anything."""
+        ...
+
+    def upload(self, destination: Array, source: NDArray[Any]) -> None:
+        """Copy from the host to an array of the same shape and type; `source` must stay as it is until it is done."""
+        ...
+
+    def launch(self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int) -> None:
+        """Run a kernel of a `SOURCES` file with one thread for each of (width, height, faces) outputs."""
+        ...
+
+
+def source_code(name: str) -> str:
+    """The text of a kernel file with its header in place, so that a compiler's cache sees a change of either."""
+    code = (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
+    return code.replace(f'#include "{HEADER}"', (FOLDER / HEADER).read_text(encoding="utf-8"))
+
+
+def grid_of(outputs: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How many blocks of `BLOCK` threads hold so many outputs."""
+    x, y, z = (-(-count // threads) for count, threads in zip(outputs, BLOCK, strict=True))
+    return x, y, z
+
+
+def frame_arguments(frame: Array) -> tuple[Array | int, ...]:
+    """What a kernel takes of a frame on the device: the array and its strides in bytes.
+
+    frame: uint8 BGR [H, W, 3], any view, or uint8 NV12 [H * 3 / 2, W] with H and W even and rows in one piece.
+    """
+    assert frame.dtype == np.uint8, f"a frame of {frame.dtype}"
+    if frame.ndim == 3:
+        assert frame.shape[2] == 3, f"a frame of {frame.shape}"
+        return frame, *(int(step) for step in frame.strides)
+    rows, width = frame.shape
+    assert rows % 3 == 0, f"NV12 of {frame.shape}"
+    assert width % 2 == 0, f"NV12 of {frame.shape}"
+    assert frame.strides[1] == 1, f"NV12 with strides {frame.strides}"
+    return frame, int(frame.strides[0])
+
+
+def frame_size(frame: Array) -> tuple[int, int]:
+    """(width, height) of a frame in either layout."""
+    return (frame.shape[1], frame.shape[0]) if frame.ndim == 3 else (frame.shape[1], frame.shape[0] * 2 // 3)
+
+
+def check(array: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+    """An assertion fails when a kernel would misread the array, which must lie in one piece."""
+    assert array.dtype == np.dtype(dtype), f"{array.dtype} where {np.dtype(dtype)} was expected"
+    assert array.shape == shape, f"{array.shape} where {shape} was expected"
+    assert array.flags.c_contiguous, f"strides {array.strides}"
+
+
+def obstacles() -> tuple[str, ...]:
+    """Every reason why the kernels cannot run on a card here; empty when they can."""
+    if importlib.util.find_spec("cupy") is None:
+        return ("the package cupy is not installed (pip install 'rigid-live[cuda13]')",)
+    try:
+        import cupy
+
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except (ImportError, RuntimeError) as error:
+        return (f"CuPy finds no NVIDIA card: {_first_line(error)}",)
+    return () if count else ("CuPy finds no NVIDIA card",)
+
+
+class CudaKernels:
+    """The kernels on the current NVIDIA card; see `Kernels`."""
+
+    def __init__(self, cupy: Any, modules: dict[str, Any], real: np.dtype[Any], stream: Any) -> None:
+        self._cupy = cupy
+        self._modules = modules
+        self._real = real
+        self._stream = stream
+
+    @classmethod
+    def open(cls, real: DTypeLike = np.float32, stream: Any = None) -> Self:
+        """Compile all kernels; seconds the first time on a machine, then CuPy's cache has them.
+
+        real: float32 or float16. stream: a CuPy stream, by default a new one. Raises RuntimeUnavailable.
+        """
+        reasons = obstacles()
+        if reasons:
+            raise RuntimeUnavailable(f"the CUDA kernels cannot be used: {'; '.join(reasons)}")
+        import cupy
+
+        kind = np.dtype(real)
+        options = (f"-DREAL={REALS[kind]}", "--std=c++17")
+        modules = {name: cupy.RawModule(code=source_code(name), options=options) for name in SOURCES}
+        try:
+            for module in modules.values():
+                module.compile()
+        except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
+            raise RuntimeUnavailable(
+                f"the CUDA kernels do not compile here: {_first_line(error)}; CuPy needs the CUDA toolkit's NVRTC and "
+                "headers (pip install 'cupy-cuda13x[ctk]')"
+            ) from error
+        return cls(cupy, modules, kind, cupy.cuda.Stream(non_blocking=True) if stream is None else stream)
+
+    @property
+    def real(self) -> np.dtype[Any]:
+        """See `Kernels.real`."""
+        return self._real
+
+    @property
+    def stream(self) -> Any:
+        """The CuPy stream that everything is put on."""
+        return self._stream
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """See `Kernels.empty`."""
+        return self._cupy.empty(shape, dtype)
+
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """See `Kernels.staging`: page-locked memory."""
+        kind = np.dtype(dtype)
+        count = int(np.prod(shape))
+        memory = self._cupy.cuda.alloc_pinned_memory(count * kind.itemsize)
+        return np.frombuffer(memory, kind, count).reshape(shape)
+
+    def upload(self, destination: Array, source: NDArray[Any]) -> None:
+        """See `Kernels.upload`."""
+        destination.set(source, stream=self._stream)
+
+    def launch(self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int) -> None:
+        """See `Kernels.launch`."""
+        kernel = self._modules[source].get_function(name)
+        packed = tuple(np.int32(value) if isinstance(value, int) else value for value in arguments)
+        with self._stream:
+            kernel(grid_of(outputs), BLOCK, packed)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,108 @@
+"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_masks`."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.bundle import ParserSpec
+from engine.compositing import LEAST_COVER, MaskShape, usual_mask
+from engine.geometry import CROP_SIZE
+from engine.kernels.load import Array, Kernels, check
+
+MOST_CLASSES = 32
+"""Classes of a parser whose set fits the kernel's word; CelebAMask-HQ has 19."""
+
+
+@dataclass(frozen=True)
+class MaskBuffers:
+    """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
+
+    face_classes: bit n is set where class n belongs to the face. margins: float32 [F, h, w]. covered: uint32 [F].
+    rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S].
+    """
+
+    shape: MaskShape
+    face_classes: int
+    margins: Array
+    covered: Array
+    rows: Array
+    eroded: Array
+    counts: Array
+    usual: Array
+
+
+def mask_buffers(
+    kernels: Kernels, faces: int, parts: ParserSpec, logits_size: tuple[int, int], shape: MaskShape
+) -> MaskBuffers:
+    """Buffers for up to so many faces; logits_size: (width, height) of the parser's output."""
+    assert len(parts.classes) <= MOST_CLASSES, f"{len(parts.classes)} classes, at most {MOST_CLASSES} were expected"
+    width, height = logits_size
+    plane = (faces, CROP_SIZE, CROP_SIZE)
+    usual = kernels.empty((CROP_SIZE, CROP_SIZE), np.float32)
+    staged = kernels.staging((CROP_SIZE, CROP_SIZE), np.float32)
+    staged[...] = usual_mask(CROP_SIZE, shape)
+    kernels.upload(usual, staged)
+    return MaskBuffers(
+        shape=shape,
+        face_classes=sum(1 << n for n, name in enumerate(parts.classes) if name in parts.face_classes),
+        margins=kernels.empty((faces, height, width), np.float32),
+        covered=kernels.empty((faces,), np.uint32),
+        rows=kernels.empty(plane, np.uint8),
+        eroded=kernels.empty(plane, np.uint8),
+        counts=kernels.empty(plane, np.uint16),
+        usual=usual,
+    )
+
+
+def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array) -> None:
+    """The union of the masks of frame and edit of each face, eroded and feathered.
+
+    logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written.
+    """
+    faces = out.shape[0]
+    _, classes, height, width = logits.shape
+    check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[1:]))
+    check(out, np.float32, (faces, CROP_SIZE, CROP_SIZE))
+    first, second = buffers.shape.boxes
+    erode = buffers.shape.erode_px
+    # The soft edge lies inside the crop, so the mask's mean is the share of pixels that erosion left.
+    least = math.ceil(LEAST_COVER * CROP_SIZE * CROP_SIZE)
+    size = (CROP_SIZE, CROP_SIZE, faces)
+    covered, margins, rows, eroded, counts = (
+        buffers.covered,
+        buffers.margins,
+        buffers.rows,
+        buffers.eroded,
+        buffers.counts,
+    )
+    kernels.launch(
+        "mask",
+        "unite",
+        (width, height, faces),
+        logits,
+        faces,
+        classes,
+        np.uint32(buffers.face_classes),
+        width,
+        height,
+        margins,
+        covered,
+    )
+    kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
+    kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
+    kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
+    kernels.launch(
+        "mask",
+        "feather_columns",
+        size,
+        counts,
+        first,
+        second,
+        covered,
+        least,
+        buffers.usual,
+        out,
+        CROP_SIZE,
+    )
