@@ -1,0 +1,26 @@
+"""One frame as a PNG file."""
+
+import os
+from pathlib import Path
+
+import cv2
+
+from engine.errors import SinkError
+from engine.frames import ImageU8
+
+
+def write_png(image_u8: ImageU8, path: str | Path) -> None:
+    """Writes a BGR frame [H, W, 3] under a temporary name, then renames it; makes the folder where it is missing.
+
+    Raises SinkError when it cannot be written; then nothing is left behind.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _, encoded = cv2.imencode(".png", image_u8)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(encoded.tobytes())
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SinkError(f"snapshot {target} cannot be written: {error.strerror}") from error
