@@ -137,6 +137,7 @@ class LiveEditor:
             except Exception as error:
                 log.debug("the engine thread failed", exc_info=True)
                 self._engine_problem = f"{type(error).__name__}: {error}; trying again"
+                self._publish_state()
                 self._stop.wait(_POLL_S)
         self._recorder.follow((), None, compare=False)
         fed, loaded = self._feed.end(_POLL_S * 10), self._loader.end(_POLL_S * 30)
@@ -150,10 +151,10 @@ class LiveEditor:
         session = self._loader.session
         self._loader.follow(settings)
         if self._loader.session is not session:
-            self._failures, self._engine_problem = 0, ""
+            self._failures = 0
         arrival = self._feed.take(_POLL_S)
         self._recorder.follow(settings.sink, self._feed.info, compare=settings.compare)
-        self._publish_state(settings)
+        self._publish_state()
         if arrival is not None:
             frame, arrived_ns = arrival
             starts_over = self._last is None or frame.index == 0
@@ -215,7 +216,7 @@ class LiveEditor:
         self.frames.put(LiveFrame(edited, frame.image, pace.fps, tuple(pace.latencies_ms), self._feed.dropped))
         self._on_frame()
 
-    def _publish_state(self, settings: RunSettings) -> None:
+    def _publish_state(self) -> None:
         problems = (self._feed.problem, self._loader.problem, self._engine_problem, self._recorder.problem)
         session: LiveSession | None = self._loader.session
         self._set_state(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.files import write_whole
 from app.settings import resolve
 from engine.errors import SinkError, UsageError
 
@@ -37,13 +38,10 @@ class PresetFolder:
         """
         target = self.path(name)
         lines = [f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {float(values[key])}" for key in sorted(values)]
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text("\n".join(["[set]", *lines, ""]), encoding="utf-8")
-            os.replace(temporary, target)
+            write_whole(target, "\n".join(["[set]", *lines, ""]).encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise SinkError(f"preset {target} cannot be written: {error.strerror}") from error
 
     def rename(self, old: str, new: str) -> None:

@@ -1,10 +1,10 @@
 """One frame as a PNG file."""
 
-import os
 from pathlib import Path
 
 import cv2
 
+from app.files import write_whole
 from engine.errors import SinkError
 from engine.frames import ImageU8
 
@@ -15,12 +15,9 @@ def write_png(image_u8: ImageU8, path: str | Path) -> None:
     Raises SinkError when it cannot be written; then nothing is left behind.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     _, encoded = cv2.imencode(".png", image_u8)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(encoded.tobytes())
-        os.replace(temporary, target)
+        write_whole(target, encoded.tobytes())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SinkError(f"snapshot {target} cannot be written: {error.strerror}") from error

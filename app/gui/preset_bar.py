@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from PyQt6.QtCore import pyqtSignal
-from PyQt6.QtWidgets import QComboBox, QHBoxLayout, QInputDialog, QMenu, QMessageBox, QPushButton, QToolButton, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QInputDialog, QMenu, QMessageBox, QPushButton, QToolButton, QWidget
 
+from app.gui.choice import Choice
 from app.presets import PresetFolder
 from engine.errors import RigidError
 
@@ -24,11 +25,8 @@ class PresetBar(QWidget):
         self.keys = keys
         self._folder = folder
         self._values = values
-        self.choice = QComboBox()
-        self.choice.setAccessibleName(self.tr("Preset"))
-        self.choice.setToolTip(self.tr("Put all sliders where a preset has them. Keys: 1 to 9."))
-        self.choice.setMinimumContentsLength(8)
-        self.choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        tip = self.tr("Put all sliders where a preset has them. Keys: 1 to 9.")
+        self.choice = Choice(self.tr("Preset"), tip)
         self.choice.activated.connect(lambda: self.pick(self.current))
         self.save = QPushButton(self.tr("Save…"))
         self.save.setToolTip(self.tr("Save the sliders as a preset"))
@@ -51,7 +49,7 @@ class PresetBar(QWidget):
     @property
     def current(self) -> str:
         """The chosen preset's name, empty when none is."""
-        return str(self.choice.currentData() or "")
+        return self.choice.value
 
     def refresh(self, chosen: str = "") -> None:
         """Lists what the folder holds now."""
@@ -59,11 +57,9 @@ class PresetBar(QWidget):
         for key in [key for key, name in self.keys.items() if name not in names]:
             del self.keys[key]
         key_of = {name: key for key, name in self.keys.items()}
-        self.choice.clear()
-        self.choice.addItem(self.tr("Presets") if names else self.tr("No presets yet"), "")
-        for name in names:
-            self.choice.addItem(f"{name}  ({key_of[name]})" if name in key_of else name, name)
-        self.choice.setCurrentIndex(max(self.choice.findData(chosen), 0))
+        words = {"": self.tr("Presets") if names else self.tr("No presets yet")}
+        words |= {name: f"{name}  ({key_of[name]})" if name in key_of else name for name in names}
+        self.choice.fill(words, chosen if chosen in words else "")
 
     def pick(self, name: str) -> None:
         """Loads a preset and tells its values."""
@@ -74,7 +70,7 @@ class PresetBar(QWidget):
         except RigidError as error:
             self.failed.emit(str(error))
             return
-        self.choice.setCurrentIndex(max(self.choice.findData(name), 0))
+        self.choice.choose(name)
         self.picked.emit(name, values)
 
     def pick_key(self, key: int) -> None:

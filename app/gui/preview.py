@@ -57,6 +57,11 @@ class Preview(QWidget):
         return self._divider
 
     @property
+    def message(self) -> str:
+        """What is said over the picture."""
+        return self._message
+
+    @property
     def frame(self) -> LiveFrame | None:
         """The newest frame."""
         return self._frame

@@ -1,14 +1,16 @@
 """The second page of the panel: what the engine runs on, and how the window looks."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QSpinBox, QWidget
+from PyQt6.QtWidgets import QFileDialog, QFormLayout, QLabel, QWidget
 
-from app.gui.theme import THEMES
+from app.gui.choice import Choice
 from app.settings import CHOICES, RunSettings
 
 _FOLDER = "open folder"
+_FACES = (1, 2, 3, 4)
 
 
 class SetupPanel(QWidget):
@@ -19,70 +21,62 @@ class SetupPanel(QWidget):
 
     def __init__(self, settings: RunSettings, theme: str) -> None:
         super().__init__()
-        self.bundle, self.runtime, self.lost_face, self.theme = (QComboBox() for _ in range(4))
-        self.max_faces = QSpinBox()
-        self.max_faces.setRange(1, max(8, settings.max_faces))
-        self.max_faces.setValue(settings.max_faces)
+        self._bundle = settings.bundle
+        self.bundle = Choice(self.tr("Bundle"), self.tr("The networks and the attributes they know"))
+        self.runtime = Choice(self.tr("Runtime"), self.tr("What the networks run on"))
+        self.max_faces = Choice(self.tr("Faces edited"), self.tr("The largest so many; each one costs time"))
+        self.lost_face = Choice(self.tr("Face lost"), self.tr("What is shown while the face cannot be followed"))
+        self.theme = Choice(self.tr("Theme"), self.tr("Colours of the window"))
         self._form = QFormLayout(self)
         self._form.setContentsMargins(14, 12, 14, 12)
         self._form.setVerticalSpacing(10)
-        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._fill_bundles(settings.bundle)
-        _fill(self.runtime, {name: self._runtime_words().get(name, name) for name in CHOICES["runtime"]})
-        _fill(self.lost_face, {name: self._policy_words()[name] for name in CHOICES["lost_face"]})
-        _fill(self.theme, {name: self._theme_words()[name] for name in THEMES})
-        _choose(self.runtime, settings.runtime)
-        _choose(self.lost_face, settings.lost_face)
-        _choose(self.theme, theme)
-        self._add(self.tr("&Bundle"), self.bundle, self.tr("The networks and the attributes they know"))
-        self._add(self.tr("&Runtime"), self.runtime, self.tr("What the networks run on"))
-        self._add(self.tr("&Faces edited"), self.max_faces, self.tr("The largest so many; each one costs time"))
-        self._add(self.tr("Face &lost"), self.lost_face, self.tr("What is shown while the face cannot be followed"))
-        self._add(self.tr("&Theme"), self.theme, self.tr("Colours of the window"))
+        self._fill(settings, theme)
+        self._add(self.tr("&Bundle"), self.bundle)
+        self._add(self.tr("&Runtime"), self.runtime)
+        self._add(self.tr("&Faces edited"), self.max_faces)
+        self._add(self.tr("Face &lost"), self.lost_face)
+        self._add(self.tr("&Theme"), self.theme)
         self._form.addRow(self._keys())
         self._connect()
 
-    def show_settings(self, settings: RunSettings) -> None:
-        """Shows what runs; tells nobody."""
+    def _fill(self, settings: RunSettings, theme: str) -> None:
         self._fill_bundles(settings.bundle)
-        _choose(self.runtime, settings.runtime)
-        _choose(self.lost_face, settings.lost_face)
+        runtimes = self._runtime_words()
+        self.runtime.fill({name: runtimes.get(name, name) for name in CHOICES["runtime"]}, settings.runtime)
+        counts = sorted({*_FACES, settings.max_faces})
+        self.max_faces.fill({str(count): str(count) for count in counts}, str(settings.max_faces))
+        policies = self._policy_words()
+        self.lost_face.fill({name: policies[name] for name in CHOICES["lost_face"]}, settings.lost_face)
+        self.theme.fill(self._theme_words(), theme)
 
     def _connect(self) -> None:
         self.bundle.activated.connect(self._bundle_picked)
-        self.runtime.activated.connect(lambda: self.changed.emit({"runtime": self.runtime.currentData()}))
-        self.lost_face.activated.connect(lambda: self.changed.emit({"lost_face": self.lost_face.currentData()}))
-        self.max_faces.valueChanged.connect(lambda count: self.changed.emit({"max_faces": count}))
-        self.theme.activated.connect(lambda: self.theme_changed.emit(self.theme.currentData()))
+        self.runtime.activated.connect(lambda: self.changed.emit({"runtime": self.runtime.value}))
+        self.lost_face.activated.connect(lambda: self.changed.emit({"lost_face": self.lost_face.value}))
+        self.max_faces.activated.connect(lambda: self.changed.emit({"max_faces": int(self.max_faces.value)}))
+        self.theme.activated.connect(lambda: self.theme_changed.emit(self.theme.value))
 
-    def _add(self, label: str, field: QWidget, tip: str) -> None:
+    def _add(self, label: str, field: Choice) -> None:
         name = QLabel(label)
         name.setBuddy(field)
-        field.setAccessibleName(label.replace("&", ""))
-        field.setToolTip(tip)
-        if isinstance(field, QComboBox):
-            field.setMinimumContentsLength(12)
-            field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._form.addRow(name, field)
 
     def _fill_bundles(self, chosen: str) -> None:
         words = {"default": self.tr("Default"), "paper-256": self.tr("Paper's size (random weights, slow)")}
         if chosen not in words:
-            words[chosen] = chosen
+            words[chosen] = Path(chosen).name or chosen
         words[_FOLDER] = self.tr("Open folder…")
-        _fill(self.bundle, words)
-        _choose(self.bundle, chosen)
+        self.bundle.fill(words, chosen)
         self._bundle = chosen
 
     def _bundle_picked(self) -> None:
-        chosen = str(self.bundle.currentData())
+        chosen = self.bundle.value
         if chosen == _FOLDER:
             chosen = QFileDialog.getExistingDirectory(self, self.tr("Open a bundle"))
-        chosen = chosen or self._bundle
-        changed = chosen != self._bundle
+        before, chosen = self._bundle, chosen or self._bundle
         self._fill_bundles(chosen)
-        if changed:
+        if chosen != before:
             self.changed.emit({"bundle": chosen})
 
     def _runtime_words(self) -> Mapping[str, str]:
@@ -126,13 +120,3 @@ class SetupPanel(QWidget):
         label.setProperty("muted", True)
         label.setAccessibleName(self.tr("Keys"))
         return label
-
-
-def _fill(box: QComboBox, words: Mapping[str, str]) -> None:
-    box.clear()
-    for name, text in words.items():
-        box.addItem(text, name)
-
-
-def _choose(box: QComboBox, name: str) -> None:
-    box.setCurrentIndex(box.findData(name))

@@ -3,25 +3,24 @@
 from pathlib import Path
 
 from PyQt6.QtCore import QTimer, pyqtSignal
-from PyQt6.QtWidgets import QComboBox, QFileDialog, QInputDialog, QLineEdit
+from PyQt6.QtWidgets import QFileDialog, QInputDialog, QLineEdit
 
 from app.cameras import Camera, list_cameras
+from app.gui.choice import Choice
 
 _LOOK_EVERY_MS = 2000
 _FILE, _URL = "open file", "open url"
 
 
-class SourcePicker(QComboBox):
+class SourcePicker(Choice):
     """A list that knows which cameras come and go. `picked` carries what `--source` takes."""
 
     picked = pyqtSignal(str)
 
     def __init__(self, source: str) -> None:
-        super().__init__()
+        super().__init__("", "")
         self.setAccessibleName(self.tr("Source"))
         self.setToolTip(self.tr("Where the picture comes from"))
-        self.setMinimumContentsLength(14)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._source = source
         self._cameras: tuple[Camera, ...] = ()
         self.activated.connect(self._activated)
@@ -44,7 +43,7 @@ class SourcePicker(QComboBox):
             self._cameras = cameras
             self._fill()
 
-    def choose(self, source: str) -> None:
+    def pick(self, source: str) -> None:
         """Chooses a source and tells it."""
         self._source = source
         self._fill()
@@ -64,7 +63,7 @@ class SourcePicker(QComboBox):
 
     def _picked(self, source: str) -> None:
         if source:
-            self.choose(source)
+            self.pick(source)
         else:
             self._fill()
 
@@ -75,7 +74,7 @@ class SourcePicker(QComboBox):
         elif source == _URL:
             self.open_url()
         else:
-            self.choose(source)
+            self.pick(source)
 
     def _fill(self) -> None:
         self.clear()

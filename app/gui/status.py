@@ -12,6 +12,7 @@ from engine.frames import Phase
 
 _FLOOR_MS = 50.0
 """The plot's scale ends here at least, so that a steady latency does not look restless."""
+_MARGIN_PX = 12
 
 
 class LatencyPlot(QWidget):
@@ -21,26 +22,26 @@ class LatencyPlot(QWidget):
         super().__init__()
         self.setAccessibleName(self.tr("Latency plot"))
         self.setToolTip(self.tr("Latency of the last 120 frames, from their arrival until they are shown"))
-        self.setFixedSize(QSize(130, 24))
-        self._values: Sequence[float] = ()
+        self.setFixedSize(QSize(120 + _MARGIN_PX, 24))
+        self.values_ms: Sequence[float] = ()
 
     def show_values(self, values_ms: Sequence[float]) -> None:
         """Takes the latencies in ms, oldest first."""
-        self._values = values_ms
+        self.values_ms = values_ms
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draws the line."""
-        painter = QPainter(self)
+        painter, right = QPainter(self), self.width() - _MARGIN_PX
         painter.setPen(self.palette().color(QPalette.ColorRole.Mid))
-        painter.drawLine(0, self.height() - 1, self.width(), self.height() - 1)
-        if len(self._values) < 2:
+        painter.drawLine(0, self.height() - 1, right, self.height() - 1)
+        if len(self.values_ms) < 2:
             return
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(QPen(self.palette().color(QPalette.ColorRole.Highlight), 1.5))
-        top = max(*self._values, _FLOOR_MS)
-        step = self.width() / (len(self._values) - 1)
-        line = [QPointF(i * step, (1 - v / top) * (self.height() - 4) + 2) for i, v in enumerate(self._values)]
+        top = max(*self.values_ms, _FLOOR_MS)
+        step = right / (len(self.values_ms) - 1)
+        line = [QPointF(i * step, (1 - v / top) * (self.height() - 4) + 2) for i, v in enumerate(self.values_ms)]
         painter.drawPolyline(QPolygonF(line))
 
 

@@ -109,24 +109,23 @@ def _style(c: Colours) -> str:
     QLabel#group {{ color: {c.muted}; font-size: 11px; font-weight: 600; padding: 8px 0 0 0; }}
     QLabel[muted="true"] {{ color: {c.muted}; }}
     QLabel[touched="true"] {{ color: {c.accent}; font-weight: 600; }}
-    QPushButton, QComboBox, QSpinBox, QDoubleSpinBox, QToolButton {{
+    QPushButton, QComboBox, QDoubleSpinBox, QToolButton {{
         background: {c.raised}; color: {c.text}; border: 1px solid {c.line}; border-radius: 6px;
         padding: 4px 10px; min-height: 20px;
     }}
     QDoubleSpinBox {{ padding: 1px 4px; }}
     QToolButton {{ padding: 4px 8px; }}
     QComboBox::drop-down {{ border: none; width: 22px; }}
-    QSpinBox::up-button, QSpinBox::down-button {{ border: none; width: 20px; }}
     QToolButton::menu-indicator {{ image: none; }}
-    QPushButton:hover, QComboBox:hover, QToolButton:hover, QSpinBox:hover, QDoubleSpinBox:hover {{ background: {c.hover}; }}
-    QPushButton:focus, QComboBox:focus, QSpinBox:focus, QDoubleSpinBox:focus, QToolButton:focus {{
+    QPushButton:hover, QComboBox:hover, QToolButton:hover, QDoubleSpinBox:hover {{
+        background: {c.hover}; }}
+    QPushButton:focus, QComboBox:focus, QDoubleSpinBox:focus, QToolButton:focus {{
         border: 2px solid {c.accent}; padding: 3px 9px; }}
     QDoubleSpinBox:focus {{ padding: 0px 3px; }}
     QToolButton:focus {{ padding: 3px 7px; }}
     QPushButton:checked, QToolButton:checked {{ background: {c.accent}; color: {c.on_accent};
         border-color: {c.accent}; }}
-    QPushButton:disabled, QComboBox:disabled, QSpinBox:disabled,
-    QDoubleSpinBox:disabled {{ color: {c.muted}; background: {c.panel}; }}
+    QPushButton:disabled, QComboBox:disabled, QDoubleSpinBox:disabled {{ color: {c.muted}; background: {c.panel}; }}
     QPushButton#record:checked {{ background: {c.record}; border-color: {c.record}; color: #ffffff; }}
     QPushButton[segment="first"] {{ border-top-right-radius: 0; border-bottom-right-radius: 0; border-right: none; }}
     QPushButton[segment="middle"] {{ border-radius: 0; border-right: none; }}
@@ -147,7 +146,7 @@ def _style(c: Colours) -> str:
     #banner QToolButton:focus {{ border: 1px solid {c.warn_text}; }}
     #banner[kind="note"] {{ background: {c.hover}; }}
     #banner[kind="note"] QLabel, #banner[kind="note"] QToolButton {{ color: {c.text}; }}
-    QStatusBar {{ border-top: 1px solid {c.line}; padding: 2px 12px 2px 6px; }}
+    QStatusBar {{ border-top: 1px solid {c.line}; }}
     QStatusBar::item {{ border: none; }}
     QStatusBar QLabel {{ color: {c.muted}; padding: 0 6px; }}
     QMenu {{ background: {c.raised}; border: 1px solid {c.line}; }}
