@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 
 from app.feed import Feed
 from app.loader import ENGINE, Backend, LiveSession, Loader
@@ -26,6 +27,8 @@ _OPEN_AGAIN_AFTER = 30
 """Failing frames in a row after which the session is replaced."""
 _LATENCIES = 120
 _FPS_OVER_S = 3.0
+_POLICIES = "engine.policies"
+"""Loads OpenCV: not before the window is there."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class LiveEditor:
         return not self._thread.is_alive() and self._ended_well
 
     def _work(self) -> None:
+        import_module(_POLICIES)  # now: once the session loads, imports wait for each other and the picture with them
         while not self._stop.is_set():
             try:
                 self._turn()
@@ -239,6 +243,6 @@ class LiveEditor:
 
 
 def _stand_in(lost_face: str, frame: CameraFrame) -> ImageU8:
-    from engine.policies import LostFace, stand_in  # loads OpenCV: not before the window is there
+    from engine.policies import LostFace, stand_in
 
     return stand_in(LostFace(lost_face), frame, None)

@@ -167,6 +167,9 @@ class Window(QMainWindow):
         self.tabs = QTabWidget()
         self.tabs.setObjectName("panel")
         self.tabs.setFixedWidth(_PANEL_PX)
+        pages = self.tabs.tabBar()
+        if pages is not None:
+            pages.setAccessibleName(self.tr("Pages"))
         self.tabs.addTab(edits, self.tr("Edit"))
         self.tabs.addTab(setup, self.tr("Set-up"))
         return self.tabs

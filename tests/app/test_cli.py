@@ -31,7 +31,6 @@ def _one_line(text: str) -> str:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ([], 2),
         (["dance"], 2),
         (["run", "--dance"], 2),
         (["run", "--frames", "many"], 2),

@@ -1,5 +1,6 @@
 """A window on fakes, offscreen, with nothing of the user's in it."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 pytest.importorskip("PyQt6.QtWidgets", exc_type=ImportError)
 
+from PyQt6.QtCore import QEvent, QObject
+from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.feed import Feed
@@ -20,6 +23,36 @@ from app.sources import Source
 from engine.errors import RuntimeUnavailable, SourceError
 from engine.frames import Controls
 from tests.app.fakes import EndlessSource, FakeLiveSession
+
+
+class TimedApplication(QApplication):
+    """Notes how long every event takes from its delivery to its end, where `spent` is a list.
+
+    One entry an event: (wall ms, ms of processor time of this thread). What is delivered inside another event's
+    handler counts for that one.
+    """
+
+    spent: list[tuple[float, float]] | None = None
+    _inside = False
+
+    def notify(self, receiver: QObject | None, event: QEvent | None) -> bool:
+        if self.spent is None or self._inside:
+            return super().notify(receiver, event)
+        self._inside = True
+        wall_s, own_s = time.perf_counter(), time.thread_time()
+        try:
+            return super().notify(receiver, event)
+        finally:
+            self._inside = False
+            if self.spent is not None:
+                self.spent.append(((time.perf_counter() - wall_s) * 1e3, (time.thread_time() - own_s) * 1e3))
+
+
+@pytest.fixture(scope="session")
+def qapp_cls() -> type[QApplication]:
+    """The application of every test of the window."""
+    return TimedApplication
+
 
 LABELS = {"age": "Age", "smile": "Smile", "yaw": "Turn", "tan": "Suntan"}
 
