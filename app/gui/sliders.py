@@ -186,7 +186,7 @@ class SliderPanel(QWidget):
         self.setObjectName("sliders")
         self.rows: dict[str, AttributeRow] = {}
         self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(14, 4, 10, 8)
+        self._layout.setContentsMargins(14, 4, 14, 8)
         self._layout.addStretch(1)
         self._content: QWidget | None = None
 

@@ -25,6 +25,9 @@ Found = TypeVar("Found")
 
 pytestmark = pytest.mark.slow
 
+_ASIDE = ("mousemove", 1300, 850)
+"""Where the pointer covers nothing."""
+
 OPENING_MS = 240_000
 """The networks are compiled first, on whatever else the machine does."""
 
@@ -115,7 +118,7 @@ def test_a_slider_dragged_with_the_mouse_changes_what_is_on_the_screen(display: 
             _until(lambda: _slider_on(display.screen()) is not None, OPENING_MS / 1e3)
             before = _steady(display)
             x, y = _slider_on(before) or (0, 0)
-            for word in (("mousemove", x, y), ("mousedown", 1), ("mousemove", x + 60, y), ("mouseup", 1)):
+            for word in (("mousemove", x, y), ("mousedown", 1), ("mousemove", x + 60, y), ("mouseup", 1), _ASIDE):
                 display.do(*word)
             _until(lambda: _changed(before, display.screen()) > 1.5, OPENING_MS / 1e3)
             _until(lambda: (_slider_on(display.screen()) or (0, 0))[0] > x + 50, 10)
@@ -143,7 +146,7 @@ def _slider_on(screen: ImageU8) -> tuple[int, int] | None:
     panel = screen[160:700, 1000:1160]
     bright = (panel.min(axis=2) > 200).astype(np.uint8)
     count, _, stats, centres = cv2.connectedComponentsWithStats(bright)
-    discs = [i for i in range(1, count) if 80 < stats[i][4] < 260 and abs(int(stats[i][2]) - int(stats[i][3])) < 3]
+    discs = [i for i in range(1, count) if 50 < stats[i][4] < 260 and abs(int(stats[i][2]) - int(stats[i][3])) < 3]
     if not discs:
         return None
     first = min(discs, key=lambda i: centres[i][1])
