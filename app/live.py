@@ -134,7 +134,8 @@ class LiveEditor:
         return not self._thread.is_alive() and self._ended_well
 
     def _work(self) -> None:
-        import_module(_POLICIES)  # now: once the session loads, imports wait for each other and the picture with them
+        if not self.controls.neutral:  # once the session loads, imports wait for each other, and the picture with them
+            import_module(_POLICIES)
         while not self._stop.is_set():
             try:
                 self._turn()
@@ -161,7 +162,7 @@ class LiveEditor:
         self._publish_state()
         if arrival is not None:
             frame, arrived_ns = arrival
-            starts_over = self._last is None or frame.index == 0
+            starts_over = self._last is None or frame.index <= self._last.index
             self._last = frame
             self._hand_over(self._edited(frame, starts_over=starts_over), frame, arrived_ns)
         elif self._last is not None and self._feed.problem:

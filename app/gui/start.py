@@ -1,8 +1,11 @@
 """Starts the window and stays until it is closed."""
 
+import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from PyQt6.QtCore import QTimer
@@ -13,6 +16,8 @@ from app.gui.memory import Memory
 from app.gui.window import Window
 from app.report import versions, write_report
 from app.settings import resolve
+
+log = logging.getLogger(__name__)
 
 
 def run_window(flags: Mapping[str, Any], settings_file: Path | None, stopped: Callable[[], bool]) -> bool:
@@ -30,10 +35,30 @@ def run_window(flags: Mapping[str, Any], settings_file: Path | None, stopped: Ca
     window = Window(bridge, memory, stopped)
     window.show()
     QTimer.singleShot(0, bridge.start)
-    try:
-        app.exec()
-    finally:
-        ended_well = bridge.end()
+    with _surviving(window):
+        try:
+            app.exec()
+        finally:
+            ended_well = bridge.end()
     if settings.report:
         write_report(Path(settings.report), {"settings": settings.as_json(), "versions": versions(), **bridge.report})
     return ended_well
+
+
+@contextmanager
+def _surviving(window: Window) -> Iterator[None]:
+    """Qt ends the program when an event handler raises; here it is told, and the window stays."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, Exception):
+            window.close()
+            return
+        log.error("unexpected %s in the window: %s", kind.__name__, error)
+        log.debug("the failure", exc_info=(kind, error, trace))
+        window.banner.tell(f"{kind.__name__}: {error}", wrong=True)
+
+    before, sys.excepthook = sys.excepthook, tell
+    try:
+        yield
+    finally:
+        sys.excepthook = before

@@ -145,3 +145,8 @@ class EndlessSource(Closing):
 
     def close(self) -> None:
         self.closed = True
+
+
+def our_threads() -> set[threading.Thread]:
+    """The threads of a run that goes on which are alive; libraries have some of their own."""
+    return {each for each in threading.enumerate() if each.name.startswith(("engine", "capture", "loader"))}

@@ -17,7 +17,7 @@ from app.sources import Source
 from engine.errors import RuntimeUnavailable, SourceError
 from engine.frames import Controls, Phase
 from tests.app.clips import number_of, numbers_in
-from tests.app.fakes import EndlessSource, FakeLiveSession
+from tests.app.fakes import EndlessSource, FakeLiveSession, our_threads
 
 LABELS = {"age": "Age", "smile": "Smile"}
 SMILE = Controls({"smile": 0.5})
@@ -181,6 +181,7 @@ def test_another_source_is_taken_up_and_the_session_forgets_the_old_one(bench: B
 def test_a_source_that_breaks_is_told_and_taken_up_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.feed._RETRY_S", 0.2)
     bench.running()
+    resets = bench.sessions[-1].resets
     bench.no_source = "still gone"
     bench.sources[-1].pulled = True
     bench.until(lambda: bench.editor.state.problems == ("one is gone",))
@@ -189,6 +190,7 @@ def test_a_source_that_breaks_is_told_and_taken_up_again(bench: Bench, monkeypat
     bench.no_source = ""
     bench.until(lambda: not bench.editor.state.problems)
     assert bench.frame().edited.phase is Phase.TRACKING
+    assert bench.sessions[-1].resets == resets + 1, "the source starts over, so the session forgets the old frames"
 
 
 def test_a_source_that_falls_silent_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,12 +296,11 @@ def test_the_run_is_over_after_the_frames_that_were_asked_for() -> None:
 
 
 def test_the_end_closes_all_and_leaves_no_thread() -> None:
-    before = set(threading.enumerate())
     bench = Bench()
     bench.editor.start()
     bench.running()
     assert bench.editor.end()
-    bench.until(lambda: set(threading.enumerate()) <= before)
+    bench.until(lambda: not our_threads())
     assert bench.sources[-1].closed
     assert bench.sessions[-1].closed
     assert bench.editor.end(), "ending twice does nothing"

@@ -27,6 +27,27 @@ from app.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
 
+_TIMED = """
+import os, time
+from app.gui.preview import Preview
+from app.gui.window import Window
+def noted(method, last):
+    def call(self, *given):
+        method(self, *given)
+        print(time.process_time(), flush=True)
+        if last:
+            os._exit(0)
+    return call
+Window.show, Preview.show_frame = noted(Window.show, False), noted(Preview.show_frame, True)
+from app.cli import main
+"""
+
+_BROKEN = """
+from app.gui.status import Status
+Status.show_frame = lambda self, frame: 1 / 0
+from app.cli import main
+"""
+
 
 def _environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "QT_QPA_PLATFORM": "offscreen", **more}
@@ -54,6 +75,30 @@ def test_options_are_the_starting_state_and_frames_ends_it(tmp_path: Path) -> No
     remembered = (tmp_path / "config" / "rigid-live" / "window.ini").read_text(encoding="utf-8")
     assert "smile=0.5" in remembered
     assert "lost_face=blank" in remembered
+
+
+def test_the_window_is_there_at_once_and_soon_with_the_picture(tmp_path: Path) -> None:
+    """Processor seconds, so that what else runs does not decide; on an idle machine it is the time a person waits."""
+    timed = _FAKE.replace("from app.cli import main", _TIMED)
+    done = subprocess.run(
+        [sys.executable, "-c", timed], env=_environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    shown_s, picture_s = (float(line) for line in done.stdout.split())
+    assert shown_s < 1.5, done
+    assert picture_s < 1.5, done
+
+
+def test_a_failing_handler_does_not_end_the_program(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    broken = _FAKE.replace("from app.cli import main", _BROKEN)
+    words = ["--source", str(clip(tmp_path / "in.mp4")), "--frames", "20", "--report", str(report)]
+    done = subprocess.run(
+        [sys.executable, "-c", broken, *words], env=_environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done
+    assert "unexpected ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(report.read_text(encoding="utf-8"))["frames_out"] == 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

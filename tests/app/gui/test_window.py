@@ -18,6 +18,7 @@ from app.gui.theme import DARK, LIGHT
 from app.settings import RunSettings
 from engine.frames import Controls
 from tests.app.clips import numbers_in
+from tests.app.fakes import our_threads
 from tests.app.gui.conftest import MakeStage, Stage
 
 LEFT = Qt.MouseButton.LeftButton
@@ -312,13 +313,13 @@ def test_what_was_chosen_is_remembered(make_stage: MakeStage) -> None:
 
 
 def test_closing_ends_every_thread(make_stage: MakeStage, qtbot: QtBot) -> None:
-    before = set(threading.enumerate())
     stage = make_stage()
+    assert len(our_threads()) >= 3
     stage.window.close()
     assert stage.window.ended_well
     assert stage.sources[-1].closed
     assert stage.session.closed
-    qtbot.waitUntil(lambda: set(threading.enumerate()) <= before)
+    qtbot.waitUntil(lambda: not our_threads())
 
 
 def test_every_control_is_reached_by_the_keyboard_and_has_a_name(stage: Stage, qtbot: QtBot) -> None:
