@@ -156,7 +156,7 @@ class LiveEditor:
         session = self._loader.session
         self._loader.follow(settings)
         if self._loader.session is not session:
-            self._failures = 0
+            self._failures, self._pace = 0, _Pace()
         arrival = self._feed.take(_POLL_S)
         self._recorder.follow(settings.sink, self._feed.info, compare=settings.compare)
         self._publish_state()

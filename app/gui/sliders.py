@@ -89,7 +89,7 @@ class BipolarSlider(QSlider):
         painter.setBrush(bar)
         painter.drawRoundedRect(QRectF(min(centre, handle), middle - 2, abs(handle - centre), 4), 2, 2)
         painter.setPen(QPen(bar if self.value() or self.hasFocus() else line, 3 if self.hasFocus() else 2))
-        painter.setBrush(colours.color(group, QPalette.ColorRole.Text) if self.isEnabled() else line)
+        painter.setBrush(colours.color(QPalette.ColorRole.BrightText))
         painter.drawEllipse(QPointF(handle, middle), 7.0, 7.0)
 
     def _span(self) -> float:

@@ -53,36 +53,42 @@ class Status(QStatusBar):
         self.setSizeGripEnabled(False)
         self.phase, self.fps, self.latency, self.dropped, self.runtime = (QLabel() for _ in range(5))
         self.plot = LatencyPlot()
-        names = (
-            (self.phase, self.tr("Phase")),
-            (self.fps, self.tr("Frames per second")),
-            (self.latency, self.tr("Latency")),
-            (self.dropped, self.tr("Dropped frames")),
-        )
-        for label, name in names:
-            label.setAccessibleName(name)
-            label.setToolTip(name)
-            self.addWidget(label)
-        self.runtime.setAccessibleName(self.tr("Runtime"))
-        self.addPermanentWidget(self.runtime)
-        self.addPermanentWidget(self.plot)
         self._phases = {
             Phase.SEARCHING: self.tr("Looking for a face"),
             Phase.ANCHORING: self.tr("Face found"),
             Phase.TRACKING: self.tr("Following the face"),
             Phase.HOLDING: self.tr("Face lost"),
         }
+        longest = max(self._phases.values(), key=len)
+        names = (
+            (self.phase, self.tr("Phase"), longest),
+            (self.fps, self.tr("Frames per second"), self._in_words(self.tr("%1 frames/s"), "88.8")),
+            (self.latency, self.tr("Latency"), self._in_words(self.tr("%1 ms (p95)"), "8888")),
+            (self.dropped, self.tr("Dropped frames"), self._in_words(self.tr("%1 dropped"), "8888")),
+        )
+        for label, name, widest in names:
+            label.setMinimumWidth(label.fontMetrics().horizontalAdvance(widest) + 2 * _MARGIN_PX)
+            label.setAccessibleName(name)
+            label.setToolTip(name)
+            self.addWidget(label)
+        self.runtime.setAccessibleName(self.tr("Runtime"))
+        self.addPermanentWidget(self.runtime)
+        self.addPermanentWidget(self.plot)
 
     def show_frame(self, frame: LiveFrame) -> None:
         """Takes the figures that came with a frame."""
         p95_ms = float(np.percentile(frame.latencies_ms, 95)) if frame.latencies_ms else 0.0
         self.phase.setText(self._phases[frame.edited.phase])
-        self.fps.setText(self.tr("%1 frames/s").replace("%1", f"{frame.fps:.1f}"))
-        self.latency.setText(self.tr("%1 ms (p95)").replace("%1", f"{p95_ms:.0f}"))
-        self.dropped.setText(self.tr("%1 dropped").replace("%1", str(frame.dropped)))
+        self.fps.setText(self._in_words(self.tr("%1 frames/s"), f"{frame.fps:.1f}"))
+        self.latency.setText(self._in_words(self.tr("%1 ms (p95)"), f"{p95_ms:.0f}"))
+        self.dropped.setText(self._in_words(self.tr("%1 dropped"), str(frame.dropped)))
         self.plot.show_values(frame.latencies_ms)
 
     def show_state(self, state: LiveState) -> None:
         """Says what the networks run on."""
         loading = self.tr("Loading the networks…")
         self.runtime.setText(loading if state.loading else state.runtime or self.tr("No runtime"))
+
+    @staticmethod
+    def _in_words(text: str, figure: str) -> str:
+        return text.replace("%1", figure)

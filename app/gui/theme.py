@@ -13,7 +13,10 @@ THEMES: tuple[ThemeName, ...] = ("system", "dark", "light")
 
 @dataclass(frozen=True)
 class Colours:
-    """One theme. stage: behind the picture. panel: behind controls. raised: buttons and fields. line: borders."""
+    """One theme.
+
+    stage: behind the picture. panel: behind controls. raised: buttons and fields. line: borders. handle: of sliders.
+    """
 
     stage: str
     panel: str
@@ -22,6 +25,7 @@ class Colours:
     line: str
     text: str
     muted: str
+    handle: str
     accent: str
     on_accent: str
     warn_back: str
@@ -37,6 +41,7 @@ DARK = Colours(
     line="#3a414d",
     text="#e8eaee",
     muted="#a0a8b5",
+    handle="#e8eaee",
     accent="#5aa2ff",
     on_accent="#08131f",
     warn_back="#4a3413",
@@ -51,6 +56,7 @@ LIGHT = Colours(
     line="#b9c1cc",
     text="#1a1d22",
     muted="#59626f",
+    handle="#ffffff",
     accent="#1463d8",
     on_accent="#ffffff",
     warn_back="#ffe9c2",
@@ -91,6 +97,7 @@ def _palette(c: Colours) -> QPalette:
         QPalette.ColorRole.Highlight: c.accent,
         QPalette.ColorRole.HighlightedText: c.on_accent,
         QPalette.ColorRole.Mid: c.line,
+        QPalette.ColorRole.BrightText: c.handle,
         QPalette.ColorRole.Dark: c.stage,
         QPalette.ColorRole.Light: c.hover,
     }

@@ -60,7 +60,7 @@ class Window(QMainWindow):
         self._figures_s = 0.0
         self._ended_well = True
         self.setWindowTitle("RIGID Live")
-        self.setMinimumSize(780, 480)
+        self.setMinimumSize(880, 480)
         self.resize(1240, 760)
         self._make_parts()
         self._lay_out()
