@@ -1,5 +1,6 @@
 """A window on fakes, offscreen, with nothing of the user's in it."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,13 @@ class TimedApplication(QApplication):
 def qapp_cls() -> type[QApplication]:
     """The application of every test of the window."""
     return TimedApplication
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """Waits longer than by default: the machine may have other things to do."""
+    qtbot.waitUntil = functools.partial(qtbot.waitUntil, timeout=60_000)
+    return qtbot
 
 
 LABELS = {"age": "Age", "smile": "Smile", "yaw": "Turn", "tan": "Suntan"}

@@ -64,7 +64,7 @@ def test_options_are_the_starting_state_and_frames_ends_it(tmp_path: Path) -> No
     source, out, report = clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", tmp_path / "r.json"
     words = ["--source", str(source), "--set", "smile=0.5", "--lost-face", "blank", "--frames", "20"]
     with _start(tmp_path, *words, "--sink", str(out), "--report", str(report)) as running:
-        said = running.communicate(timeout=60)
+        said = running.communicate(timeout=180)
     assert running.returncode == 0, said
     assert "Traceback" not in said[1]
     document = json.loads(report.read_text(encoding="utf-8"))
@@ -105,12 +105,12 @@ def test_a_failing_handler_does_not_end_the_program(tmp_path: Path) -> None:
 def test_a_signal_closes_the_window_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     source, out = clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with _start(tmp_path, "gui", "--source", str(source), "--sink", str(out)) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not list(tmp_path.glob(".out.*.part.mp4")) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
         running.send_signal(number)
-        said = running.communicate(timeout=60)
+        said = running.communicate(timeout=180)
     assert running.returncode == 0, said
     assert "Traceback" not in said[1]
     assert out.is_file()

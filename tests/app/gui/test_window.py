@@ -235,7 +235,7 @@ def test_what_is_loaded_is_said_and_the_picture_is_there_before(make_stage: Make
     assert stage.window.preview.message == "Opening Demo clip…"
     opening = threading.Event()
     stage.bridge._editor._loader._backend = replace(
-        stage.bridge._editor._loader._backend, open_session=lambda settings: opening.wait(10) and None
+        stage.bridge._editor._loader._backend, open_session=lambda settings: opening.wait(60) and None
     )
     stage.bridge.start()
     try:
