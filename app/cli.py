@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong arguments. A failure is one line on stderr
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from app.doctor import window_obstacle
 from app.settings import CHOICES, RunSettings, parse_assignments, resolve
 from engine.errors import RigidError, RuntimeUnavailable, UsageError
 
@@ -72,6 +74,8 @@ def _failed(error: Exception | str, code: int) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words = ["gui", *words]
     parser = _parser()
     names_a_module = words[:1] == ["train"] and not {"-h", "--help"} & set(words[1:2])
     if names_a_module or (words and words[0] in _OTHERS):
@@ -84,8 +88,6 @@ def _dispatch(words: list[str]) -> int:
         return int(module.run(args))
     args = parser.parse_args(words)
     _set_up_logging(verbose=getattr(args, "verbose", False))
-    if args.command is None:
-        raise UsageError("no command was given; see `rigid-live --help`")
     return int(args.function(args))
 
 
@@ -113,6 +115,7 @@ def _trainings() -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rigid-live", description="Edits faces in video, live or from files.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_gui(commands.add_parser("gui", help="the window (the default)", allow_abbrev=False))
     _add_run(commands.add_parser("run", help="edit a source into a sink", allow_abbrev=False))
     _add_assets(commands.add_parser("assets", help="third-party files and the default bundle", allow_abbrev=False))
     _add_doctor(commands.add_parser("doctor", help="what this machine can do, and why not", allow_abbrev=False))
@@ -125,7 +128,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_gui(parser: argparse.ArgumentParser) -> None:
+    _add_run_options(parser)
+    parser.set_defaults(function=_gui)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_run_options(parser)
+    add, given = parser.add_argument, argparse.SUPPRESS
+    add("--pace", action="store_true", default=given, help="play a file at its own rate, dropping late frames")
+    add("--progress", action=argparse.BooleanOptionalAction, default=given, help="show a bar (on a terminal)")
+    parser.set_defaults(function=_run)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     given = argparse.SUPPRESS  # only what is given overrides the settings file
     add = parser.add_argument
     add("--settings", type=Path, metavar="FILE", help="TOML file with the options below as keys")
@@ -137,13 +153,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", default=given, choices=choices)
     add("--max-faces", type=int, default=given, metavar="N", help="edit the N largest faces (1)")
     add("--frames", type=int, default=given, metavar="N", help="stop after N frames")
-    add("--pace", action="store_true", default=given, help="play a file at its own rate, dropping late frames")
     add("--compare", action="store_true", default=given, help="write before | after side by side")
     add("--keep-partial", action="store_true", default=given, help="keep the output of a truncated source")
-    add("--progress", action=argparse.BooleanOptionalAction, default=given, help="show a bar (on a terminal)")
     add("--report", default=given, metavar="FILE", help="write counts and timings as JSON")
     add("--verbose", action="store_true", help="log all there is to say")
-    parser.set_defaults(function=_run)
 
 
 def _add_assets(parser: argparse.ArgumentParser) -> None:
@@ -161,13 +174,27 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(function=_doctor)
 
 
+def _gui(args: argparse.Namespace) -> int:
+    flags = _flags(args)
+    resolve(flags, args.settings)  # what is wrong with them is said before anything is loaded
+    obstacle = window_obstacle()
+    if obstacle:
+        raise RuntimeUnavailable(f"the window cannot be opened: {obstacle}")
+    from app.gui.start import run_window
+
+    stop = threading.Event()
+    with _stopping(stop):
+        ended_well = run_window(flags, args.settings, stop.is_set)
+    if not ended_well:
+        # A driver or a connection does not let go; its thread would keep the program alive.
+        log.warning("something did not end in time and was broken off")
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
 def _run(args: argparse.Namespace) -> int:
-    flags = {name: value for name, value in vars(args).items() if name in RunSettings.__dataclass_fields__}
-    if "set" in flags:
-        flags["set"] = parse_assignments(flags["set"])
-    if "sink" in flags:
-        flags["sink"] = tuple(flags["sink"])
-    settings = resolve(flags, args.settings)
+    settings = resolve(_flags(args), args.settings)
     from app.pipeline import run
 
     stop = threading.Event()
@@ -178,6 +205,16 @@ def _run(args: argparse.Namespace) -> int:
         f"{report['fps']:.1f} frames/s -> {', '.join(settings.sink)}{' (interrupted)' if stop.is_set() else ''}"
     )
     return 0
+
+
+def _flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    flags = {name: value for name, value in vars(args).items() if name in RunSettings.__dataclass_fields__}
+    if "set" in flags:
+        flags["set"] = parse_assignments(flags["set"])
+    if "sink" in flags:
+        flags["sink"] = tuple(flags["sink"])
+    return flags
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What this machine can do, and why not what it cannot."""
 
+import ctypes
 import ctypes.util
 import importlib.util
 import os
@@ -14,6 +15,27 @@ from app.report import versions
 from engine.errors import RigidError, SourceError
 
 State = Literal["yes", "no", "note"]
+
+
+_SCREENLESS = ("offscreen", "minimal")
+_QT_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+}
+_X11_LIBRARIES = {
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+}
+"""Libraries that PyQt6's wheels take from the system, and the Debian packages that have them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,7 @@ def examine() -> Iterator[Finding]:
     yield _video()
     yield from _cameras()
     yield _virtual_camera()
+    yield _window()
 
 
 def check_source(name: str) -> Iterator[Finding]:
@@ -141,3 +164,29 @@ def _virtual_camera() -> Finding:
     if importlib.util.find_spec("pyvirtualcam") is None:
         return Finding("no", "virtual camera", "this version does not have it yet")
     return Finding("no", "virtual camera", "pyvirtualcam is installed, but this version does not use it yet")
+
+
+def window_obstacle() -> str:
+    """Why the window cannot be opened here, and what helps; empty when it can. Loads nothing."""
+    if importlib.util.find_spec("PyQt6") is None:
+        return "it needs the package PyQt6; install the extra `gui`"
+    if sys.platform != "linux" or os.environ.get("QT_QPA_PLATFORM", "").startswith(_SCREENLESS):
+        return ""
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        return "there is no display; `rigid-live run` works without one"
+    wanted = _QT_LIBRARIES if os.environ.get("WAYLAND_DISPLAY") else {**_QT_LIBRARIES, **_X11_LIBRARIES}
+    missing = [package for library, package in wanted.items() if not _can_load(library)]
+    return f"Qt lacks system libraries; `sudo apt-get install {' '.join(missing)}`" if missing else ""
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _window() -> Finding:
+    obstacle = window_obstacle()
+    return Finding("no", "window", obstacle) if obstacle else Finding("yes", "window", "PyQt6 and a display")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from app.bundles import prepare_bundle
-from app.mailbox import Mailbox
+from app.capture import Capture
 from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
 from app.sinks import Sink, check_sinks, check_writable, open_sink
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
-_JOIN_S = 15.0
-"""Longer than a network source waits for data."""
 _FAILURES_IN_A_ROW = 100
 """A live run goes on after a failing frame, but not when all frames fail."""
 
@@ -82,7 +80,7 @@ def run(settings: RunSettings, stop: threading.Event, notice: Notice = lambda in
         source = stack.enter_context(open_source(settings.source, keep_partial=settings.keep_partial))
         if settings.pace and not source.info.live:
             source = stack.enter_context(PacedSource(source))
-        session = stack.enter_context(_open_session(settings))
+        session = stack.enter_context(open_session(settings))
         check_attributes(settings.set, session.attributes)
         sinks: list[Sink] = []
         for name in settings.sink:
@@ -136,7 +134,7 @@ def _edit_every(job: Job) -> None:
 
 
 def _edit_newest(job: Job) -> None:
-    capture = _Capture(job.source)
+    capture = Capture(lambda: job.source)
     failures = 0
     try:
         while not job.over and not capture.arrivals.drained:
@@ -184,36 +182,8 @@ def _finish(job: Job, *, whole: bool) -> None:
         sink.finish(whole=whole)
 
 
-class _Capture:
-    """A thread that reads a source as fast as it gives frames and leaves the newest in a mailbox."""
-
-    def __init__(self, source: Source) -> None:
-        self.arrivals: Mailbox[tuple[CameraFrame, int]] = Mailbox()
-        self.frames = 0
-        self.failure: Exception | None = None
-        self._source = source
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Ends the thread."""
-        self._ending.set()
-        self._source.cancel()
-        self._thread.join(_JOIN_S)
-
-    def _work(self) -> None:
-        try:
-            while not self._ending.is_set() and (frame := self._source.read()) is not None:
-                self.frames += 1
-                self.arrivals.put((frame, time.monotonic_ns()))
-        except Exception as error:  # noqa: BLE001 - a worker's loop; `_edit_newest` raises it again
-            self.failure = error
-        finally:
-            self.arrivals.close()
-
-
-def _open_session(settings: RunSettings) -> "Session":
+def open_session(settings: RunSettings) -> "Session":
+    """The engine session that the settings ask for; raises what `Session.open` raises."""
     from engine.session import Session  # loads the runtimes
 
     return Session.open(

@@ -1,7 +1,6 @@
 """What a run did: counts and percentiles, gathered frame by frame and written as JSON."""
 
 import json
-import os
 import platform
 import random
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from app.files import write_whole
 from engine.errors import SinkError
 from engine.frames import EditedFrame, Phase
 
@@ -109,10 +109,7 @@ def versions() -> dict[str, str]:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Writes the JSON file under a temporary name, then renames it; SinkError when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, (json.dumps(report, indent=2) + "\n").encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SinkError(f"report {path} cannot be written: {error.strerror}") from error

@@ -67,15 +67,19 @@ class RunSettings:
         return {f.name: _jsonable(getattr(self, f.name)) for f in fields(self)}
 
 
-def resolve(flags: Mapping[str, Any], settings_file: Path | None = None) -> RunSettings:
-    """The settings of a run: defaults <- TOML <- flags.
+def resolve(
+    flags: Mapping[str, Any], settings_file: Path | None = None, remembered: Mapping[str, Any] | None = None
+) -> RunSettings:
+    """The settings of a run: defaults <- remembered <- TOML <- flags.
 
-    flags holds only what was given on the command line. The attribute values of both are merged, a flag's value
-    winning. Raises UsageError for an unknown key, a value of the wrong type or an unreadable file.
+    flags holds only what was given on the command line. The attribute values of file and flags are merged, a flag's
+    value winning; remembered ones count only when neither gives any. Raises UsageError for an unknown key, a value of
+    the wrong type or an unreadable file.
     """
     from_file = _read_toml(settings_file) if settings_file else {}
-    values = {**from_file, **flags}
-    values["set"] = {**from_file.get("set", {}), **flags.get("set", {})}
+    values = {**(remembered or {}), **from_file, **flags}
+    given = {**from_file.get("set", {}), **flags.get("set", {})}
+    values["set"] = given or (remembered or {}).get("set", {})
     return RunSettings(**values)
 
 

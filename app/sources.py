@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.resources import files
@@ -14,6 +15,9 @@ from engine.frames import CameraFrame
 
 UNSPECIFIED = 2
 """Code point of "not said" in the colour tags of a video stream (ISO/IEC 23091-2)."""
+
+_MAX_LAG_NS = 1_000_000_000
+"""A file that plays later than this goes on from where it is."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,17 @@ def open_source(name: str, *, keep_partial: bool = False) -> Source:
     return VideoSource(str(path), keep_partial=keep_partial)
 
 
+def open_playing(name: str, *, keep_partial: bool = False) -> Source:
+    """Opens what `--source` names for watching: a file plays at its own rate and starts over at its end.
+
+    Raises SourceError when it cannot be opened.
+    """
+    source = open_source(name, keep_partial=keep_partial)
+    if source.info.live:
+        return source
+    return LoopingSource(source, lambda: open_source(name, keep_partial=keep_partial))
+
+
 def demo_clip() -> Path:
     """The clip of a synthetic person that ships with the program."""
     return Path(str(files("app") / "demo.mp4"))
@@ -136,6 +151,57 @@ class PacedSource(Closing):
         if self._cancelled.wait(max(wait_ns, 0) / 1e9):
             return None
         return frame
+
+    def cancel(self) -> None:
+        """Ends a wait that is under way."""
+        self._cancelled.set()
+        self._source.cancel()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._source.close()
+
+
+class LoopingSource(Closing):
+    """Plays a file over and over at its own rate, as if it were live.
+
+    Every frame carries the monotonic time at which it was due, so that times go on where the file starts over, and
+    the frame's index says that it did: it is 0 again.
+    """
+
+    def __init__(self, source: Source, open_again: Callable[[], Source]) -> None:
+        """source: the file at its start. open_again: opens it at its start once more, when its end is reached."""
+        self._source = source
+        self._open_again = open_again
+        info = source.info
+        self._info = replace(info, live=True, frames=0, sound=None)
+        self._interval_ns = round(1e9 / info.fps) if info.fps > 0 else 40_000_000
+        self._cancelled = threading.Event()
+        self._start_ns = time.monotonic_ns()
+        self._due_ns = self._start_ns
+
+    @property
+    def info(self) -> SourceInfo:
+        """The file's, but live, without an end and without sound."""
+        return self._info
+
+    def read(self) -> CameraFrame | None:
+        """The next frame, not before it is due; None once cancelled, or when the file holds no frame any more."""
+        frame = self._source.read()
+        if frame is None:
+            self._source.close()
+            self._source = self._open_again()
+            self._start_ns = self._due_ns + self._interval_ns
+            frame = self._source.read()
+        if frame is None:
+            return None
+        now_ns = time.monotonic_ns()
+        if now_ns - (self._start_ns + frame.captured_ns) > _MAX_LAG_NS:  # the machine slept: go on, do not catch up
+            self._start_ns = now_ns - frame.captured_ns
+        self._due_ns = self._start_ns + frame.captured_ns
+        if self._cancelled.wait(max(self._due_ns - now_ns, 0) / 1e9):
+            return None
+        return replace(frame, captured_ns=self._due_ns)
 
     def cancel(self) -> None:
         """Ends a wait that is under way."""

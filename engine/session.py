@@ -90,7 +90,10 @@ class Session:
         directions: Mapping[str, Direction],
         parser: ParserSpec,
         settings: Settings | None = None,
+        runtime: str = "",
     ) -> None:
+        """runtime: what the networks run on, in words."""
+        self._runtime = runtime
         self._networks = networks
         self._tracker = tracker
         self._directions = directions
@@ -128,7 +131,8 @@ class Session:
             chosen = select(runtime.name, device, precision, (runtime,))
         tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
         networks = open_networks(opened, chosen, device, precision)
-        session = cls(networks, tracker, opened.directions, opened.manifest.parser, settings)
+        described = chosen.describe(device, precision)
+        session = cls(networks, tracker, opened.directions, opened.manifest.parser, settings, described)
         session.warm_up()
         return session
 
@@ -139,8 +143,18 @@ class Session:
 
     @property
     def settings(self) -> Settings:
-        """How the session was opened."""
+        """How the session was opened, with the policy that is in force now."""
         return self._settings
+
+    @property
+    def runtime(self) -> str:
+        """What the networks run on, in words: the runtime with its version, device and precision."""
+        return self._runtime
+
+    def set_lost_face(self, lost_face: str) -> None:
+        """Put another lost-face policy in force from the next frame on; UsageError when there is none of that name."""
+        policy = _named(lost_face, {policy.value: policy for policy in LostFace}, "lost-face policy")
+        self._settings = replace(self._settings, lost_face=policy)
 
     def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """Edit the next frame; with every attribute at 0 the image of the result is the frame's own array.

@@ -1,8 +1,10 @@
 """Fixtures for all tests: the devices there are, the real clips, the pinned files."""
 
 import ctypes
+import importlib.util
 import os
 from collections.abc import Callable, Generator
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,18 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 MISSING = ("could not import", "is not in the cache", "is not installed")
 """What a skip says when something is not there that `.ci/run` or `make setup-dev` installs."""
+
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Leaves pytest-qt out where Qt lacks system libraries: it would end the whole session."""
+    try:
+        if importlib.util.find_spec("pytestqt"):
+            import_module("PyQt6.QtWidgets")
+    except ImportError:
+        pluginmanager.set_blocked("pytest-qt")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,5 +1,6 @@
 """A source, an editor and a sink that live in memory."""
 
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -56,7 +57,8 @@ class FakeSession:
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"track": 1.0, "total": 2.0})
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
-        return EditedFrame(frame.index, frame.captured_ns, 0 * frame.image, Phase.HOLDING, {})
+        image = frame.image if controls.neutral else 0 * frame.image
+        return EditedFrame(frame.index, frame.captured_ns, image, Phase.HOLDING, {})
 
     def __enter__(self) -> Self:
         return self
@@ -84,3 +86,67 @@ class RecordingSink:
 
     def discard(self) -> None:
         self.ended = self.ended or "discarded"
+
+
+class FakeLiveSession(FakeSession):
+    """A session of a run that goes on. `broken` makes every step fail; `seen` are the controls of every step."""
+
+    def __init__(self, runtime: str = "fake on cpu", *, seconds: float = 0.0) -> None:
+        super().__init__(seconds=seconds)
+        self.runtime = runtime
+        self.broken = False
+        self.closed = False
+        self.resets = 0
+        self.lost_face = ""
+        self.seen: list[Controls] = []
+
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        assert not self.closed
+        self.seen.append(controls)
+        if self.broken:
+            raise RuntimeError("out of order")
+        return super().step(frame, controls)
+
+    def set_lost_face(self, lost_face: str) -> None:
+        self.lost_face = lost_face
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class EndlessSource(Closing):
+    """A live source of numbered frames. `pull` takes it away: reading fails; `silence` makes it wait for ever."""
+
+    def __init__(self, name: str = "endless", interval_s: float = 0.005, size: tuple[int, int] = (64, 48)) -> None:
+        self.info = SourceInfo(name, *size, 25.0, live=True)
+        self.closed = False
+        self.pulled = False
+        self.silence = threading.Event()
+        self._cancelled = threading.Event()
+        self._interval_s = interval_s
+        self._next = 0
+
+    def read(self) -> CameraFrame | None:
+        while self.silence.is_set() and not self._cancelled.wait(0.01):
+            pass
+        if self._cancelled.wait(self._interval_s):
+            return None
+        if self.pulled:
+            raise SourceError(f"{self.info.name} is gone")
+        image = numbered(self._next % 256, self.info.width_px, self.info.height_px)
+        self._next += 1
+        return CameraFrame(self._next - 1, time.monotonic_ns(), image)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def our_threads() -> set[threading.Thread]:
+    """The threads of a run that goes on which are alive; libraries have some of their own."""
+    return {each for each in threading.enumerate() if each.name.startswith(("engine", "capture", "loader"))}

@@ -19,7 +19,7 @@ _SLOW_TO_LOAD = ("torch", "cv2", "av", "openvino", "onnxruntime", "onnx", "PyQt6
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake engine under the command line."""
-    monkeypatch.setattr("app.pipeline._open_session", lambda settings: FakeSession())
+    monkeypatch.setattr("app.pipeline.open_session", lambda settings: FakeSession())
 
 
 def _one_line(text: str) -> str:
@@ -31,7 +31,6 @@ def _one_line(text: str) -> str:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ([], 2),
         (["dance"], 2),
         (["run", "--dance"], 2),
         (["run", "--frames", "many"], 2),
@@ -98,7 +97,7 @@ def test_the_bar_is_shown_on_request(tmp_path: Path, session: None, capfd: pytes
 def test_an_unexpected_error_is_one_line_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("app.pipeline._open_session", lambda settings: FakeSession(fails_on=(3,)))
+    monkeypatch.setattr("app.pipeline.open_session", lambda settings: FakeSession(fails_on=(3,)))
     assert main(["run", "--source", str(clip(tmp_path / "in.mp4")), "--sink", str(tmp_path / "out.mp4")]) == 1
     assert "RuntimeError: out of order" in _one_line(capfd.readouterr().err)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
@@ -127,7 +126,7 @@ def test_an_interrupted_run_ends_in_good_order(tmp_path: Path, signal_number: si
     words = ["run", "--source", str(source), "--sink", str(out), "--report", str(report), "--progress"]
     script = (
         "import app.pipeline\nfrom app.cli import main\nfrom tests.app.fakes import FakeSession\n"
-        "app.pipeline._open_session = lambda settings: FakeSession(seconds=0.02)\n"
+        "app.pipeline.open_session = lambda settings: FakeSession(seconds=0.02)\n"
         f"raise SystemExit(main({words!r}))\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as running:

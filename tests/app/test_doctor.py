@@ -12,7 +12,7 @@ from tests.app.clips import clip, rotate_by_metadata
 def test_everything_is_examined_and_every_no_has_a_reason(empty_cache: Path) -> None:
     findings = list(examine())
     topics = {finding.topic for finding in findings}
-    assert {"versions", "processor", "gpu", "assets to run", "default bundle", "virtual camera"} <= topics
+    assert {"versions", "processor", "gpu", "assets to run", "default bundle", "virtual camera", "window"} <= topics
     assert {"runtime openvino", "runtime onnxruntime", "runtime tensorrt"} <= topics
     assert all(finding.text for finding in findings)
     assets = next(finding for finding in findings if finding.topic == "assets to run")

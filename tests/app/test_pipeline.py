@@ -30,7 +30,7 @@ def _job(source: Source, session: FakeSession, sink: Sink, *, limit: int = 0) ->
 def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     """The editor of every `run` in the test."""
     made = FakeSession()
-    monkeypatch.setattr("app.pipeline._open_session", lambda settings: made)
+    monkeypatch.setattr("app.pipeline.open_session", lambda settings: made)
     return made
 
 

@@ -1,5 +1,6 @@
 """A session on tiny networks and a tracker that follows a script."""
 
+import re
 import shutil
 
 import numpy as np
@@ -165,6 +166,15 @@ class TestLostFace:
     def test_lost_and_found(self, open_session, policy, expected):
         session = open_session([SEEN, UNSURE_OF, UNSURE_OF, SEEN], policy)
         assert kinds(play(session, 4)) == expected
+
+    def test_another_policy_is_in_force_from_the_next_frame_on(self, open_session):
+        session = open_session([SEEN, UNSURE_OF, UNSURE_OF, SEEN])
+        first = play(session, 2)
+        session.set_lost_face("blank")
+        assert kinds(first + play(session, 2, first=2)) == ["edited", "held", "blank", "edited"]
+        assert session.settings.lost_face is LostFace.BLANK
+        with pytest.raises(UsageError, match="hold, freeze"):
+            session.set_lost_face("wave")
 
     @pytest.mark.parametrize(("policy", "later"), [(LostFace.HOLD, "blurred"), (LostFace.FREEZE, "held")])
     def test_after_a_second(self, open_session, policy, later):
@@ -333,6 +343,12 @@ def test_an_unknown_attribute_is_refused_by_name(open_session):
 def test_open_refuses_what_does_not_exist(option, value, message):
     with pytest.raises(UsageError, match=message):
         Session.open(**{option: value})
+
+
+def test_an_open_session_says_what_it_runs_on(tiny_folder, pinned):
+    pinned("face_detector_full"), pinned("face_mesh")
+    with Session.open(tiny_folder, runtime="onnxruntime", precision="fp32") as session:
+        assert re.fullmatch(r"onnxruntime .* cpu .*fp32", session.runtime)
 
 
 def test_open_refuses_a_damaged_bundle(tiny_folder, tmp_path):
