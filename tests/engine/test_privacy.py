@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys, threading
-import engine.landmarks, openvino
+import models.compiled, openvino
 import openvino.tools.ovc
 loaded = [name for name in sys.modules if name.startswith("openvino_telemetry") and sys.modules[name] is not None]
 assert not loaded, loaded
