@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from app.bundles import prepare_bundle
 from app.settings import CHOICES, RunSettings, parse_assignments, resolve
 from engine.errors import RigidError, RuntimeUnavailable, UsageError
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 _TRAININGS = ("data", "generator", "encoder", "recurrent", "visibility", "parser", "tracker", "directions")
 _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
+    "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
@@ -71,6 +73,8 @@ def _dispatch(words: list[str]) -> int:
         module.add_arguments(own)
         args = own.parse_args(rest)
         _set_up_logging(verbose=args.verbose)
+        if isinstance(getattr(args, "bundle", None), str):
+            args.bundle = prepare_bundle(args.bundle)
         return int(module.run(args))
     args = parser.parse_args(words)
     _set_up_logging(verbose=getattr(args, "verbose", False))

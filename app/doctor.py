@@ -15,6 +15,8 @@ from engine.errors import RigidError, SourceError
 
 State = Literal["yes", "no", "note"]
 
+_DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -68,11 +70,13 @@ def _runtimes() -> Iterator[Finding]:
     from engine.runtimes.select import NOT_BUILT_IN, built_in
 
     for runtime in built_in():
-        obstacles = runtime.obstacles("cpu", "auto")
+        # Of a runtime that can be used nowhere, the device that lacks the least is told.
+        device = min(_DEVICES, key=lambda device: len(runtime.obstacles(device, "auto")))
+        obstacles = runtime.obstacles(device, "auto")
         if obstacles:
             yield Finding("no", f"runtime {runtime.name}", "; ".join(obstacles))
         else:
-            yield Finding("yes", f"runtime {runtime.name}", runtime.describe("cpu", "auto"))
+            yield Finding("yes", f"runtime {runtime.name}", runtime.describe(device, "auto"))
     for name, why in NOT_BUILT_IN.items():
         yield Finding("no", f"runtime {name}", why)
 

@@ -8,11 +8,11 @@ from engine.errors import RuntimeUnavailable
 from engine.runtimes.base import Device, Network, Networks, Precision, Runtime
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
+from engine.runtimes.tensorrt import TensorRtRuntime
 
 log = logging.getLogger(__name__)
 
 NOT_BUILT_IN = {
-    "tensorrt": "this version of the program has no tensorrt runtime",
     "eager": "it needs torch, which only the app hands to the engine",
 }
 """Runtimes that the program knows by name but the engine cannot open by itself, and why."""
@@ -20,7 +20,7 @@ NOT_BUILT_IN = {
 
 def built_in(threads: int = 0) -> tuple[Runtime, ...]:
     """The engine's own runtimes, in the order in which `auto` tries them."""
-    return (OpenVinoRuntime(threads), OnnxRuntime(threads))
+    return (OpenVinoRuntime(threads), OnnxRuntime(threads), TensorRtRuntime())
 
 
 def select(
