@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     targets = tuple(text.strip() for text in args.targets.split(",") if text.strip())
     order = Order(args.to, args.precision, targets, args.library, args.steps)
     out = export(bundle_path(args.bundle), order, args.out)
-    log.info("%s; run it with `--bundle %s --runtime %s`", out, out, "onnxruntime" if args.to == "onnx" else args.to)
+    log.info("written: %s", out)
     return 0

@@ -130,7 +130,7 @@ class _EagerNetwork:
 
     def _capture(self, inputs: Mapping[str, Tensor]) -> "_Capture":
         fixed = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured

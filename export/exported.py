@@ -29,7 +29,7 @@ from export.bundle import write_manifest
 from export.eager import EagerRuntime
 from export.precision import plain, typed
 from export.to_tensorrt import Plan, plan, prepare, write_engines
-from export.verify import SEED, STEPS, compare, judge, record, report
+from export.verify import SEED, STEPS, compare, drawn_faces, judge, record, report
 
 log = logging.getLogger(__name__)
 
@@ -176,17 +176,14 @@ def _verified(bundle: Bundle, rehearsal: Rehearsal, order: Order) -> dict[str, A
         raise RuntimeUnavailable(f"the export cannot be verified here: {'; '.join(reasons)}")
     reference = f"the bundle's float32 graphs in torch {torch.__version__} on cpu"
     log.info("verify: %d steps of %s, against %s", order.steps, rehearsal.words, reference)
-    recordings = []
-    for one, runtime, device, precision in (
-        (bundle, EagerRuntime(), "cpu", "fp32"),
-        (rehearsal.bundle, rehearsal.runtime, rehearsal.device, rehearsal.precision),
-    ):
-        networks = open_networks(one, runtime, device, precision)
-        try:
-            recordings.append(record(networks, bundle, order.steps))
-        finally:
-            networks.close()
-    errors = compare(*recordings)
+    networks = open_networks(bundle, EagerRuntime(), "cpu", "fp32")
+    crops = drawn_faces(networks, bundle, order.steps)
+    expected = record(networks, bundle, crops)
+    networks.close()
+    networks = open_networks(rehearsal.bundle, rehearsal.runtime, rehearsal.device, rehearsal.precision)
+    found = record(networks, bundle, crops)
+    networks.close()
+    errors = compare(expected, found)
     judge(errors, order.precision)
     return {
         "format": order.to,

@@ -151,7 +151,8 @@ def _gather(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
 def _split(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
     x, *sizes = inputs
     axis = attributes.get("axis", 0)
-    return x.split(sizes[0].tolist(), axis) if sizes else x.chunk(attributes["num_outputs"], axis)
+    parts: Sequence[Tensor] = x.split(sizes[0].tolist(), axis) if sizes else x.chunk(attributes["num_outputs"], axis)
+    return parts
 
 
 def _reshape(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
@@ -216,7 +217,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "ConvTranspose": _convolve_transposed,
         "DepthToSpace": _depth_to_space,
         "Div": lambda x, a: (x[0] / x[1],),
-        "Expand": lambda x, a: (x[0].expand(torch.broadcast_shapes(x[0].shape, x[1].tolist())),),
+        "Expand": lambda x, a: (x[0] * torch.ones(x[1].tolist(), dtype=x[0].dtype, device=x[0].device),),
         "Flatten": _flatten,
         "Gather": _gather,
         "Gemm": _gemm,

@@ -34,7 +34,7 @@ def plain(model: ModelProto) -> ModelProto:
     for node in fresh.graph.node:
         if node.op_type == "Cast" and node.input[0] in constants:
             values = numpy_helper.to_array(constants[node.input[0]])
-            wanted = helper.tensor_dtype_to_np_dtype(_attribute(node, "to"))
+            wanted = helper.tensor_dtype_to_np_dtype(int(_attribute(node, "to")))
             constants[node.output[0]] = numpy_helper.from_array(values.astype(wanted), node.output[0])
         else:
             nodes.append(node)
@@ -137,7 +137,7 @@ def _back_from(name: str, producers: Mapping[str, NodeProto], goes_on: Callable[
 def _retype(model: ModelProto, kinds: Mapping[str, int], exact: set[str], half: int) -> None:
     """Sets the type of every float32 node but the exact ones to `half`, with casts where the two meet."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    types = {name: TensorProto.FLOAT for name, kind in kinds.items() if kind == TensorProto.FLOAT}
+    types: dict[str, int] = {name: TensorProto.FLOAT for name, kind in kinds.items() if kind == TensorProto.FLOAT}
     made: dict[str, TensorProto] = {}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -171,7 +171,7 @@ def _float_inputs(node: NodeProto, kinds: Mapping[str, int]) -> list[int]:
 
 
 def _suffix(kind: int) -> str:
-    return TensorProto.DataType.Name(kind).lower()
+    return str(helper.tensor_dtype_to_string(kind)).rpartition(".")[2].lower()
 
 
 def _rounded(tensor: TensorProto, name: str, half: int) -> TensorProto:
@@ -213,7 +213,7 @@ def _check(model: ModelProto) -> None:
 
 
 def _opset(model: ModelProto) -> int:
-    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _attribute(node: NodeProto, name: str, default: float | int = 0) -> float | int:

@@ -6,7 +6,7 @@ reaches further than 1 is measured against how far it reaches.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 
 STEPS = 50
 SEED = 0
+
+_SWING = 0.3
+"""How far the sliders of the drawn film go, in units of their range."""
+
+_GRAIN = 0.05
+"""Half the height of the drawn film's noise, on images in [-1, 1]."""
 
 Outputs = Mapping[str, FloatArray]
 """What the networks gave at one step, by `graph.output`."""
@@ -49,17 +55,17 @@ class Errors:
     reach: float
 
 
-def record(networks: Networks, bundle: Bundle, steps: int = STEPS, seed: int = SEED) -> list[Outputs]:
-    """Everything that the networks give over `steps` frames of a moving picture, the first slider of the bundle set.
+def record(networks: Networks, bundle: Bundle, crops: Sequence[FloatArray]) -> list[Outputs]:
+    """Everything that the networks give over the frames `crops`, [1, 3, S, S] each, the bundle's first slider set.
 
     Each step is `engine.recurrence.advance` and the parser on the crop and the edit, as in a session.
     """
-    size = bundle.manifest.resolution
     offset = np.zeros((1, bundle.manifest.latent_rows, bundle.manifest.latent_dim), np.float32)
     for direction in list(bundle.directions.values())[:1]:
         offset += np.float32(direction.hi / 2) * direction.direction
-    state, made = None, []
-    for crop in moving_crops(size, steps, seed):
+    state = None
+    made: list[Outputs] = []
+    for crop in crops:
         seen: dict[str, FloatArray] = {}
         state, _, edit = advance(_recording(networks, seen), state, crop, offset)
         seen["parser.logits"] = networks.parser(crop=np.concatenate([crop, edit]))["logits"]
@@ -67,25 +73,30 @@ def record(networks: Networks, bundle: Bundle, steps: int = STEPS, seed: int = S
     return made
 
 
-def moving_crops(size: int, steps: int, seed: int) -> Iterator[FloatArray]:
-    """Seeded smooth pictures that drift from frame to frame, with fine grain; RGB [-1, 1] [1, 3, size, size]."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    waves = rng.uniform(1.0, 9.0, (3, 4, 2))
-    phases = rng.uniform(0.0, 2 * np.pi, (3, 4))
+def drawn_faces(networks: Networks, bundle: Bundle, steps: int, seed: int = SEED) -> list[FloatArray]:
+    """A seeded film that the bundle's own generator draws, with grain; RGB [-1, 1] [1, 3, S, S] a frame.
+
+    From the code of a grey picture, every slider swings at its own pace. Pictures that are no faces, such as noise,
+    lead trained networks to where no crop of a session ever is: images reach 100,000, and nothing can be judged.
+    """
+    manifest, rng = bundle.manifest, np.random.default_rng(seed)
+    size = manifest.resolution
+    code = networks.encoder_anchor(crop=np.zeros((1, 3, size, size), np.float32))["ws"]
+    noise = np.zeros((1, *manifest.noise), np.float32)
+    directions = list(bundle.directions.values())
+    phases, paces = rng.uniform(0.0, 2 * np.pi, len(directions)), rng.uniform(0.1, 0.4, len(directions))
+    crops = []
     for step in range(steps):
-        planes = [
-            sum(
-                np.sin(fx * x + fy * y + phase + 0.1 * step)
-                for (fx, fy), phase in zip(waves[n], phases[n], strict=True)
-            )
-            for n in range(3)
-        ]
-        grain = rng.uniform(-0.1, 0.1, (3, size, size))
-        yield np.clip(np.stack(planes) / 2.0 + grain, -1.0, 1.0)[None].astype(np.float32)
+        swings = _SWING * np.sin(phases + paces * step)
+        moves = [swing * d.hi * d.direction for swing, d in zip(swings, directions, strict=True)]
+        ws = (code + sum(moves, np.zeros_like(code))).astype(np.float32)
+        image = networks.generator(ws=ws, noise=noise)["image"]
+        grain = rng.uniform(-_GRAIN, _GRAIN, image.shape)
+        crops.append(np.clip(image + grain, -1.0, 1.0).astype(np.float32))
+    return crops
 
 
-def compare(reference: list[Outputs], target: list[Outputs]) -> Mapping[str, Errors]:
+def compare(reference: Sequence[Outputs], target: Sequence[Outputs]) -> Mapping[str, Errors]:
     """The errors of each output, by `graph.output`.
 
     Raises ExportError when a target's number is not finite.
@@ -141,8 +152,17 @@ def report(errors: Mapping[str, Errors], precision: Precision) -> dict[str, Any]
 
 def _recording(networks: Networks, seen: dict[str, FloatArray]) -> Networks:
     """The same networks, which leave what they give in `seen`."""
-    names = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
-    return replace(networks, **{name: _Recorder(name, getattr(networks, name), seen) for name in names})
+
+    def recorder(name: str, network: Network) -> Network:
+        return _Recorder(name, network, seen)
+
+    return replace(
+        networks,
+        generator=recorder("generator", networks.generator),
+        encoder_anchor=recorder("encoder_anchor", networks.encoder_anchor),
+        encoder=recorder("encoder", networks.encoder),
+        recurrent=recorder("recurrent", networks.recurrent),
+    )
 
 
 class _Recorder:

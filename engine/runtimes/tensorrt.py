@@ -264,7 +264,7 @@ class _TensorRtNetwork:
         cupy, largest = self._loaded.cupy, self._loaded.batches[2]
         if batch > largest:
             raise RuntimeUnavailable(f"{self._loaded.model} takes {largest} images at once, not {batch}; {_ANEW}")
-        from_host = isinstance(next(iter(arrays.values())), np.ndarray)
+        from_host = not isinstance(next(iter(arrays.values())), cupy.ndarray)
         with _gpu_errors(cupy), self._loaded.stream:
             buffers = {name: cupy.ascontiguousarray(cupy.asarray(array)) for name, array in arrays.items()}
             outputs = {name: cupy.empty(shape_for(self.spec, name, batch), np.float32) for name in self.spec.outputs}
