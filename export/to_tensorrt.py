@@ -9,8 +9,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,20 +136,60 @@ def build(
     batches: smallest, preferred and largest. name: for messages. Raises ExportError when the library refuses the
     network or parses another one than `spec` describes. Ctrl-C stops the build at the library's next step.
     """
+    go, stop = threading.Event(), threading.Event()
+    made: list[tuple[Parsed, bytes]] = []
+    raised: list[ExportError] = []
+
+    def work() -> None:
+        go.wait()
+        try:
+            if not stop.is_set():
+                made.append(_build(model, spec, wanted, batches, name, stop))
+        except ExportError as error:
+            raised.append(error)
+
+    # In a thread, because Ctrl-C is heard by the main one: the library would swallow it in a callback of ours.
+    thread = threading.Thread(target=work, name="engine builder")
+    try:
+        thread.start()
+        go.set()
+        while thread.is_alive():
+            thread.join(_POLL_S)
+    finally:
+        stop.set()
+        go.set()
+        if thread.is_alive():
+            thread.join()
+    if raised:
+        raise raised[0]
+    return made[0]
+
+
+def _build(
+    model: ModelProto,
+    spec: GraphSpec,
+    wanted: Plan,
+    batches: tuple[int, int, int],
+    name: str,
+    stop: threading.Event,
+) -> tuple[Parsed, bytes]:
     library = wanted.library
     logger = make_logger(library)
     builder = library.Builder(logger)
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
-        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        reasons = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors]
         raise ExportError(f"{library.__name__} cannot read {name}: {'; '.join(reasons) or logger.last_error}")
     parsed = _parsed(network)
     _compare(parsed, spec, name)
-    config = _config(builder, network, wanted, batches)
     log.info("    %d layers, %s -> %s", parsed.layers, _listed(parsed.inputs), _listed(parsed.outputs))
-    with _cancellable(library, config) as work:
-        blob = work(builder, network)
+    config = _config(builder, network, wanted, batches)
+    # The builder calls the monitor as long as it works; here it must outlive it.
+    monitor = config.progress_monitor = _monitor(library, stop)
+    blob = builder.build_serialized_network(network, config)
+    del monitor
     if blob is None:
         raise ExportError(f"{library.__name__} cannot build {name}: {logger.last_error or 'no reason given'}")
     return parsed, bytes(blob)
@@ -213,14 +252,12 @@ def _config(builder: Any, network: Any, wanted: Plan, batches: tuple[int, int, i
     return config
 
 
-@contextmanager
-def _cancellable(library: Any, config: Any) -> Iterator[Any]:
-    """Gives the function that builds. It works in a thread, so that Ctrl-C is heard while the library is busy."""
+def _monitor(library: Any, stop: threading.Event) -> Any:
+    """What the library tells its progress, and asks whether to go on."""
 
     class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.stopped = False
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             log.debug("    %s", name)
@@ -229,21 +266,6 @@ def _cancellable(library: Any, config: Any) -> Iterator[Any]:
             pass
 
         def step_complete(self, name: str, step: int) -> bool:
-            return not self.stopped
+            return not stop.is_set()
 
-    monitor = Monitor()
-    config.progress_monitor = monitor
-    made: list[Any] = []
-
-    def work(builder: Any, network: Any) -> Any:
-        thread = threading.Thread(target=lambda: made.append(builder.build_serialized_network(network, config)))
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(_POLL_S)
-        finally:
-            monitor.stopped = True
-            thread.join()
-        return made[0] if made else None
-
-    yield work
+    return Monitor()
