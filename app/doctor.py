@@ -1,6 +1,7 @@
 """What this machine can do, and why not what it cannot."""
 
 import ctypes.util
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -67,7 +68,7 @@ def _usable_cores() -> int:
 
 
 def _runtimes() -> Iterator[Finding]:
-    from engine.runtimes.select import NOT_BUILT_IN, built_in
+    from engine.runtimes.select import built_in
 
     for runtime in built_in():
         # Of a runtime that can be used nowhere, the device that lacks the least is told.
@@ -77,8 +78,10 @@ def _runtimes() -> Iterator[Finding]:
             yield Finding("no", f"runtime {runtime.name}", "; ".join(obstacles))
         else:
             yield Finding("yes", f"runtime {runtime.name}", runtime.describe(device, "auto"))
-    for name, why in NOT_BUILT_IN.items():
-        yield Finding("no", f"runtime {name}", why)
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("no", "runtime eager", "the package torch is not installed: install the extra train")
+    else:
+        yield Finding("yes", "runtime eager", f"torch {importlib.metadata.version('torch')}")
 
 
 def _gpu() -> Finding:

@@ -128,6 +128,15 @@ def test_a_weight_beyond_fp16_is_refused():
     assert typed(weighted(1e6), "bf16").graph.node
 
 
+def test_a_product_that_is_not_transposed_turns_right():
+    model = weighted(1.0)
+    matrix = np.arange(16, dtype=np.float32).reshape(4, 4)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(matrix, "m"))
+    session = onnxruntime.InferenceSession(without_dense(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.array([[1.0, 2.0, 3.0, 5.0]], np.float32)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ matrix)
+
+
 def test_int8_is_refused():
     with pytest.raises(ExportError, match="int8"):
         typed(weighted(1.0), "int8")
