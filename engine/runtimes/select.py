@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from engine.bundle import Bundle
-from engine.errors import RuntimeUnavailable
+from engine.errors import BundleError, RuntimeUnavailable
+from engine.fingerprint import FILE as FINGERPRINT
 from engine.runtimes.base import Device, Network, Networks, Precision, Runtime
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
@@ -57,6 +58,11 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
 
     Raises BundleError when a file is not the graph that the manifest promises.
     """
+    if (bundle.folder / FINGERPRINT).is_file() and runtime.name != "tensorrt":
+        raise BundleError(
+            f"{bundle.folder} holds TensorRT engines, which {runtime.name} cannot run; "
+            f"use --runtime tensorrt --device cuda, or the bundle that they were built from"
+        )
     opened: dict[str, Network] = {}
 
     def network(graph: str) -> Network:
