@@ -17,7 +17,7 @@ from typing import Any, Literal
 import onnx
 import torch
 
-from engine.bundle import DIRECTIONS, Bundle, open_bundle
+from engine.bundle import DIRECTIONS, Bundle, open_bundle, verify_files
 from engine.errors import RuntimeUnavailable, UsageError
 from engine.fingerprint import FILE as FINGERPRINT
 from engine.runtimes.base import Device, Precision, Runtime
@@ -88,6 +88,8 @@ def export(source: Path, order: Order, out: Path) -> Path:
         made = open_bundle(fresh)
         figures = _verified(bundle, _rehearsal(made, replace(bundle, folder=scratch), order), order)
         (fresh / VERIFIED).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        # Another program may have replaced the source's files while they were read, one after the other.
+        verify_files(bundle.folder, bundle.manifest)
         if out.exists():
             os.replace(out, Path(temporary) / ".replaced")
         os.replace(fresh, out)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from app.cli import main
 from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
-from engine.errors import AssetMissing, ExportError, UsageError
+from engine.errors import AssetMissing, BundleError, ExportError, UsageError
 from engine.recurrence import advance
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
@@ -88,6 +88,19 @@ def test_a_wrong_export_is_not_written(tiny_folder, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="computes something else"):
         export(tiny_folder, Order("onnx", "fp32", steps=1), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
+    folder = build(tmp_path / "tiny")
+
+    def verified_while_someone_writes(*arguments):
+        (folder / "parser.onnx").write_bytes(b"other weights")
+        return {}
+
+    monkeypatch.setattr(exported, "_verified", verified_while_someone_writes)
+    with pytest.raises(BundleError, match=r"parser\.onnx has sha256"):
+        export(folder, Order("onnx", steps=1), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 @pytest.mark.parametrize(
