@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from app.bundles import prepare_bundle
 from app.doctor import window_obstacle
 from app.settings import CHOICES, RunSettings, parse_assignments, resolve
 from engine.errors import RigidError, RuntimeUnavailable, UsageError
@@ -39,6 +40,7 @@ _TRAININGS = (
 )
 _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
+    "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
@@ -85,6 +87,8 @@ def _dispatch(words: list[str]) -> int:
         module.add_arguments(own)
         args = own.parse_args(rest)
         _set_up_logging(verbose=args.verbose)
+        if isinstance(getattr(args, "bundle", None), str):
+            args.bundle = prepare_bundle(args.bundle)
         return int(module.run(args))
     args = parser.parse_args(words)
     _set_up_logging(verbose=getattr(args, "verbose", False))

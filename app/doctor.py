@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -15,6 +16,8 @@ from app.report import versions
 from engine.errors import RigidError, SourceError
 
 State = Literal["yes", "no", "note"]
+
+_DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 
 
 _SCREENLESS = ("offscreen", "minimal")
@@ -88,16 +91,20 @@ def _usable_cores() -> int:
 
 
 def _runtimes() -> Iterator[Finding]:
-    from engine.runtimes.select import NOT_BUILT_IN, built_in
+    from engine.runtimes.select import built_in
 
     for runtime in built_in():
-        obstacles = runtime.obstacles("cpu", "auto")
+        # Of a runtime that can be used nowhere, the device that lacks the least is told.
+        device = min(_DEVICES, key=lambda device: len(runtime.obstacles(device, "auto")))
+        obstacles = runtime.obstacles(device, "auto")
         if obstacles:
             yield Finding("no", f"runtime {runtime.name}", "; ".join(obstacles))
         else:
-            yield Finding("yes", f"runtime {runtime.name}", runtime.describe("cpu", "auto"))
-    for name, why in NOT_BUILT_IN.items():
-        yield Finding("no", f"runtime {name}", why)
+            yield Finding("yes", f"runtime {runtime.name}", runtime.describe(device, "auto"))
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("no", "runtime eager", "the package torch is not installed: install the extra train")
+    else:
+        yield Finding("yes", "runtime eager", f"torch {importlib.metadata.version('torch')}")
 
 
 def _gpu() -> Finding:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -21,11 +22,11 @@ from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
 from app.sinks import Sink, check_sinks, check_writable, open_sink
 from app.sources import PacedSource, Source, SourceInfo, open_source
-from engine.errors import RigidError, SinkError, UnknownAttribute, UsageError
+from engine.errors import RigidError, RuntimeUnavailable, SinkError, UnknownAttribute, UsageError
 from engine.frames import CameraFrame, Controls, EditedFrame
 
 if TYPE_CHECKING:
-    from engine.runtimes.base import Device, Precision
+    from engine.runtimes.base import Device, Precision, Runtime
     from engine.session import Session
 
 log = logging.getLogger(__name__)
@@ -188,10 +189,20 @@ def open_session(settings: RunSettings) -> "Session":
 
     return Session.open(
         bundle=prepare_bundle(settings.bundle),
-        runtime=settings.runtime,
+        runtime=_eager() if settings.runtime == "eager" else settings.runtime,
         device=cast("Device", settings.device),
         precision=cast("Precision", settings.precision),
         lost_face=settings.lost_face,
         max_faces=settings.max_faces,
         variant=settings.variant,
     )
+
+
+def _eager() -> "Runtime":
+    """The torch runtime, which the engine does not know of; raises RuntimeUnavailable without torch."""
+    try:
+        module = import_module("export.eager")
+    except ModuleNotFoundError as error:
+        raise RuntimeUnavailable(f"eager: it needs the package {error.name}; install the extra `train`") from error
+    runtime: Runtime = module.EagerRuntime()
+    return runtime

@@ -12,6 +12,7 @@
     ├── SourceError             a camera, file or URL that cannot be opened or read to its end
     ├── SinkError               an output that cannot be written
     ├── CheckpointError         a checkpoint that cannot be read, written or does not fit the network
+    ├── ExportError             networks that cannot be exported, or whose export computes something else
     └── TrainingDiverged        a loss or gradient that is not finite; names the last good checkpoint
 
 A message says what was found, what was expected and what to do, in one line.
@@ -64,6 +65,10 @@ class SinkError(RigidError):
 
 class CheckpointError(RigidError):
     """A checkpoint cannot be read, cannot be written or does not fit the network."""
+
+
+class ExportError(RigidError):
+    """Networks cannot be exported as asked, or the export computes something else than they do."""
 
 
 class TrainingDiverged(RigidError):

@@ -59,12 +59,12 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         temporary.unlink(missing_ok=True)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+def write_manifest(folder: Path, manifest: Manifest, others: Iterable[str] = ()) -> Manifest:
     """Hashes the folder's graphs and directions, writes `manifest.json`, and returns the manifest as written.
 
-    Of use alone when a file of an existing bundle or recipe was replaced.
+    others: further files that the graphs need. Of use alone when a file of an existing bundle or recipe was replaced.
     """
-    names = sorted({spec.file for spec in manifest.graphs.values()} | {DIRECTIONS})
+    names = sorted({spec.file for spec in manifest.graphs.values()} | {DIRECTIONS, *others})
     written = replace(manifest, files={name: sha256_of(folder / name) for name in names})
     temporary = folder / f".{MANIFEST}.part"
     try:

@@ -93,8 +93,9 @@ def batch_of(spec: GraphSpec, arrays: Mapping[str, FloatArray]) -> int:
 
 
 def shape_for(spec: GraphSpec, name: str, batch: int) -> tuple[int, ...]:
-    """The shape of an input at a batch size."""
-    return tuple(batch if axis == BATCH else int(axis) for axis in spec.inputs[name])
+    """The shape of an input or output at a batch size."""
+    shape = spec.inputs[name] if name in spec.inputs else spec.outputs[name]
+    return tuple(batch if axis == BATCH else int(axis) for axis in shape)
 
 
 def mismatch(spec: GraphSpec, inputs: set[str], outputs: set[str]) -> str | None:

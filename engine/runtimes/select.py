@@ -4,15 +4,16 @@ import logging
 from collections.abc import Sequence
 
 from engine.bundle import Bundle
-from engine.errors import RuntimeUnavailable
+from engine.errors import BundleError, RuntimeUnavailable
+from engine.fingerprint import FILE as FINGERPRINT
 from engine.runtimes.base import Device, Network, Networks, Precision, Runtime
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
+from engine.runtimes.tensorrt import TensorRtRuntime
 
 log = logging.getLogger(__name__)
 
 NOT_BUILT_IN = {
-    "tensorrt": "this version of the program has no tensorrt runtime",
     "eager": "it needs torch, which only the app hands to the engine",
 }
 """Runtimes that the program knows by name but the engine cannot open by itself, and why."""
@@ -20,7 +21,7 @@ NOT_BUILT_IN = {
 
 def built_in(threads: int = 0) -> tuple[Runtime, ...]:
     """The engine's own runtimes, in the order in which `auto` tries them."""
-    return (OpenVinoRuntime(threads), OnnxRuntime(threads))
+    return (OpenVinoRuntime(threads), OnnxRuntime(threads), TensorRtRuntime())
 
 
 def select(
@@ -57,6 +58,11 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
 
     Raises BundleError when a file is not the graph that the manifest promises.
     """
+    if (bundle.folder / FINGERPRINT).is_file() and runtime.name != "tensorrt":
+        raise BundleError(
+            f"{bundle.folder} holds TensorRT engines, which {runtime.name} cannot run; "
+            f"use --runtime tensorrt --device cuda, or the bundle that they were built from"
+        )
     opened: dict[str, Network] = {}
 
     def network(graph: str) -> Network:

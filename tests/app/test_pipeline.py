@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.pipeline import Job, edit, run
+from app.pipeline import Job, _open_session, edit, run
 from app.report import RunLog
 from app.settings import RunSettings
 from app.sinks import Sink
 from app.sources import PacedSource, Source
-from engine.errors import RigidError, SourceError, UnknownAttribute
+from engine.errors import RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
 from engine.frames import Controls, Phase
 from tests.app.clips import clip, cut, number_of, numbers_in, sound_packets, write_clip
 from tests.app.fakes import FakeSession, PatternSource, RecordingSink
@@ -187,3 +187,22 @@ def test_the_part_before_the_damage_is_kept_on_request(tmp_path: Path, session: 
     numbers = numbers_in(out)
     assert numbers == list(range(len(numbers)))
     assert 0 < len(numbers) < 40
+
+
+def test_the_eager_runtime_is_brought_by_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine cannot know torch: a session is handed the runtime itself."""
+    opened: list[dict[str, object]] = []
+    monkeypatch.setattr("engine.session.Session.open", lambda **settings: opened.append(settings))
+    for name in ("eager", "openvino"):
+        _open_session(RunSettings(bundle=".", runtime=name))
+    assert type(opened[0]["runtime"]).__name__ == "EagerRuntime"
+    assert opened[1]["runtime"] == "openvino"
+
+
+def test_without_torch_eager_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name}", name="torch")
+
+    monkeypatch.setattr("app.pipeline.import_module", fail)
+    with pytest.raises(RuntimeUnavailable, match="needs the package torch; install the extra `train`"):
+        _open_session(RunSettings(bundle=".", runtime="eager"))
