@@ -10,10 +10,6 @@ comma := ,
 # The CUDA sources are compiled by the machine's nvcc, or else by the one from the package registry.
 NVCC := $(if $(shell command -v nvcc),,$(comma)nvcc)
 
-# The tests of the training loop have ended in a segmentation fault twice, cause not found yet (the notes in CHANGELOG
-# say when). A crash of the interpreter is tried again, twice; a failed test is not.
-again-after-crash = for n in 1 2 3; do $(1); code=$$?; test $$code -lt 128 && exit $$code; done; exit $$code
-
 .PHONY: setup setup-dev run test test-slow clean
 
 setup: $(VENV)/.setup
@@ -34,8 +30,7 @@ test: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --ignore tests/models/training
-	$(call again-after-crash,$(BIN)/pytest tests/models/training)
+	$(BIN)/pytest
 
 test-slow: setup-dev
 	$(BIN)/pytest -m slow

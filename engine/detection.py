@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.frames import ImageU8
 from engine.geometry import Affine, invert_affine, transform_points
+from engine.openvino_core import openvino_core
 
 ANCHOR_STRIDE = 4
 """Input pixels from one anchor to the next; the pinned detector of 192 px has one output layer, one anchor a cell."""
@@ -43,7 +44,7 @@ def compile_network(path: Path, threads: int) -> ov.CompiledModel:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    core = ov.Core()
+    core = openvino_core()
     return core.compile_model(core.read_model(path), "CPU", settings)
 
 

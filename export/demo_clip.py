@@ -12,12 +12,12 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.bundle_build import recipe_folder
+from engine.openvino_core import openvino_core
 from models.mobile_stylegan import TEACHER_1024
 from models.training.samples import CodeSampler, openvino_teacher
 
@@ -62,7 +62,7 @@ def codes_over_time(identity_seed: int) -> NDArray[np.float32]:
 
 def open_parser() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Person or background, from the bundle's parser: image [1, 3, 256, 256] -> mask [0, 1] [128, 128]."""
-    graph = ov.Core().compile_model(recipe_folder("default") / "parser.onnx", "CPU")
+    graph = openvino_core().compile_model(recipe_folder("default") / "parser.onnx", "CPU")
 
     def mask_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = graph(image)[0][0]

@@ -20,6 +20,7 @@ import torch
 from engine.bundle import DIRECTIONS, Bundle, open_bundle, verify_files
 from engine.errors import RuntimeUnavailable, UsageError
 from engine.fingerprint import FILE as FINGERPRINT
+from engine.openvino_core import openvino_core
 from engine.runtimes.base import Device, Precision, Runtime
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
@@ -148,7 +149,7 @@ def _write_ir(models: Mapping[str, Path], folder: Path, *, halved: bool) -> tupl
     """OpenVINO's own format: a graph as XML and its weights, stored as fp16 when `halved`, in a file beside it."""
     import openvino
 
-    core, names = openvino.Core(), {}
+    core, names = openvino_core(), {}
     for file, path in models.items():
         names[file] = f"{Path(file).stem}.xml"
         openvino.save_model(core.read_model(path), folder / names[file], compress_to_fp16=halved)

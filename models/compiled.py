@@ -7,6 +7,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.openvino_core import openvino_core
+
 
 def compile_network(
     network: nn.Module, example: Tensor | tuple[Tensor, ...], precision: str = "f32"
@@ -15,5 +17,5 @@ def compile_network(
     model = ov.convert_model(network.eval(), example_input=example)
     examples = example if isinstance(example, tuple) else (example,)
     model.reshape({i: tuple(e.shape) for i, e in enumerate(examples)})
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda *arrays: compiled(list(arrays))[0]

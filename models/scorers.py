@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.assets import asset_path
 from engine.geometry import Affine, warp
+from engine.openvino_core import openvino_core
 from models.attribute_classifiers import AttributeClassifiers
 from models.face_geometry import (
     EYE_LEFT_INNER,
@@ -160,7 +161,7 @@ def _run(network: ov.CompiledModel, values: NDArray[np.float32]) -> NDArray[Any]
 
 
 def _compiled(path: Path, shape: list[int], threads: int) -> ov.CompiledModel:
-    core = ov.Core()
+    core = openvino_core()
     network = core.read_model(path)
     network.reshape(shape)
     # Without the hint a bf16 processor would round ages by a year.

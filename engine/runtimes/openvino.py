@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.bundle import GraphSpec
 from engine.errors import BundleError
+from engine.openvino_core import openvino_core
 from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
 
 
@@ -62,9 +63,7 @@ class OpenVinoRuntime:
 
     @cached_property
     def _core(self) -> Any:
-        import openvino
-
-        return openvino.Core()
+        return openvino_core()
 
     @property
     def _has_bf16(self) -> bool:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from engine.bundle import open_bundle
 from engine.bundle_build import DEFAULT, bundle_path
 from engine.directions import edit_offset
+from engine.openvino_core import openvino_core
 from models.checkpoints.published import load_light_generator, published_generator, published_mapping
 from models.compiled import compile_network
 from models.mobile_stylegan import LATENT_DIM, TEACHER_1024, MappingNetwork
@@ -91,7 +92,7 @@ def openvino_teacher(precision: str) -> ov.CompiledModel:
     example = torch.zeros(1, TEACHER_1024.latent_rows, LATENT_DIM)
     model = ov.convert_model(network, example_input=example)
     model.reshape({0: tuple(example.shape)})
-    return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
 
 def teacher_targets(count: int, exact: int, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.pipeline import Job, _open_session, edit, run
+from app.pipeline import Job, edit, open_session, run
 from app.report import RunLog
 from app.settings import RunSettings
 from app.sinks import Sink
@@ -194,7 +194,7 @@ def test_the_eager_runtime_is_brought_by_the_app(monkeypatch: pytest.MonkeyPatch
     opened: list[dict[str, object]] = []
     monkeypatch.setattr("engine.session.Session.open", lambda **settings: opened.append(settings))
     for name in ("eager", "openvino"):
-        _open_session(RunSettings(bundle=".", runtime=name))
+        open_session(RunSettings(bundle=".", runtime=name))
     assert type(opened[0]["runtime"]).__name__ == "EagerRuntime"
     assert opened[1]["runtime"] == "openvino"
 
@@ -205,4 +205,4 @@ def test_without_torch_eager_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("app.pipeline.import_module", fail)
     with pytest.raises(RuntimeUnavailable, match="needs the package torch; install the extra `train`"):
-        _open_session(RunSettings(bundle=".", runtime="eager"))
+        open_session(RunSettings(bundle=".", runtime="eager"))

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from engine.openvino_core import openvino_core
 from export.to_onnx import compress, export_graph
 
 
@@ -55,7 +55,7 @@ def run_onnxruntime(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarra
 
 
 def run_openvino(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     result = compiled(inputs)
     return [result[name] for name in ("noise", "h_out")]
 

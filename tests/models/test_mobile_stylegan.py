@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 
 from engine.errors import CheckpointError
+from engine.openvino_core import openvino_core
 from models.mobile_stylegan import (
     LIGHT_256,
     TEACHER_1024,
@@ -27,7 +27,7 @@ TINY = MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)
 def test_mapping_equals_published(pinned: Pinned) -> None:
     xml, binary = pinned("mapping_xml"), pinned("mapping_bin")
     z = np.random.default_rng(0).standard_normal((1, 512), np.float32)
-    published = ov.Core().compile_model(str(xml), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(z)[0]
+    published = openvino_core().compile_model(str(xml), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(z)[0]
     with torch.no_grad():
         ours = load_mapping(xml, binary)(torch.from_numpy(z))
     assert np.abs(ours.numpy() - published).max() < 1e-4
@@ -36,7 +36,7 @@ def test_mapping_equals_published(pinned: Pinned) -> None:
 def test_features_and_image_equal_published(pinned: Pinned) -> None:
     """Within 1e-3 in features that reach 25, and in the 1024 px image."""
     xml, binary = pinned("synthesis_xml"), pinned("synthesis_bin")
-    core = ov.Core()
+    core = openvino_core()
     model = core.read_model(xml)
     taps = {"LeakyRelu_342": 3, "LeakyRelu_542": 5}
     found = {op.get_friendly_name(): op for op in model.get_ordered_ops() if op.get_friendly_name() in taps}
