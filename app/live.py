@@ -52,9 +52,9 @@ class LiveState:
 
     opening: the source has given no frame yet. loading: a session is being opened. runtime: what the networks run
     on, empty until there is a session. labels: of the bundle's attributes, by name, None until it has been read.
-    recording: the files being written. recorded: the one finished last. recording_failed: one
-    could not be written; it stays so until another is asked for. problems: one line each; what holds now. over: as
-    many frames were written as the settings ask for.
+    recording: the files being written. recorded: the one finished last. recording_problem: why
+    one could not be written; it stays until something else is asked for. problems: one line each; what else holds now.
+    over: as many frames were written as the settings ask for.
     """
 
     opening: bool = True
@@ -63,7 +63,7 @@ class LiveState:
     labels: Mapping[str, str] | None = None
     recording: tuple[str, ...] = ()
     recorded: str = ""
-    recording_failed: bool = False
+    recording_problem: str = ""
     problems: tuple[str, ...] = ()
     over: bool = False
 
@@ -222,7 +222,7 @@ class LiveEditor:
         self._on_frame()
 
     def _publish_state(self) -> None:
-        problems = (self._feed.problem, self._loader.problem, self._engine_problem, self._recorder.problem)
+        problems = (self._feed.problem, self._loader.problem, self._engine_problem)
         session: LiveSession | None = self._loader.session
         self._set_state(
             LiveState(
@@ -232,7 +232,7 @@ class LiveEditor:
                 labels=self._loader.labels,
                 recording=self._recorder.names,
                 recorded=self._recorder.finished,
-                recording_failed=bool(self._recorder.problem),
+                recording_problem=self._recorder.problem,
                 problems=tuple(filter(None, problems)),
             )
         )

@@ -278,7 +278,9 @@ class Window(QMainWindow):
         self.banner.show_problems(state.problems)
         self.preview.set_message(self._waiting_for())
         self.snapshot.setEnabled(not state.opening)
-        if state.recording_failed:
+        if state.recording_problem and self.record.isChecked():
+            # The problem ends with the recording: only a note stays long enough to be read.
+            self.banner.tell(state.recording_problem, wrong=True)
             self.record.setChecked(False)
         if state.recorded != self._recorded:
             self._recorded = state.recorded

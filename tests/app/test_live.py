@@ -280,11 +280,11 @@ def test_a_recording_is_finished_when_the_run_ends(tmp_path: Path) -> None:
 def test_a_recording_that_fails_does_not_end_the_run(bench: Bench, tmp_path: Path) -> None:
     bench.running()
     bench.change(sink=(str(tmp_path / "nowhere" / "out.mp4"),))
-    bench.until(lambda: bench.editor.state.recording_failed)
-    assert "nowhere" in bench.editor.state.problems[0]
+    bench.until(lambda: bench.editor.state.recording_problem)
+    assert "nowhere" in bench.editor.state.recording_problem
     assert bench.frame().edited.phase is Phase.TRACKING
     bench.change(sink=("null",))
-    bench.until(lambda: not bench.editor.state.problems)
+    bench.until(lambda: not bench.editor.state.recording_problem)
 
 
 def test_the_run_is_over_after_the_frames_that_were_asked_for() -> None:

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from pytestqt.qtbot import QtBot
 from app.cameras import Camera
 from app.gui.theme import DARK, LIGHT
 from app.settings import RunSettings
+from engine.errors import RuntimeUnavailable
 from engine.frames import Controls
 from tests.app.clips import numbers_in
 from tests.app.fakes import our_threads
@@ -234,9 +236,12 @@ def test_what_is_loaded_is_said_and_the_picture_is_there_before(make_stage: Make
     stage = make_stage(RunSettings(set={"smile": 1.0}), wait=False)
     assert stage.window.preview.message == "Opening Demo clip…"
     opening = threading.Event()
-    stage.bridge._editor._loader._backend = replace(
-        stage.bridge._editor._loader._backend, open_session=lambda settings: opening.wait(60) and None
-    )
+
+    def late(settings: RunSettings) -> NoReturn:
+        opening.wait(60)
+        raise RuntimeUnavailable("the test is over")
+
+    stage.bridge._editor._loader._backend = replace(stage.bridge._editor._loader._backend, open_session=late)
     stage.bridge.start()
     try:
         qtbot.waitUntil(lambda: stage.window.preview.frame is not None)
