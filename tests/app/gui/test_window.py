@@ -271,11 +271,12 @@ def test_a_failing_engine_is_told_and_shows_no_unedited_face(stage: Stage, qtbot
 def test_a_source_that_is_gone_is_told_and_comes_back(
     stage: Stage, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.feed._RETRY_S", 0.3)
+    monkeypatch.setattr("app.feed._RETRY_S", 600.0)  # it stays away until that has been seen
     stage.window.sliders.set_values({"smile": 1.0})
     stage.sources[-1].pulled = True
     qtbot.waitUntil(lambda: stage.window.banner.text.text() == "Demo is gone")
     qtbot.waitUntil(lambda: not stage.window.preview.frame.edited.image.any())
+    monkeypatch.setattr("app.feed._RETRY_S", 0.0)
     qtbot.waitUntil(lambda: not stage.window.banner.isVisible())
     qtbot.waitUntil(lambda: _edited_is_shown(stage))
 
