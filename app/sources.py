@@ -126,19 +126,35 @@ def demo_clip() -> Path:
     return Path(str(files("app") / "demo.mp4"))
 
 
-class PacedSource(Closing):
-    """Plays a file at its own rate, as if it were live."""
+class _PlayingSource(Closing):
+    """What sources that play a file at its own rate share. info: what they say of it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, info: SourceInfo) -> None:
         self._source = source
-        self._info = replace(source.info, live=True)
+        self._info = info
         self._cancelled = threading.Event()
-        self._start_ns: int | None = None
 
     @property
     def info(self) -> SourceInfo:
-        """The file's, but live."""
+        """What is played, as if it were live."""
         return self._info
+
+    def cancel(self) -> None:
+        """Ends a wait that is under way."""
+        self._cancelled.set()
+        self._source.cancel()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._source.close()
+
+
+class PacedSource(_PlayingSource):
+    """Plays a file at its own rate, as if it were live."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, replace(source.info, live=True))
+        self._start_ns: int | None = None
 
     def read(self) -> CameraFrame | None:
         """The next frame, not before it is due; None after the last one or once cancelled."""
@@ -152,17 +168,8 @@ class PacedSource(Closing):
             return None
         return frame
 
-    def cancel(self) -> None:
-        """Ends a wait that is under way."""
-        self._cancelled.set()
-        self._source.cancel()
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._source.close()
-
-
-class LoopingSource(Closing):
+class LoopingSource(_PlayingSource):
     """Plays a file over and over at its own rate, as if it were live.
 
     Every frame carries the monotonic time at which it was due, so that times go on where the file starts over, and
@@ -171,19 +178,12 @@ class LoopingSource(Closing):
 
     def __init__(self, source: Source, open_again: Callable[[], Source]) -> None:
         """source: the file at its start. open_again: opens it at its start once more, when its end is reached."""
-        self._source = source
-        self._open_again = open_again
         info = source.info
-        self._info = replace(info, live=True, frames=0, sound=None)
+        super().__init__(source, replace(info, live=True, frames=0, sound=None))
+        self._open_again = open_again
         self._interval_ns = round(1e9 / info.fps) if info.fps > 0 else 40_000_000
-        self._cancelled = threading.Event()
         self._start_ns = time.monotonic_ns()
         self._due_ns = self._start_ns
-
-    @property
-    def info(self) -> SourceInfo:
-        """The file's, but live, without an end and without sound."""
-        return self._info
 
     def read(self) -> CameraFrame | None:
         """The next frame, not before it is due; None once cancelled, or when the file holds no frame any more."""
@@ -202,12 +202,3 @@ class LoopingSource(Closing):
         if self._cancelled.wait(max(self._due_ns - now_ns, 0) / 1e9):
             return None
         return replace(frame, captured_ns=self._due_ns)
-
-    def cancel(self) -> None:
-        """Ends a wait that is under way."""
-        self._cancelled.set()
-        self._source.cancel()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._source.close()

@@ -1,6 +1,5 @@
 """Fixtures for all tests: the devices there are, the real clips, the pinned files."""
 
-import ctypes
 import importlib.util
 import os
 from collections.abc import Callable, Generator
@@ -12,6 +11,7 @@ import pytest
 
 from engine.assets import asset_path
 from engine.errors import AssetMissing
+from engine.runtimes.tensorrt import driver_obstacle
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -33,17 +33,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "device" in metafunc.fixturenames:
-        metafunc.parametrize("device", ["cpu", "cuda"] if _has_cuda() else ["cpu"])
-
-
-def _has_cuda() -> bool:
-    """True when the driver answers and sees a card; asks it directly, so that no large package is loaded."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+        metafunc.parametrize("device", ["cpu"] if driver_obstacle() else ["cpu", "cuda"])
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ are compiled on first use and kept.
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class OpenVinoRuntime:
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
         """See `Runtime.open`."""
         try:
-            graph = self._core.read_model(model)
+            graph = openvino_core().read_model(model)
         except RuntimeError as error:
             raise BundleError(f"{model} cannot be read as ONNX: {_first_line(error)}") from error
         wrong = mismatch(spec, _names(graph.inputs), _names(graph.outputs))
@@ -59,15 +58,11 @@ class OpenVinoRuntime:
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
-        return _OpenVinoNetwork(self._core, graph, spec, options, model)
-
-    @cached_property
-    def _core(self) -> Any:
-        return openvino_core()
+        return _OpenVinoNetwork(graph, spec, options, model)
 
     @property
     def _has_bf16(self) -> bool:
-        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def _resolved(self, precision: Precision) -> Precision:
         """The precision that `auto` comes to on this processor."""
@@ -79,8 +74,7 @@ class OpenVinoRuntime:
 class _OpenVinoNetwork:
     """One graph, with an inference request for every batch size seen so far."""
 
-    def __init__(self, core: Any, graph: Any, spec: GraphSpec, options: Mapping[str, Any], model: Path) -> None:
-        self._core = core
+    def __init__(self, graph: Any, spec: GraphSpec, options: Mapping[str, Any], model: Path) -> None:
         self._graph = graph
         self._spec = spec
         self._options = options
@@ -110,7 +104,7 @@ class _OpenVinoNetwork:
         graph = self._graph.clone()
         try:
             graph.reshape({name: list(shape_for(self._spec, name, batch)) for name in self._spec.inputs})
-            compiled = self._core.compile_model(graph, "CPU", dict(self._options))
+            compiled = openvino_core().compile_model(graph, "CPU", dict(self._options))
         except RuntimeError as error:
             raise BundleError(f"{self._model} does not run with the manifest's shapes: {_first_line(error)}") from error
         self._requests[batch] = compiled.create_infer_request()

@@ -18,17 +18,16 @@ from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator
 from models.checkpoints.weights import FRESH, save_fresh
 from models.compiled import compile_network
-from models.mobile_stylegan import LIGHT_256, MobileStyleGan, MobileStyleGanConfig, haar
+from models.mobile_stylegan import LIGHT_256, MobileStyleGan, MobileStyleGanConfig
 from models.perceptual import StLpips
-from models.training.generator import HELD_OUT
+from models.training.generator import HELD_OUT, TARGETS
 from models.training.log import TrainingLog, checkpoint_dir
 from models.training.narrowing import gigaflops, narrow
 from models.training.samples import CodeSampler, image_tensor, teacher_targets
+from models.training.stills import likeness
 
 logger = logging.getLogger(__name__)
 
-TARGETS = 1300
-"""Teacher images that `train generator` makes by default; only the held-out ones are needed."""
 TIMED_RUNS = 15
 
 
@@ -91,22 +90,11 @@ def _told(widths: tuple[int, ...]) -> str:
     return ",".join(str(width) for width in widths)
 
 
-@torch.no_grad()
 def score(network: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8]) -> dict[str, float]:
-    """Means over images of codes ws [N, L, 512]: PSNR on [-1, 1], ST-LPIPS, detail as in `train generator`."""
-    judge = StLpips.load()
-    psnr, distance, detail = [], [], []
-    for code, target in zip(ws.split(1), images, strict=True):
-        made, wanted = network(code).clamp(-1.0, 1.0), image_tensor(target[None])
-        psnr.append(float(10 * torch.log10(4.0 / (made - wanted).square().mean())))
-        distance.append(float(judge(made, wanted)))
-        detail.append([float(haar(image)[:, 3:].square().mean()) for image in (made, wanted)])
-    finest, theirs = np.mean(detail, axis=0)
-    return {
-        "psnr_db": float(np.mean(psnr)),
-        "st_lpips": float(np.mean(distance)),
-        "detail": float(finest / theirs),
-    }
+    """`stills.likeness` of what the network makes of codes ws [N, L, 512] to images uint8 RGB [N, H, W, 3]."""
+    with torch.no_grad():
+        made = (network(code).clamp(-1.0, 1.0) for code in ws.split(1))
+        return likeness(made, image_tensor(images).split(1), StLpips.load())
 
 
 def time_side_by_side(*networks: MobileStyleGan) -> list[float]:

@@ -20,18 +20,18 @@ from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator, published_generator, trained_tensors
 from models.checkpoints.weights import FRESH, save_fresh
 from models.discriminator import Discriminator, doubling_widths
-from models.mobile_stylegan import LIGHT_256, haar
+from models.mobile_stylegan import LIGHT_256
 from models.perceptual import StLpips
 from models.training.distillation import Batch, Criticism, Distillation, TopLayers, frozen_features, windows
 from models.training.generator_start import start_head
 from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
 from models.training.losses import Distance
 from models.training.samples import image_tensor, teacher_targets
-from models.training.stills import sheet
+from models.training.stills import likeness, sheet
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 100
+TARGETS, HELD_OUT = 1300, 100
 VALIDATION_IMAGES = 24
 """Of the held-out ones, for the scores while it runs; all of them are scored at the end."""
 SHOWN = 6
@@ -44,7 +44,7 @@ HEAD_RATE, LAYER_RATE, CRITIC_RATE = 3e-4, 1e-4, 2e-3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--targets", type=int, default=1300, help=f"teacher images to make, the first {HELD_OUT} held out")
+    add("--targets", type=int, default=TARGETS, help=f"teacher images to make, the first {HELD_OUT} held out")
     add("--pixel-steps", type=int, default=3000, help="steps of the start, before the budget begins")
     add("--patch", type=int, default=28, help="side of a patch in 64 px activations; 64 is the whole image")
     add("--rate", type=float, default=1.0, help="share of the peak learning rates")
@@ -143,20 +143,10 @@ class GeneratorTask:
 
     @torch.no_grad()
     def score(self, average: nn.Module, count: int) -> dict[str, float]:
-        """Means over held-out images: PSNR on [-1, 1] and ST-LPIPS at 256 px against the teacher's images.
-
-        detail: energy of the finest Haar bands as a share of the teacher's; less than 1 is too soft.
-        """
-        psnr, distance, detail = [], [], []
-        for number in range(min(count, HELD_OUT)):
-            image = image_tensor(self._images[number : number + 1])
-            made = self._make(average, slice(number, number + 1))
-            psnr.append(10 * torch.log10(4.0 / (made - image).square().mean()))
-            distance.append(self._judge(made, image))
-            detail.append(torch.stack([haar(x)[:, 3:].square().mean() for x in (made, image)]))
-        finest, theirs = torch.stack(detail).mean(dim=0)
-        means = {"psnr_db": torch.stack(psnr).mean(), "st_lpips": torch.cat(distance).mean(), "detail": finest / theirs}
-        return {name: float(mean) for name, mean in means.items()}
+        """`stills.likeness` of `count` held-out images at most to the teacher's."""
+        numbers = [slice(number, number + 1) for number in range(min(count, HELD_OUT))]
+        made = (self._make(average, number) for number in numbers)
+        return likeness(made, (image_tensor(self._images[number]) for number in numbers), self._judge)
 
     def images(self, average: nn.Module) -> Tensor:
         """The teacher's images above ours."""

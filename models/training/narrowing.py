@@ -142,33 +142,30 @@ def feature_moments(wide: MobileStyleGan, below: list[Tensor], ws: Tensor, first
     for x, code in zip(below, ws.split(1), strict=True):
         x = x.float()
         for i in range(first, len(wide.layers)):
-            step = _run(_layer(wide, i), x, code, i)
-            for name, features in ((f"{i}.conv1", step.seen1), (f"{i}.conv2", step.seen2)):
+            layer = _layer(wide, i)
+            seen1 = _first_seen(layer, x, code, i)
+            seen2 = _second_seen(layer, _said(layer.conv1, seen1), code, i)
+            for name, features in ((f"{i}.conv1", seen1), (f"{i}.conv2", seen2)):
                 moments[name] = moments.get(name, 0.0) + _moments(features)
-            x = step.output
+            x = _activated(layer.conv2, _said(layer.conv2, seen2))
         seen = wide.to_rgb.modulation(x, code[:, -1])
         moments["head"] = moments.get("head", 0.0) + _moments(seen)
     return moments
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What happens in one layer: what the 1x1 convolutions see, what they say, and the layer's output."""
-
-    seen1: Tensor
-    said1: Tensor
-    seen2: Tensor
-    said2: Tensor
-    output: Tensor
+def _first_seen(layer: Layer, x: Tensor, ws: Tensor, i: int) -> Tensor:
+    """What the first 1x1 convolution of layer i sees of the activations before it."""
+    w = ws[:, 2 * i + 1]
+    return _seen(layer.conv1, inverse_haar(layer.up(x, w)), w)
 
 
-def _run(layer: Layer, x: Tensor, ws: Tensor, i: int) -> _Step:
-    w1, w2 = ws[:, 2 * i + 1], ws[:, 2 * i + 2]
-    seen1 = _seen(layer.conv1, inverse_haar(layer.up(x, w1)), w1)
-    said1 = F.conv2d(seen1, layer.conv1.pointwise)
-    seen2 = _seen(layer.conv2, _activated(layer.conv1, said1), w2)
-    said2 = F.conv2d(seen2, layer.conv2.pointwise)
-    return _Step(seen1, said1, seen2, said2, _activated(layer.conv2, said2))
+def _second_seen(layer: Layer, said1: Tensor, ws: Tensor, i: int) -> Tensor:
+    """What the second sees of what the first says."""
+    return _seen(layer.conv2, _activated(layer.conv1, said1), ws[:, 2 * i + 2])
+
+
+def _said(conv: SeparableConv, seen: Tensor) -> Tensor:
+    return F.conv2d(seen, conv.pointwise)
 
 
 def _seen(conv: SeparableConv, x: Tensor, w: Tensor) -> Tensor:
@@ -192,22 +189,28 @@ def _fit_layer(
     layer, full = _layer(student, i), _layer(wide, i)
     codes = ws.split(1)
 
+    wholes: list[Tensor] = []
+
     def first(n: int) -> tuple[Tensor, Tensor]:
-        said = _run(full, theirs[n].float(), codes[n], i).said1[:, kept.inner]
-        return _run(layer, ours[n].float(), codes[n], i).seen1, said
+        said = _said(full.conv1, _first_seen(full, theirs[n].float(), codes[n], i))
+        return _first_seen(layer, ours[n].float(), codes[n], i), said[:, kept.inner]
 
     def second(n: int) -> tuple[Tensor, Tensor]:
-        said = _run(full, theirs[n].float(), codes[n], i).said2[:, kept.outputs]
-        return _run(layer, ours[n].float(), codes[n], i).seen2, said
+        seen = _second_seen(full, _said(full.conv1, _first_seen(full, theirs[n].float(), codes[n], i)), codes[n], i)
+        said = _said(full.conv2, seen)
+        wholes.append(_activated(full.conv2, said).half())
+        return narrow_second(n), said[:, kept.outputs]
+
+    def narrow_second(n: int) -> Tensor:
+        said = _said(layer.conv1, _first_seen(layer, ours[n].float(), codes[n], i))
+        return _second_seen(layer, said, codes[n], i)
 
     for conv, pairs in ((layer.conv1, first), (layer.conv2, second)):
         weight, shift = fit_linear(pairs(n) for n in range(len(codes)))
         conv.pointwise.copy_(weight[:, :, None, None])
         conv.bias.add_(shift[None, :, None, None])
-    return (
-        [_run(full, x.float(), code, i).output.half() for x, code in zip(theirs, codes, strict=True)],
-        [_run(layer, x.float(), code, i).output.half() for x, code in zip(ours, codes, strict=True)],
-    )
+    narrowed = (_said(layer.conv2, narrow_second(n)) for n in range(len(codes)))
+    return wholes, [_activated(layer.conv2, said).half() for said in narrowed]
 
 
 def _fit_head(

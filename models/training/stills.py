@@ -1,5 +1,7 @@
 """Held-out stills during a training: the light generator on OpenVINO, scores, and sheets to look at."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
-from models.mobile_stylegan import LATENT_DIM
+from models.mobile_stylegan import LATENT_DIM, haar
 from models.perceptual import StLpips
 
 
@@ -21,14 +23,29 @@ class Generator:
         self._run = compile_network(network, example)
 
     def __call__(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
-        # The compiled network's output is its own buffer, which the next call overwrites.
-        return torch.from_numpy(self._run(ws.numpy(), self._no_map if noise is None else noise.numpy()).copy())
+        return torch.from_numpy(self._run(ws.numpy(), self._no_map if noise is None else noise.numpy()))
 
 
 def still_scores(made: Tensor, faces: Tensor, judge: StLpips) -> dict[str, float]:
     """Means over images [N, 3, 256, 256]: MSE x100 on [-1, 1] and ST-LPIPS."""
     distances = [judge(a, b) for a, b in zip(made.split(1), faces.split(1), strict=True)]
     return {"mse_x100": 100.0 * F.mse_loss(made, faces).item(), "st_lpips": torch.cat(distances).mean().item()}
+
+
+@torch.no_grad()
+def likeness(made: Iterable[Tensor], wanted: Iterable[Tensor], judge: StLpips) -> dict[str, float]:
+    """Means over images [1, 3, S, S]: PSNR on [-1, 1] and ST-LPIPS of what a generator made of the wanted ones.
+
+    detail: energy of the finest Haar bands as a share of the wanted images'; less than 1 is too soft.
+    """
+    psnr, distance, detail = [], [], []
+    for ours, theirs in zip(made, wanted, strict=True):
+        psnr.append(10 * torch.log10(4.0 / (ours - theirs).square().mean()))
+        distance.append(judge(ours, theirs))
+        detail.append(torch.stack([haar(image)[:, 3:].square().mean() for image in (ours, theirs)]))
+    finest, expected = torch.stack(detail).mean(dim=0)
+    means = {"psnr_db": torch.stack(psnr).mean(), "st_lpips": torch.cat(distance).mean(), "detail": finest / expected}
+    return {name: float(mean) for name, mean in means.items()}
 
 
 def sheet(*rows: Tensor) -> Tensor:
