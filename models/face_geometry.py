@@ -1,4 +1,4 @@
-"""What a face does, measured on its 468 mesh points: smile, open mouth, open eyes, pose, width.
+"""What a face does, measured on its 468 mesh points: smile, open mouth, open eyes, brows, pose, width.
 
 Points are MediaPipe's face mesh, float32 [B, 468, 3] in pixels of an aligned crop: x right, y down, z away from the
 camera on the scale of x. Left and right are the image's. Every measure but the pose is taken in the face's own frame,
@@ -22,6 +22,7 @@ _TEMPLE_LEFT, _TEMPLE_RIGHT = 234, 454
 _JAW_LEFT, _JAW_RIGHT = (58, 172), (288, 397)
 _MOUTH_LEFT, _MOUTH_RIGHT = 61, 291
 _LIP_UPPER_INNER, _LIP_LOWER_INNER = (82, 13, 312), (87, 14, 317)
+_BROWS = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
 _LID_LEFT_UPPER, _LID_LEFT_LOWER = (160, 159, 158), (144, 145, 153)
 _LID_RIGHT_UPPER, _LID_RIGHT_LOWER = (385, 386, 387), (380, 374, 373)
 
@@ -31,15 +32,16 @@ class FaceMeasures:
     """Measures of B faces, float32 [B] each; lengths are divided by the distance of the outer eye corners.
 
     smile: how far the corners of the mouth stand above its centre. mouth_width: corner to corner. mouth_open: gap of
-    the lips. eyes_open: height over width of the eyes (eye aspect ratio). jaw_width: of the lower face over its height.
-    yaw_deg: positive when the face looks to the image's right. pitch_deg: positive when it looks up. roll_deg: positive
-    clockwise.
+    the lips. eyes_open: height over width of the eyes (eye aspect ratio). brows: how high they stand above the eyes'
+    corners. jaw_width: of the lower face over its height. yaw_deg: positive when the face looks to the image's right.
+    pitch_deg: positive when it looks up. roll_deg: positive clockwise.
     """
 
     smile: NDArray[np.float32]
     mouth_width: NDArray[np.float32]
     mouth_open: NDArray[np.float32]
     eyes_open: NDArray[np.float32]
+    brows: NDArray[np.float32]
     jaw_width: NDArray[np.float32]
     yaw_deg: NDArray[np.float32]
     pitch_deg: NDArray[np.float32]
@@ -64,11 +66,13 @@ def measure(landmarks: Landmarks) -> FaceMeasures:
     eyes = _distance(points, EYE_LEFT_OUTER, EYE_RIGHT_OUTER)
     corners_y = (points[:, _MOUTH_LEFT, 1] + points[:, _MOUTH_RIGHT, 1]) / 2.0
     middle_y = points[:, _LIP_UPPER_INNER + _LIP_LOWER_INNER, 1].mean(axis=1)
+    eyes_y = points[:, (EYE_LEFT_OUTER, EYE_LEFT_INNER, EYE_RIGHT_INNER, EYE_RIGHT_OUTER), 1].mean(axis=1)
     return FaceMeasures(
         smile=((middle_y - corners_y) / eyes).astype(np.float32),
         mouth_width=(_distance(points, _MOUTH_LEFT, _MOUTH_RIGHT) / eyes).astype(np.float32),
         mouth_open=(_gap(points, _LIP_UPPER_INNER, _LIP_LOWER_INNER) / eyes).astype(np.float32),
         eyes_open=((_eye_aspect_left(points) + _eye_aspect_right(points)) / 2.0).astype(np.float32),
+        brows=((eyes_y - points[:, _BROWS, 1].mean(axis=1)) / eyes).astype(np.float32),
         jaw_width=_jaw_width(points),
         yaw_deg=np.degrees(np.arctan2(-axes[:, 2, 0], axes[:, 2, 2])).astype(np.float32),
         pitch_deg=np.degrees(np.arcsin(np.clip(axes[:, 2, 1], -1.0, 1.0))).astype(np.float32),

@@ -3,13 +3,13 @@
     scorers = FaceScorers.open()
     scores = scorers.score(crops)      # {"age": [B], "smile": [B], ...}
 
-Age and gender come from published networks, expression and pose from mesh points (`models/face_geometry.py`), the rest
-from small linear classifiers of our own (`models/attribute_classifiers.py`). Everything runs on the CPU.
+Age, gender, emotions and gaze come from published networks, expression and pose from mesh points
+(`models/face_geometry.py`), light from the skin (`models/face_light.py`), the rest from small linear classifiers of our
+own (`models/attribute_classifiers.py`). Everything runs on the CPU.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from engine.assets import asset_path
 from engine.geometry import Affine, warp
-from engine.openvino_core import openvino_core
 from models.attribute_classifiers import AttributeClassifiers
+from models.compiled import compile_file
+from models.emotions import EmotionScorer
+from models.eye_gaze import GazeScorer
 from models.face_geometry import (
     EYE_LEFT_INNER,
     EYE_LEFT_OUTER,
@@ -29,10 +31,13 @@ from models.face_geometry import (
     Landmarks,
     measure,
 )
+from models.face_light import eye_light, side_light
 
 Crops = NDArray[np.uint8]
 """Aligned faces (FFHQ's alignment), uint8 RGB [B, 256, 256, 3]."""
 
+VERSION = 2
+"""Rises when a score is added or measured in another way, so that scores that were kept are taken anew."""
 BATCH = 16
 _CROP_PX = 256
 _MESH_INPUT_PX = 192
@@ -60,6 +65,8 @@ class FaceScorers:
     age: ov.CompiledModel
     gender: ov.CompiledModel
     mesh: ov.CompiledModel
+    gaze: GazeScorer
+    emotions: EmotionScorer
     classifiers: AttributeClassifiers
 
     @classmethod
@@ -69,9 +76,11 @@ class FaceScorers:
         Raises AssetMissing when a network is not cached.
         """
         return cls(
-            age=_compiled(asset_path("age"), [BATCH, 3, _AGE_CHIP_PX, _AGE_CHIP_PX], threads),
-            gender=_compiled(asset_path("gender"), [BATCH, 3, _GENDER_CHIP_PX, _GENDER_CHIP_PX], threads),
-            mesh=_compiled(asset_path("face_mesh"), [1, _MESH_INPUT_PX, _MESH_INPUT_PX, 3], threads),
+            age=compile_file(asset_path("age"), [BATCH, 3, _AGE_CHIP_PX, _AGE_CHIP_PX], threads),
+            gender=compile_file(asset_path("gender"), [BATCH, 3, _GENDER_CHIP_PX, _GENDER_CHIP_PX], threads),
+            mesh=compile_file(asset_path("face_mesh"), [1, _MESH_INPUT_PX, _MESH_INPUT_PX, 3], threads),
+            gaze=GazeScorer.open(threads),
+            emotions=EmotionScorer.open(threads),
             classifiers=AttributeClassifiers.load(),
         )
 
@@ -86,9 +95,10 @@ class FaceScorers:
     def score(self, crops: Crops) -> dict[str, NDArray[np.float32]]:
         """Every score of each crop, float32 [B] a name.
 
-        age: years. gender: log odds of male. smile, mouth_open, eyes_open, jaw_width: shares (`FaceMeasures`). yaw,
-        pitch, roll: degrees. face: how surely there is a face, in [0, 1]. The classifiers' scores are in standard
-        deviations of their labels over the training faces.
+        age: years. gender: log odds of male. smile, mouth_open, eyes_open, brows, jaw_width: shares (`FaceMeasures`).
+        yaw, pitch, roll: degrees. gaze: half eye widths, positive to the image's right. light, eye_light: stops
+        (`models/face_light.py`). angry, sad, surprised: log odds. face: how surely there is a face, in [0, 1]. The
+        classifiers' scores are in standard deviations of their labels over the training faces.
         """
         points, presence = self.landmarks(crops)
         measures = measure(points)
@@ -99,10 +109,15 @@ class FaceScorers:
             "smile": measures.smile + 0.5 * measures.mouth_width,
             "mouth_open": measures.mouth_open,
             "eyes_open": measures.eyes_open,
+            "brows": measures.brows,
             "yaw": measures.yaw_deg,
             "pitch": measures.pitch_deg,
             "roll": measures.roll_deg,
             "jaw_width": measures.jaw_width,
+            "gaze": self.gaze.score(crops, points),
+            "light": side_light(crops, points),
+            "eye_light": eye_light(crops, points),
+            **self.emotions.score(crops, points),
             "face": presence,
             **self.classifiers.score(crops),
         }
@@ -158,11 +173,3 @@ def _run(network: ov.CompiledModel, values: NDArray[np.float32]) -> NDArray[Any]
     """One batch through a network of fixed batch size; a short batch is padded with its last item."""
     padded = values[np.minimum(np.arange(BATCH), len(values) - 1)]
     return np.asarray(network(padded)[0])[: len(values)]
-
-
-def _compiled(path: Path, shape: list[int], threads: int) -> ov.CompiledModel:
-    core = openvino_core()
-    network = core.read_model(path)
-    network.reshape(shape)
-    # Without the hint a bf16 processor would round ages by a year.
-    return core.compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"})

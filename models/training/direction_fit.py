@@ -96,21 +96,21 @@ def corrected_directions(
     """Directions recombined so that what was MEASURED leaks least.
 
     directions: [A, ...], one an attribute. response: [A, K], the measured change of each score along each direction.
-    own: the score of each attribute. held: the scores that each attribute should leave alone. penalty: on the amounts,
-    because the responses are measured on few faces. The result [A, ...] adds to each direction as little of the others
-    as cancels its leaks and keeps its own response.
+    own: the score of each attribute that is wanted: of the first C. held: the scores that each of these should leave
+    alone. penalty: on the amounts, because the responses are measured on few faces. The result [C, ...] adds to each
+    direction as little of all the others as cancels its leaks and keeps its own response.
     """
-    count, flat = len(directions), directions.reshape(len(directions), -1)
-    result = np.empty_like(flat)
-    for a in range(count):
-        others = [b for b in range(count) if b != a]
+    flat = directions.reshape(len(directions), -1)
+    result = np.empty_like(flat[: len(own)])
+    for a in range(len(own)):
+        others = [b for b in range(len(flat)) if b != a]
         kept = [own[a], *held[a]]
         goal = -response[a, kept]
         goal[0] = 0.0
         system = response[np.ix_(others, kept)].T
         amounts = np.linalg.solve(system.T @ system + penalty * np.eye(len(others)), system.T @ goal)
         result[a] = flat[a] + amounts @ flat[others]
-    return result.reshape(directions.shape)
+    return result.reshape(len(own), *directions.shape[1:])
 
 
 def in_rows(direction: NDArray[np.float64], rows: tuple[int, int], count: int) -> NDArray[np.float64]:

@@ -133,3 +133,23 @@ def usable_step(
             usable = step
         reached, gained = moved, increment if gained is None else gained
     return usable
+
+
+def leakage(
+    effects: Mapping[str, tuple[Effect, Effect]], own: Mapping[str, int], held: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[str, float]]:
+    """For each slider the one that it drags furthest of those whose scores it holds: its name, and how far.
+
+    effects: of each slider at -1 and +1. own: the score that each moves. held: the scores that each leaves alone. How
+    far is the larger mean change of the two ends, as a share of the dragged slider's own range from -1 to +1.
+    """
+    spans = {name: float(up.change[own[name]] - down.change[own[name]]) for name, (down, up) in effects.items()}
+    leaks = {}
+    for name, ends in effects.items():
+        shares = {
+            other: max(abs(float(end.change[own[other]])) for end in ends) / max(spans[other], 1e-9)
+            for other in effects
+            if other != name and own[other] in held[name]
+        }
+        leaks[name] = max(shares.items(), key=lambda row: row[1], default=("", 0.0))
+    return leaks

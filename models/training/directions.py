@@ -2,13 +2,15 @@
 
 Samples are scored, directions are fitted with everything else held (`direction_fit.py`), recombined by what they are
 measured to do, given the range in which faces stay faces, and measured once more on codes that took no part. What moves
-its own score by less than a standard deviation is not shipped.
+its own score by less than a standard deviation is not shipped. `--only` fits some and keeps the others as they are;
+`--measure` fits none, which is how the same directions are tried on another generator of the same W.
 """
 
 import argparse
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine.assets import asset_path
+from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
-from models.mobile_stylegan import LATENT_DIM
+from models.mobile_stylegan import LATENT_DIM, LIGHT_256
 from models.perceptual import StLpips
-from models.scorers import FaceScorers
+from models.scorers import VERSION, FaceScorers
 from models.training.direction_fit import (
     CodeModel,
     ScoreTable,
@@ -31,7 +34,8 @@ from models.training.direction_fit import (
     fit_code_model,
     in_rows,
 )
-from models.training.direction_measure import Bench, Effect, Faces, RangeLimits, usable_step
+from models.training.direction_measure import Bench, Effect, Faces, RangeLimits, leakage, usable_step
+from models.training.direction_recipes import RECIPES, Recipe
 from models.training.direction_report import draw_response, draw_sheet
 from models.training.log import checkpoint_dir
 from models.training.samples import CodeSampler, synthetic_pack
@@ -42,67 +46,6 @@ DIRECTIONS_FILE = Path(__file__).parents[1] / "bundles" / "default" / "direction
 STEPS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Steps that are tried for a range, in standard deviations of the own score."""
 MIN_RESPONSE = 1.0
-
-COMMON_HELD = (
-    "age",
-    "gender",
-    "smile",
-    "mouth_open",
-    "eyes_open",
-    "yaw",
-    "pitch",
-    "eyeglasses",
-    "beard",
-    "chubby",
-    "hair_colour",
-    "skin_colour",
-)
-"""What a slider leaves alone unless its recipe frees it."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one slider is made.
-
-    score: the score that it moves. rows: W+ rows first <= row < last that it may move. free: scores that go with it
-    and are not held. furthest: largest step, in standard deviations, at which it still is the same person by eye.
-    power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in predicted
-    deviations, that its response is measured at. rare: most faces lack it, so that only those who have it can lose it,
-    and it appears at a threshold, beyond what a small step shows.
-    """
-
-    label: str
-    score: str
-    rows: tuple[int, int]
-    free: tuple[str, ...] = ()
-    furthest: float = 2.0
-    power: float = 0.25
-    probe: float = 3.0
-    rare: bool = False
-
-    @property
-    def held(self) -> tuple[str, ...]:
-        """The scores that the slider leaves alone."""
-        return tuple(name for name in COMMON_HELD if name != self.score and name not in self.free)
-
-
-# Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at 16, 5-6 at 32, 7-8 at 64, 9-10 at
-# 128), 11 the RGB head. Shape and pose live in the coarse rows, colours in the fine ones.
-RECIPES: Mapping[str, Recipe] = {
-    "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), furthest=2.5),
-    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",)),
-    # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
-    "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
-    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5),
-    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5),
-    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0),
-    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5),
-    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
-    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
-    "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
-    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12)),
-    "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
-}
 
 
 @dataclass(frozen=True)
@@ -121,61 +64,65 @@ class Slider:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train directions`."""
-    parser.add_argument("--out", type=Path, default=DIRECTIONS_FILE, help="where the directions go (.npz)")
-    parser.add_argument(
-        "--docs", type=Path, default=Path("docs"), help="where the numbers and pictures of what they do go"
-    )
-    parser.add_argument("--samples", type=int, default=4000, help="faces to fit on")
-    parser.add_argument("--codes", type=int, default=10, help="codes that each trial of a step is measured on")
-    parser.add_argument("--unseen", type=int, default=100, help="codes of the final measurement")
-    parser.add_argument("--only", nargs="*", choices=sorted(RECIPES), help="these attributes alone")
+    add = parser.add_argument
+    add("--out", type=Path, default=DIRECTIONS_FILE, help="the directions (.npz): what is not fitted stays as it is")
+    add("--docs", type=Path, default=Path("docs"), help="where the numbers and pictures of what they do go")
+    add("--weights", type=Path, help="folder of the generator's weights; what ships without it")
+    add("--only", nargs="+", choices=sorted(RECIPES), metavar="NAME", help="fit these attributes alone")
+    add("--measure", action="store_true", help="fit nothing, measure what --out holds")
+    add("--ranges", action="store_true", help="find the ranges of what is not fitted anew as well")
+    add("--minutes", type=float, default=float("inf"), help="fit no further attribute after so many; it stays as it is")
+    add("--samples", type=int, default=4000, help="faces to fit on")
+    add("--codes", type=int, default=10, help="codes that each trial of a step is measured on")
+    add("--unseen", type=int, default=100, help="codes of the final measurement")
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, measure and write the directions; returns the exit code."""
-    recipes = {name: RECIPES[name] for name in args.only or RECIPES}
+    deadline = time.monotonic() + 60.0 * args.minutes
+    before = read_directions(args.out) if args.out.is_file() else {}
+    recipes = {} if args.measure else {name: RECIPES[name] for name in args.only or RECIPES}
     ws, scores = scored_samples(args.samples)
     table = ScoreTable.of(scores)
-    model = fit_code_model(ws, table)
-    for name, explained in zip(model.names, model.explained, strict=True):
-        LOG.info("R2 of %s from the code: %.2f", name, explained)
-    bench = open_bench(table)
-    probe, unseen = draw_codes(args.codes, seed=101), draw_codes(args.unseen, seed=202)
-    wearers = {
-        name: bench.faces(wearers_of(ws, table, recipe.score, args.codes, probe.shape[1]))
-        for name, recipe in recipes.items()
-        if recipe.rare
-    }
-    sliders = find_sliders(recipes, model, bench, bench.faces(probe), wearers)
-    base = bench.faces(unseen)
+    bench = open_bench(table, args.weights)
+    trial = Trial(bench, bench.faces(draw_codes(args.codes, seed=101)), _wearers(ws, bench, args.codes))
+    kept = {name: slider for name, slider in before.items() if name not in recipes}
+    sliders = before | find_sliders(recipes, fit_code_model(ws, table), trial, kept, deadline)
+    if args.ranges:
+        sliders |= {name: trial.with_range(sliders[name]) for name in kept}
+    sliders = {name: sliders[name] for name in RECIPES if name in sliders}
+    base = bench.faces(draw_codes(args.unseen, seed=202))
     effects = measure_sliders(sliders, bench, base)
     shipped = {name: slider for name, slider in sliders.items() if responds(slider, effects[name], table)}
     for name in sorted(set(sliders) - set(shipped)):
         LOG.info("%s moves its own score by less than a standard deviation: not shipped", name)
-    write_directions(args.out, shipped)
-    write_report(args, shipped, effects, table, bench, base)
+    if recipes or args.ranges:
+        write_directions(args.out, shipped)
+    write_report(args.docs, shipped, effects, bench, base)
     return 0
 
 
-def open_bench(table: ScoreTable) -> Bench:
-    """The light generator on OpenVINO, the scorers and the distance."""
-    generator = load_light_generator()
+def open_bench(table: ScoreTable, weights: Path | None = None) -> Bench:
+    """The light generator (`weights`: folder of fresh ones) on OpenVINO, the scorers and the distance."""
+    generator = load_light_generator(weights)
     network = compile_network(generator, torch.zeros(2, generator.config.latent_rows, LATENT_DIM), "bf16")
     return Bench(network, FaceScorers.open(), StLpips.load(net="alex"), table)
 
 
 def draw_codes(count: int, seed: int) -> NDArray[np.float32]:
     """`count` codes of W [N, L, D] as the samples were drawn, with a seed of their own."""
-    rows = load_light_generator().config.latent_rows
     ws = CodeSampler.open().draw(count, torch.Generator().manual_seed(seed)).numpy()
-    return np.repeat(ws[:, None], rows, axis=1)
+    return np.repeat(ws[:, None], LIGHT_256.latent_rows, axis=1)
 
 
 def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """Codes [N, D] of faces that look like faces, and their scores; scored once and kept in the cache folder."""
+    """Codes [N, D] of faces that look like faces, and their scores; scored once and kept in the cache folder.
+
+    They are the shipped generator's faces, whichever one is measured: the scores' deviations over them are the unit.
+    """
     ws, crops = synthetic_pack(count)
     scorers = FaceScorers.open()
-    path = checkpoint_dir("directions") / f"scores-{count}-{scorers.classifiers.heads.fingerprint}.npz"
+    path = checkpoint_dir("directions") / f"scores-{count}-{scorers.classifiers.heads.fingerprint}-{VERSION}.npz"
     if path.exists():
         with np.load(path) as stored:
             scores = dict(stored)
@@ -193,58 +140,101 @@ def wearers_of(ws: NDArray[np.float32], table: ScoreTable, score: str, count: in
     return np.repeat(ws[order[:count], None], rows, axis=1)
 
 
+def _wearers(ws: NDArray[np.float32], bench: Bench, count: int) -> dict[str, Faces]:
+    """By score, faces that have each rare attribute."""
+    rare = {recipe.score for recipe in RECIPES.values() if recipe.rare}
+    codes = {score: wearers_of(ws, bench.table, score, count, LIGHT_256.latent_rows) for score in sorted(rare)}
+    return {score: bench.faces(chosen) for score, chosen in codes.items()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Where moves are tried while directions are made.
+
+    probe: faces to move. wearers: by score, faces that have a rare attribute; its lower end is tried on them.
+    """
+
+    bench: Bench
+    probe: Faces
+    wearers: Mapping[str, Faces]
+
+    def response_of(self, recipe: Recipe, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean change of each score [K] for one unit: from a step each way, or forward alone for a rare attribute."""
+        forward = self.bench.effect(self.probe, direction * recipe.probe).change
+        if recipe.rare:
+            return forward / recipe.probe
+        return (forward - self.bench.effect(self.probe, direction * -recipe.probe).change) / (2.0 * recipe.probe)
+
+    def with_range(self, slider: Slider) -> Slider:
+        """The slider with the range in which it is usable."""
+        below = self.wearers.get(slider.recipe.score, self.probe) if slider.recipe.rare else self.probe
+        lo, hi = self._usable_end(slider, below, -1.0), self._usable_end(slider, self.probe, 1.0)
+        return replace(slider, lo=lo, hi=hi)
+
+    def _usable_end(self, slider: Slider, faces: Faces, sign: float) -> float:
+        """The furthest usable step of that sign; 0 when there is none."""
+        names = self.bench.table.names
+        own, held = names.index(slider.recipe.score), [names.index(name) for name in slider.recipe.held]
+        limits = RangeLimits(threshold=slider.recipe.rare)
+        steps: list[float] = []
+        effects: list[Effect] = []
+        usable = 0.0
+        for step in STEPS:
+            if step > slider.recipe.furthest:
+                break
+            steps.append(sign * step)
+            effects.append(self.bench.effect(faces, slider.direction * sign * step))
+            usable = usable_step(steps, effects, own, held, limits)
+            if usable != steps[-1] and not limits.threshold:
+                break
+        return usable
+
+
 def find_sliders(
-    recipes: Mapping[str, Recipe], model: CodeModel, bench: Bench, probe: Faces, wearers: Mapping[str, Faces]
+    recipes: Mapping[str, Recipe],
+    model: CodeModel,
+    trial: Trial,
+    kept: Mapping[str, Slider],
+    deadline: float = float("inf"),
 ) -> dict[str, Slider]:
     """Directions with everything else held, by the fit first and then by what they are measured to do, with ranges.
 
-    wearers: for a rare attribute the faces that its lower end is measured on, instead of `probe`.
+    kept: further sliders, which are not changed but take part in cancelling leaks. deadline: by `time.monotonic`, after
+    which no further slider is begun.
     """
-    rows = probe.ws.shape[1]
-    fitted = {
-        name: in_rows(conditioned_direction(model, recipe.score, recipe.held, recipe.power), recipe.rows, rows)
+    if not recipes:
+        return {}
+    rows = trial.probe.ws.shape[1]
+    tried = {
+        name: (
+            recipe,
+            in_rows(conditioned_direction(model, recipe.score, recipe.held, recipe.power), recipe.rows, rows),
+        )
         for name, recipe in recipes.items()
-    }
-    response = np.stack([response_of(bench, probe, recipes[name], direction) for name, direction in fitted.items()])
+    } | {name: (slider.recipe, slider.direction) for name, slider in kept.items()}
+    response = np.stack([trial.response_of(recipe, direction) for recipe, direction in tried.values()])
     own = [model.names.index(recipe.score) for recipe in recipes.values()]
     held = [[model.names.index(name) for name in recipe.held] for recipe in recipes.values()]
-    corrected = corrected_directions(np.stack(list(fitted.values())), response, own, held)
-    sliders = {}
+    corrected = corrected_directions(np.stack([direction for _, direction in tried.values()]), response, own, held)
+    sliders: dict[str, Slider] = {}
     for (name, recipe), direction, score in zip(recipes.items(), corrected, own, strict=True):
-        measured = response_of(bench, probe, recipe, direction)[score]
-        slider = Slider(recipe, direction / max(float(measured), 0.1), 0.0, 0.0)
-        lo = usable_end(slider, bench, wearers.get(name, probe), -1.0)
-        sliders[name] = replace(slider, lo=lo, hi=usable_end(slider, bench, probe, 1.0))
+        if time.monotonic() > deadline:
+            LOG.info(
+                "the minutes are over: %s stays as it is", ", ".join(name for name in recipes if name not in sliders)
+            )
+            break
+        measured = float(trial.response_of(recipe, direction)[score])
+        sliders[name] = trial.with_range(Slider(recipe, direction / max(measured, 0.1), 0.0, 0.0))
+        lo, hi = sliders[name].lo, sliders[name].hi
         LOG.info(
-            "%s: %.2f per predicted deviation, range %.1f..%.1f", name, measured, sliders[name].lo, sliders[name].hi
+            "%s: R2 %.2f, %.2f per predicted deviation, range %.1f..%.1f",
+            name,
+            model.explained[score],
+            measured,
+            lo,
+            hi,
         )
     return sliders
-
-
-def response_of(bench: Bench, probe: Faces, recipe: Recipe, direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean change of each score [K] for one unit: from a step each way, or forward alone for a rare attribute."""
-    forward = bench.effect(probe, direction * recipe.probe).change
-    if recipe.rare:
-        return forward / recipe.probe
-    return (forward - bench.effect(probe, direction * -recipe.probe).change) / (2.0 * recipe.probe)
-
-
-def usable_end(slider: Slider, bench: Bench, probe: Faces, sign: float) -> float:
-    """The furthest usable step of that sign; 0 when there is none."""
-    names = bench.table.names
-    own, held = names.index(slider.recipe.score), [names.index(name) for name in slider.recipe.held]
-    limits = RangeLimits(threshold=slider.recipe.rare)
-    steps: list[float] = []
-    effects: list[Effect] = []
-    for step in STEPS:
-        if step > slider.recipe.furthest:
-            break
-        steps.append(sign * step)
-        effects.append(bench.effect(probe, slider.direction * sign * step))
-        usable = usable_step(steps, effects, own, held, limits)
-        if usable != steps[-1] and not limits.threshold:
-            break
-    return usable
 
 
 def measure_sliders(sliders: Mapping[str, Slider], bench: Bench, base: Faces) -> dict[str, tuple[Effect, Effect]]:
@@ -279,26 +269,51 @@ def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
     partial.replace(path)
 
 
+def read_directions(path: Path) -> dict[str, Slider]:
+    """The sliders of a directions.npz that `write_directions` or a bundle's export wrote.
+
+    Raises UsageError when it belongs to another generator or holds an attribute without a recipe.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    if str(arrays["generator_id"]) != generator_id():
+        raise UsageError(f"{path} belongs to another generator than the published one; give another --out")
+    names = [key.removesuffix(".direction") for key in arrays if key.endswith(".direction")]
+    if strangers := sorted(set(names) - set(RECIPES)):
+        raise UsageError(f"{path} has {', '.join(strangers)}, but recipes exist for {', '.join(RECIPES)}")
+    return {
+        name: Slider(
+            RECIPES[name], arrays[f"{name}.direction"].astype(np.float64), *map(float, arrays[f"{name}.range"])
+        )
+        for name in names
+    }
+
+
 def write_report(
-    args: argparse.Namespace,
-    sliders: Mapping[str, Slider],
-    effects: Mapping[str, tuple[Effect, Effect]],
-    table: ScoreTable,
-    bench: Bench,
-    base: Faces,
+    docs: Path, sliders: Mapping[str, Slider], effects: Mapping[str, tuple[Effect, Effect]], bench: Bench, base: Faces
 ) -> None:
     """The numbers as JSON and the two pictures, in the docs folder."""
+    names = bench.table.names
+    shipped = {name: effects[name] for name in sliders}
+    leaks = leakage(
+        shipped,
+        {name: names.index(slider.recipe.score) for name, slider in sliders.items()},
+        {name: [names.index(held) for held in slider.recipe.held] for name, slider in sliders.items()},
+    )
     report = {
         "faces": len(base.ws),
         "unit": "mean change in standard deviations of the samples; raw: in the score's own unit",
-        "deviation": dict(zip(table.names, table.deviation.round(4).tolist(), strict=True)),
-        "sliders": {name: _numbers(slider, effects[name], table) for name, slider in sliders.items()},
+        "leak": "the held slider that it drags furthest, and by what share of that slider's own range",
+        "deviation": dict(zip(names, bench.table.deviation.round(4).tolist(), strict=True)),
+        "sliders": {
+            name: {**_numbers(slider, effects[name], bench.table), "leak": {leaks[name][0]: round(leaks[name][1], 3)}}
+            for name, slider in sliders.items()
+        },
     }
-    args.docs.mkdir(parents=True, exist_ok=True)
-    (args.docs / "directions.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    shipped = {name: effects[name] for name in sliders}
-    draw_response(args.docs / "directions.png", shipped, table.names)
-    draw_sheet(args.docs / "directions_sheet.jpg", bench, base.ws[:3], {name: s.offset for name, s in sliders.items()})
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "directions.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    draw_response(docs / "directions.png", shipped, names)
+    draw_sheet(docs / "directions_sheet.jpg", bench, base.ws[:3], {name: s.offset for name, s in sliders.items()})
 
 
 def _numbers(slider: Slider, effects: tuple[Effect, Effect], table: ScoreTable) -> dict[str, object]:

@@ -7,12 +7,16 @@ from numpy.typing import NDArray
 from models.face_geometry import face_axes, measure
 
 MOUTH_CORNERS = [61, 291]
+BROWS = [70, 63, 105, 66, 107, 300, 293, 334, 296, 336]
 LOWER_LIP = [87, 14, 317]
 LOWER_LIDS = [144, 145, 153, 380, 374, 373]
 
 
 def drawn_face() -> NDArray[np.float32]:
-    """A flat frontal face, [1, 468, 3]: eyes 80 px apart at y 120, closed mouth at y 190, lids 8 px apart."""
+    """A flat frontal face, [1, 468, 3]: eyes 80 px apart at y 120, closed mouth at y 190, lids 8 px apart.
+
+    The brows are at y 104.
+    """
     face = np.zeros((468, 3), dtype=np.float32)
     face[[234, 454], :2] = [[60, 140], [196, 140]]
     face[[10, 152], :2] = [[128, 50], [128, 230]]
@@ -21,6 +25,7 @@ def drawn_face() -> NDArray[np.float32]:
         face[indices, :2] = np.stack([np.array([94, 100, 106, 150, 156, 162]), np.full(6, y)], axis=1)
     for indices in ([82, 13, 312], LOWER_LIP):
         face[indices, :2] = [[120, 190], [128, 190], [136, 190]]
+    face[BROWS, :2] = np.stack([np.linspace(84, 172, len(BROWS)), np.full(len(BROWS), 104)], axis=1)
     face[MOUTH_CORNERS, :2] = [[104, 190], [152, 190]]
     face[[58, 172, 288, 397], :2] = [[70, 190], [80, 205], [186, 190], [176, 205]]
     return face[None]
@@ -42,6 +47,7 @@ def test_a_neutral_face_measures_what_was_drawn() -> None:
     assert measures.mouth_open[0] == pytest.approx(0.0, abs=1e-5)
     assert measures.mouth_width[0] == pytest.approx(48 / 80, rel=1e-4)
     assert measures.eyes_open[0] == pytest.approx(8 / 24, rel=1e-4)
+    assert measures.brows[0] == pytest.approx(16 / 80, rel=1e-4)
     assert measures.yaw_deg[0] == pytest.approx(0.0, abs=1e-3)
     assert measures.pitch_deg[0] == pytest.approx(0.0, abs=1e-3)
 
@@ -60,6 +66,12 @@ def test_closing_the_eyes_lowers_their_aspect() -> None:
     assert measure(face).eyes_open[0] == pytest.approx(0.0, abs=1e-5)
 
 
+def test_raised_brows_stand_higher() -> None:
+    face = drawn_face()
+    face[:, BROWS, 1] -= 8.0
+    assert measure(face).brows[0] == pytest.approx(24 / 80, rel=1e-4)
+
+
 @pytest.mark.parametrize(("yaw", "pitch"), [(25.0, 0.0), (-40.0, 0.0), (0.0, 20.0), (0.0, -15.0)])
 def test_pose_is_read_with_its_sign(yaw: float, pitch: float) -> None:
     measures = measure(turned(drawn_face(), yaw, pitch))
@@ -71,7 +83,7 @@ def test_the_face_measures_the_same_when_it_turns() -> None:
     face = drawn_face()
     face[:, MOUTH_CORNERS, 1] -= 6.0
     front, side = measure(face), measure(turned(face, 35.0, 10.0))
-    for name in ("smile", "mouth_width", "mouth_open", "eyes_open", "jaw_width"):
+    for name in ("smile", "mouth_width", "mouth_open", "eyes_open", "brows", "jaw_width"):
         assert getattr(side, name) == pytest.approx(getattr(front, name), abs=1e-3), name
 
 

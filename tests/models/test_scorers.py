@@ -63,7 +63,7 @@ def labelled() -> tuple[np.ndarray, list[dict]]:
 
 @pytest.mark.slow
 def test_scores_follow_the_labels_of_held_out_faces(labelled: tuple[np.ndarray, list[dict]]) -> None:
-    if not all(is_cached(name) for name in ("age", "gender", "face_mesh", "st_lpips_alex")):
+    if not all(is_cached(name) for name in ("age", "gender", "face_mesh", "iris", "emotions", "st_lpips_alex")):
         pytest.skip("the scorers' networks: at least one is not in the cache")
     crops, annotations = labelled
     scores = FaceScorers.open().score(crops)
@@ -75,10 +75,16 @@ def test_scores_follow_the_labels_of_held_out_faces(labelled: tuple[np.ndarray, 
     assert correlation("yaw", [row["headPose"]["yaw"] for row in annotations]) > 0.9
     assert correlation("pitch", [row["headPose"]["pitch"] for row in annotations]) > 0.7
     assert correlation("smile", [row["smile"] for row in annotations]) > 0.55
+    # Almost nobody in the photographs is labelled angry or sad; those who do not smile look it more than those who do.
+    assert correlation("sad", [row["smile"] for row in annotations]) < -0.4
+    assert correlation("angry", [row["smile"] for row in annotations]) < -0.4
+    assert correlation("surprised", [row["emotion"]["surprise"] for row in annotations]) > 0.1
     assert correlation("beard", [row["facialHair"]["beard"] for row in annotations]) > 0.5
     grown_up = [row["age"] > 14 for row in annotations]
     male = np.array([row["gender"] == "male" for row in annotations])
     assert ((scores["gender"] > 0) == male)[grown_up].mean() > 0.9
     glasses = np.array([row["glasses"] != "NoGlasses" for row in annotations])
     assert scores["eyeglasses"][glasses].mean() > scores["eyeglasses"][~glasses].mean() + 1.0
+    dark = np.array([row["glasses"] == "Sunglasses" for row in annotations])
+    assert scores["eye_light"][dark].mean() < scores["eye_light"][~dark].mean() - 0.5
     assert scores["face"].min() > 0.9

@@ -122,7 +122,18 @@ def test_a_clip_without_a_face_is_one_line(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_a_whole_evaluation(clips: Path, pinned: Callable[[str], Path], tmp_path: Path) -> None:
-    for name in ("st_lpips_alex", "spynet", "i3d", "dlib_face", "dlib_landmarks5", "age", "gender", "face_mesh"):
+    for name in (
+        "st_lpips_alex",
+        "spynet",
+        "i3d",
+        "dlib_face",
+        "dlib_landmarks5",
+        "age",
+        "gender",
+        "face_mesh",
+        "iris",
+        "emotions",
+    ):
         pinned(name)
     bundle = tiny_bundle.build(tmp_path / "tiny")
     report, clip = tmp_path / "report.json", clips / "pyfeat_single_face.mp4"

@@ -99,6 +99,14 @@ def test_measured_leaks_are_taken_out_and_the_effect_stays() -> None:
     assert np.diag(after).min() > 0.8
 
 
+def test_a_direction_that_is_not_wanted_still_takes_leaks_out() -> None:
+    directions = np.eye(2)[:, None, :]
+    response = np.array([[1.0, 0.6], [0.0, 1.0]])
+    corrected = corrected_directions(directions, response, own=[0], held=[[1]])
+    assert corrected.shape == (1, 1, 2)
+    assert corrected[0, 0] == pytest.approx([1.0, -0.6 / 1.05])
+
+
 def test_a_free_score_is_not_corrected() -> None:
     directions = np.eye(2)[:, None, :]
     response = np.array([[1.0, 0.9], [0.0, 1.0]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.scorers import crops_from_images
-from models.training.direction_measure import Effect, RangeLimits, render_crops, usable_step
+from models.training.direction_measure import Effect, RangeLimits, leakage, render_crops, usable_step
 
 STEPS = (1.0, 2.0, 3.0, 4.0)
 
@@ -71,3 +71,14 @@ def test_an_odd_number_of_codes_is_rendered_in_pairs() -> None:
 def test_images_become_crops_by_rounding_and_clipping() -> None:
     image = np.array([-1.2, -1.0, 0.0, 1.0, 1.5], dtype=np.float32)[None, None, None].repeat(3, axis=1)
     assert crops_from_images(image)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_a_leak_is_a_share_of_the_dragged_sliders_own_range() -> None:
+    def ends(down: tuple[float, float], up: tuple[float, float]) -> tuple[Effect, Effect]:
+        return tuple(Effect(np.array(change), np.zeros(2), {}, 1.0, 0.1) for change in (down, up))  # type: ignore[return-value]
+
+    effects = {"age": ends((-1.0, 0.1), (3.0, -0.6)), "smile": ends((0.5, -1.0), (0.2, 1.0))}
+    leaks = leakage(effects, {"age": 0, "smile": 1}, {"age": [1], "smile": [0]})
+    assert leaks["age"] == ("smile", pytest.approx(0.3))
+    assert leaks["smile"] == ("age", pytest.approx(0.125))
+    assert leakage(effects, {"age": 0, "smile": 1}, {"age": [], "smile": [0]})["age"] == ("", 0.0)

@@ -1,22 +1,26 @@
 """From fitted directions to the bundle's file, with a drawn world in place of the generator."""
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.assets import is_cached
+from engine.errors import UsageError
+from models.training import directions
 from models.training.direction_fit import ScoreTable, fit_code_model
 from models.training.direction_measure import Bench, Effect, Faces
+from models.training.direction_recipes import COMMON_HELD, RECIPES, Recipe
 from models.training.directions import (
-    COMMON_HELD,
-    RECIPES,
-    Recipe,
     Slider,
+    Trial,
+    add_arguments,
     find_sliders,
-    generator_id,
     measure_sliders,
+    read_directions,
     responds,
+    run,
     write_directions,
 )
 
@@ -38,19 +42,6 @@ class DrawnBench(Bench):
         return 0.1
 
 
-@pytest.fixture(scope="module")
-def found() -> tuple[dict[str, Slider], DrawnBench]:
-    codes = np.random.default_rng(6).normal(size=(3000, WIDTH)).astype(np.float32)
-    blank = DrawnBench(None, None, None, None)  # type: ignore[arg-type]
-    scores = dict(blank.faces(np.repeat(codes[:, None], ROWS, axis=1)).scores)
-    del scores["face"]
-    table = ScoreTable.of(scores)
-    bench = DrawnBench(None, None, None, table)  # type: ignore[arg-type]
-    recipes = {name: HeldRecipe(name.title(), name, (0, ROWS)) for name in NAMES}
-    probe = bench.faces(np.repeat(codes[:32, None], ROWS, axis=1))
-    return find_sliders(recipes, fit_code_model(codes, table), bench, probe, {}), bench
-
-
 @dataclass(frozen=True)
 class HeldRecipe(Recipe):
     """A recipe that holds the other score of the drawn world."""
@@ -58,6 +49,25 @@ class HeldRecipe(Recipe):
     @property
     def held(self) -> tuple[str, ...]:
         return tuple(name for name in NAMES if name != self.score)
+
+
+DRAWN_RECIPES = {name: HeldRecipe(name.title(), name, (0, ROWS)) for name in NAMES}
+
+
+def drawn_world() -> tuple[np.ndarray, dict[str, np.ndarray], DrawnBench]:
+    """Codes [3000, 6], their scores, and the bench that measures them."""
+    codes = np.random.default_rng(6).normal(size=(3000, WIDTH)).astype(np.float32)
+    blank = DrawnBench(None, None, None, None)  # type: ignore[arg-type]
+    scores = dict(blank.faces(np.repeat(codes[:, None], ROWS, axis=1)).scores)
+    del scores["face"]
+    return codes, scores, DrawnBench(None, None, None, ScoreTable.of(scores))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[dict[str, Slider], DrawnBench]:
+    codes, _, bench = drawn_world()
+    trial = Trial(bench, bench.faces(np.repeat(codes[:32, None], ROWS, axis=1)), {})
+    return find_sliders(DRAWN_RECIPES, fit_code_model(codes, bench.table), trial, {}), bench
 
 
 def test_a_unit_is_a_deviation_and_the_other_score_stands_still(found: tuple[dict[str, Slider], DrawnBench]) -> None:
@@ -87,9 +97,14 @@ def test_a_slider_that_hardly_moves_its_score_is_not_shipped(found: tuple[dict[s
     assert not responds(sliders["age"], weak, bench.table)
 
 
-def test_the_file_holds_what_the_bundle_reads(tmp_path) -> None:
-    if not is_cached("synthesis_bin"):
-        pytest.skip("the generator is not in the cache")
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A generator's id, so that no weights are needed."""
+    monkeypatch.setattr(directions, "generator_id", lambda: "the published one")
+    return "the published one"
+
+
+def test_the_file_holds_what_the_bundle_reads(tmp_path: Path, published: str) -> None:
     slider = Slider(RECIPES["smile"], np.ones((12, 512)), -2.0, 3.0)
     write_directions(tmp_path / "directions.npz", {"smile": slider})
     with np.load(tmp_path / "directions.npz", allow_pickle=False) as stored:
@@ -97,8 +112,78 @@ def test_the_file_holds_what_the_bundle_reads(tmp_path) -> None:
         assert stored["smile.direction"].dtype == np.float32
         assert stored["smile.range"].tolist() == [-2.0, 3.0]
         assert str(stored["smile.label"]) == "Smile"
-        assert str(stored["generator_id"]) == generator_id()
+        assert str(stored["generator_id"]) == published
     assert [path.name for path in tmp_path.iterdir()] == ["directions.npz"]
+
+
+def test_what_was_written_is_read_back(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "directions.npz"
+    write_directions(path, {"smile": Slider(RECIPES["smile"], np.full((12, 512), 0.5), -2.0, 3.0)})
+    slider = read_directions(path)["smile"]
+    assert (slider.recipe, slider.lo, slider.hi) == (RECIPES["smile"], -2.0, 3.0)
+    assert slider.direction == pytest.approx(np.full((12, 512), 0.5))
+    monkeypatch.setattr(directions, "RECIPES", {"age": RECIPES["age"]})
+    with pytest.raises(UsageError, match="has smile, but recipes exist for age"):
+        read_directions(path)
+    monkeypatch.setattr(directions, "generator_id", lambda: "another")
+    with pytest.raises(UsageError, match="another generator"):
+        read_directions(path)
+
+
+@pytest.fixture
+def command(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch):
+    """`train directions` in the drawn world; gives the sliders that its report is about, and the file's."""
+    codes, scores, bench = drawn_world()
+    reported: dict[str, Slider] = {}
+    monkeypatch.setattr(directions, "RECIPES", DRAWN_RECIPES)
+    monkeypatch.setattr(directions, "scored_samples", lambda count: (codes, scores))
+    monkeypatch.setattr(directions, "open_bench", lambda table, weights: bench)
+    monkeypatch.setattr(
+        directions, "draw_codes", lambda count, seed: np.repeat(codes[seed : seed + count, None], ROWS, axis=1)
+    )
+    monkeypatch.setattr(directions, "write_report", lambda docs, sliders, *rest: reported.update(sliders))
+    path = tmp_path / "directions.npz"
+
+    def call(*words: str) -> tuple[dict[str, Slider], dict[str, Slider]]:
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        reported.clear()
+        assert run(parser.parse_args([*words, "--out", str(path)])) == 0
+        return dict(reported), read_directions(path)
+
+    return call
+
+
+def test_only_some_are_fitted_and_the_others_stay_as_they_are(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = command()
+    assert set(first) == set(NAMES)
+    monkeypatch.setitem(directions.RECIPES, "age", HeldRecipe("Age", "age", (0, ROWS), furthest=1.5))
+    _, second = command("--only", "age", "--codes", "20")
+    assert (second["smile"].direction == first["smile"].direction).all()
+    assert (second["smile"].lo, second["smile"].hi) == (first["smile"].lo, first["smile"].hi)
+    assert not (second["age"].direction == first["age"].direction).all()
+    assert second["age"].hi == 1.5
+
+
+def test_measuring_changes_nothing_but_the_ranges_when_asked(command, tmp_path: Path) -> None:
+    _, first = command()
+    path = tmp_path / "directions.npz"
+    write_directions(path, {name: Slider(s.recipe, s.direction, -1.0, 1.25) for name, s in first.items()})
+    written = path.read_bytes()
+    reported, _ = command("--measure")
+    assert path.read_bytes() == written
+    assert set(reported) == set(NAMES)
+    assert reported["age"].hi == 1.25
+    _, ranged = command("--measure", "--ranges")
+    assert ranged["age"].hi == first["age"].hi
+    assert (ranged["age"].direction == first["age"].direction).all()
+
+
+def test_what_the_minutes_do_not_reach_stays_as_it_is(command) -> None:
+    _, first = command()
+    reported, second = command("--minutes", "0", "--codes", "20")
+    assert set(reported) == set(NAMES)
+    assert all((second[name].direction == first[name].direction).all() for name in NAMES)
 
 
 def test_offsets_follow_the_slider() -> None:
@@ -111,6 +196,7 @@ def test_offsets_follow_the_slider() -> None:
 def test_every_recipe_moves_what_it_does_not_hold() -> None:
     for name, recipe in RECIPES.items():
         assert recipe.score not in recipe.held, name
-        assert set(recipe.held) <= set(COMMON_HELD)
+        assert set(recipe.held) <= set(COMMON_HELD + recipe.also)
+        assert not set(recipe.also) & set(COMMON_HELD + recipe.free), f"{name} names something twice"
         assert set(recipe.free) <= set(COMMON_HELD), f"{name} frees something that nobody holds"
         assert 0 <= recipe.rows[0] < recipe.rows[1] <= 12

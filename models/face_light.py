@@ -1,0 +1,51 @@
+"""How a face is lit, read from its skin: from which side, and how dark the eyes are against the cheeks.
+
+Both are logarithms of ratios within one picture, in stops (1 is twice as bright), so that neither the exposure nor the
+colour of the skin enters.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.face_geometry import Landmarks
+
+# Pairs of mesh points that mirror each other, the image's left first: cheeks, sides of the mouth, forehead, jaw.
+_MIRRORED = np.array([(50, 280), (205, 425), (117, 346), (187, 411), (69, 299), (104, 333), (214, 434)])
+_EYE_LEFT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 27, 23)
+_EYE_RIGHT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 257, 253)
+_CHEEK_LEFT, _CHEEK_RIGHT = (50,), (280,)
+_SKIN_PX, _EYE_PX = 9, 3
+"""Width of the squares that a brightness is the mean of."""
+_DARKEST = 8.0
+"""Grey levels that are added, so that the noise of black does not count."""
+
+
+def side_light(crops: NDArray[np.uint8], points: Landmarks) -> NDArray[np.float32]:
+    """How many stops brighter the image's right half of the face is than its left, float32 [B].
+
+    crops: uint8 RGB [B, H, W, 3]. points: their mesh points [B, 468, 3]. The median of seven pairs of places, because
+    hair covers some.
+    """
+    rows = []
+    for crop, face in zip(crops, points, strict=True):
+        levels = _levels(crop, face, _SKIN_PX)
+        rows.append(np.median(levels[_MIRRORED[:, 1]] - levels[_MIRRORED[:, 0]]))
+    return np.array(rows, dtype=np.float32)
+
+
+def eye_light(crops: NDArray[np.uint8], points: Landmarks) -> NDArray[np.float32]:
+    """How many stops brighter the eyes are than the cheeks, float32 [B]: about -1, and below -2 behind dark glasses."""
+    rows = []
+    for crop, face in zip(crops, points, strict=True):
+        levels = _levels(crop, face, _EYE_PX)
+        eyes = levels[list(_EYE_LEFT + _EYE_RIGHT)].mean()
+        rows.append(eyes - levels[list(_CHEEK_LEFT + _CHEEK_RIGHT)].mean())
+    return np.array(rows, dtype=np.float32)
+
+
+def _levels(crop: NDArray[np.uint8], face: NDArray[np.float32], width_px: int) -> NDArray[np.float64]:
+    """Brightness at every mesh point, in stops, [468]."""
+    grey = cv2.blur(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32), (width_px, width_px)) + _DARKEST
+    x, y = (np.clip(np.rint(face[:, axis]).astype(int), 0, crop.shape[1 - axis] - 1) for axis in (0, 1))
+    return np.asarray(np.log2(grey[y, x]), dtype=np.float64)

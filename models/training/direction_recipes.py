@@ -1,0 +1,69 @@
+"""How each slider is made: which score it moves, in which rows of W+, what it leaves alone.
+
+Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at 16, 5-6 at 32, 7-8 at 64, 9-10 at 128),
+11 the RGB head. Shape and pose live in the coarse rows, colours in the fine ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+COMMON_HELD = (
+    "age",
+    "gender",
+    "smile",
+    "mouth_open",
+    "eyes_open",
+    "yaw",
+    "pitch",
+    "eyeglasses",
+    "beard",
+    "chubby",
+    "hair_colour",
+    "skin_colour",
+)
+"""What a slider leaves alone unless its recipe frees it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one slider is made.
+
+    score: the score that it moves. rows: W+ rows first <= row < last that it may move. free: scores that go with it
+    and are not held. also: scores that it leaves alone beyond `COMMON_HELD`. furthest: largest step, in standard
+    deviations, at which it still is the same person by eye. power: of the metric (`conditioned_direction`); the
+    smaller, the less else changes. probe: the step, in predicted deviations, that its response is measured at. rare:
+    most faces lack it, so that only those who have it can lose it, and it appears at a threshold, beyond what a small
+    step shows.
+    """
+
+    label: str
+    score: str
+    rows: tuple[int, int]
+    free: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    furthest: float = 2.0
+    power: float = 0.25
+    probe: float = 3.0
+    rare: bool = False
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The scores that the slider leaves alone."""
+        return tuple(name for name in COMMON_HELD + self.also if name != self.score and name not in self.free)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), furthest=2.5),
+    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",)),
+    # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
+    "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
+    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5),
+    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5),
+    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0),
+    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5),
+    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
+    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
+    "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
+    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12)),
+    "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
+}
