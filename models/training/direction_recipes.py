@@ -52,6 +52,9 @@ class Recipe:
         return tuple(name for name in COMMON_HELD + self.also if name != self.score and name not in self.free)
 
 
+_LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_light")
+"""What tells who is angry or sad in photographs, and is no expression."""
+
 RECIPES: Mapping[str, Recipe] = {
     "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), furthest=2.5),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",)),
@@ -66,4 +69,37 @@ RECIPES: Mapping[str, Recipe] = {
     "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
     "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12)),
     "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
+    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5),
+    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
+    # Few of the samples show these emotions.
+    "surprised": Recipe(
+        "Surprised",
+        "surprised",
+        (2, 9),
+        free=("smile", "mouth_open", "eyes_open"),
+        also=("happy", "gaze", "light", "eye_light"),
+        furthest=2.5,
+        rare=True,
+    ),
+    "angry": Recipe(
+        "Angry",
+        "angry",
+        (2, 9),
+        free=("smile", "mouth_open", "eyes_open"),
+        also=(*_LOOKS, "surprised"),
+        furthest=2.5,
+        power=0.5,
+        rare=True,
+    ),
+    # With a mouth that may open and close as well, sadness wrecked the face.
+    "sad": Recipe(
+        "Sad",
+        "sad",
+        (2, 9),
+        free=("smile", "eyes_open"),
+        also=(*_LOOKS, "surprised", "angry"),
+        furthest=2.0,
+        power=0.5,
+        rare=True,
+    ),
 }
