@@ -12,10 +12,11 @@ _DETENT = 5
 """Within so many steps of 0 a drag snaps to 0."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Expression": ("smile", "mouth_open", "eyes_open"),
+    "Expression": ("smile", "mouth_open", "eyes_open", "surprised", "angry", "sad"),
     "Person": ("age", "gender", "chubby"),
     "Look": ("eyeglasses", "beard", "hair_colour", "makeup"),
-    "Pose": ("yaw", "pitch"),
+    "Pose": ("yaw", "pitch", "gaze"),
+    "Light": ("light",),
     "More": (),
 }
 """Attributes that belong together, in the order they are shown; unknown ones come last."""
