@@ -15,7 +15,9 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from engine.assets import ASSETS, Asset, asset_path, cache_folder, sha256_of
@@ -143,7 +145,25 @@ def inline_assets(source: Path, target: Path) -> None:
             load_external_data_for_model(model, folder)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
             raise BundleError(f"{source} refers to third-party weights that cannot be read: {error}") from error
+    _put_in_order(model)
     onnx.save(model, str(target))
+
+
+def _put_in_order(model: onnx.ModelProto) -> None:
+    """Carries out every `Gather` on a weight: recipes name third-party weights whose channels they take reordered."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    left = []
+    for node in model.graph.node:
+        if node.op_type != "Gather" or not all(name in weights for name in node.input):
+            left.append(node)
+            continue
+        values, order = (numpy_helper.to_array(weights[name]) for name in node.input)
+        axis = helper.get_node_attr_value(node, "axis")
+        weights[node.output[0]] = numpy_helper.from_array(np.take(values, order, axis), node.output[0])
+    used = {name for node in left for name in node.input}
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(left)
+    model.graph.initializer.extend(tensor for name, tensor in weights.items() if name in used)
 
 
 def _external_locations(model: onnx.ModelProto) -> Iterator[str]:

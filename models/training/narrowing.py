@@ -84,9 +84,7 @@ def eliminate(moments: Tensor, weight: Tensor) -> Elimination:
 
 def band_channels(groups: Tensor, width: int) -> Tensor:
     """The channels of wavelet groups among `width`, in the order that `inverse_haar` expects: [4 G]."""
-    count = width // 4
-    details = count + 3 * groups[:, None] + torch.arange(3)
-    return torch.cat((groups, details.flatten()))
+    return torch.cat([groups + band * (width // 4) for band in range(4)])
 
 
 @torch.no_grad()
