@@ -20,7 +20,15 @@ from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
 from models.checkpoints.published import load_light_generator, trained_tensors
 from models.checkpoints.weights import FRESH
-from models.mobile_stylegan import LATENT_DIM, LIGHT_256, NOISE_RESOLUTION, MobileStyleGan, band_order
+from models.mobile_stylegan import (
+    LATENT_DIM,
+    LIGHT_256,
+    NOISE_RESOLUTION,
+    WIDE_256,
+    MobileStyleGan,
+    band_order,
+    first_narrower,
+)
 from models.parsing import CLASSES, FACE_CLASSES
 from models.recurrent import RecurrentConfig
 from models.training.encoder import load_encoder
@@ -47,8 +55,10 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
             if name == "generator":
                 assert isinstance(network, MobileStyleGan)
                 inline = refer_to_asset(path, "synthesis_bin", [band_order(LIGHT_256.stem_width).numpy()])
-                assert set(inline) <= trained_tensors(network).keys(), "a third party's weights would be committed"
-            compress(path)
+                assert set(inline) <= trained_tensors(network, first_narrower(WIDE_256, LIGHT_256)).keys(), (
+                    "a third party's weights would be committed"
+                )
+            compress(path, quantize=True)
             graphs[name] = path
         manifest = _manifest(state, folder)
         graphs["encoder_anchor"] = graphs["encoder"]

@@ -65,7 +65,18 @@ class MobileStyleGanConfig:
 
 
 TEACHER_1024 = MobileStyleGanConfig(widths=(512, 512, 512, 512, 256, 128, 64))
-LIGHT_256 = MobileStyleGanConfig()
+WIDE_256 = MobileStyleGanConfig()
+"""The teacher's layers up to 128 px: what the light generator is narrowed from (`training/compression.py`)."""
+LIGHT_256 = MobileStyleGanConfig(widths=(512, 512, 512, 384, 128))
+"""The generator that ships. Its first three layers are the teacher's own."""
+
+
+def first_narrower(wide: MobileStyleGanConfig, config: MobileStyleGanConfig) -> int:
+    """Index of the first layer whose widths differ; an assertion fails when a width grows or no layer is narrower."""
+    pairs = list(zip(wide.widths, wide.inner_widths, config.widths, config.inner_widths, strict=True))
+    assert wide.stem_width == config.stem_width
+    assert all(width <= out and inner <= mid for out, mid, width, inner in pairs), "a narrower network was expected"
+    return next(i for i, (out, mid, width, inner) in enumerate(pairs) if (out, mid) != (width, inner))
 
 
 class Modulation(nn.Module):
@@ -125,12 +136,12 @@ def inverse_haar(x: Tensor) -> Tensor:
     of memory then, and so is each of the four pixels that they make: the published layout, the details of a channel
     side by side, takes twice the whole network's time on a CPU.
     """
-    b, c4, h, w = x.shape
-    low, vertical, horizontal, diagonal = x.split(c4 // 4, dim=1)
+    b, _, h, w = x.shape
+    low, vertical, horizontal, diagonal = x.chunk(4, dim=1)
     even, odd = low + vertical, low - vertical
     even_d, odd_d = horizontal + diagonal, horizontal - diagonal
     quads = torch.cat((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=1) * 0.5
-    return quads.view(b, 2, 2, c4 // 4, h, w).permute(0, 3, 4, 1, 5, 2).reshape(b, c4 // 4, 2 * h, 2 * w)
+    return quads.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2).reshape(b, -1, 2 * h, 2 * w)
 
 
 def haar(image: Tensor) -> Tensor:
@@ -183,7 +194,7 @@ class MobileStyleGan(nn.Module):
     in the order of theirs.
     """
 
-    def __init__(self, config: MobileStyleGanConfig = LIGHT_256) -> None:
+    def __init__(self, config: MobileStyleGanConfig = WIDE_256) -> None:
         super().__init__()
         self.config = config
         widths = (config.stem_width, *config.widths)
@@ -279,7 +290,7 @@ def _modulation_names(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield f"{ours}.bias", f"{theirs}.bias"
 
 
-def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_256) -> MobileStyleGan:
+def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = WIDE_256) -> MobileStyleGan:
     """The published generator, cut to `config`; a cut one has an untrained RGB head. Raises CheckpointError."""
     constants = read_ir_constants(xml, binary)
     network = MobileStyleGan(config)
