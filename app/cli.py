@@ -42,6 +42,7 @@ _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
     "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
+    "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
 """Commands with a module of their own, which has `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -1,6 +1,7 @@
 """A torch network on OpenVINO, for the many forward passes of trainings and scores on a CPU."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import openvino as ov
@@ -19,3 +20,16 @@ def compile_network(
     model.reshape({i: tuple(e.shape) for i, e in enumerate(examples)})
     compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda *arrays: compiled(list(arrays))[0]
+
+
+def take_turns(calls: Sequence[Callable[[], object]], runs: int = 25) -> list[float]:
+    """Median milliseconds of each call, one after another `runs` times, so that noise meets all alike."""
+    taken = []
+    for _ in range(runs):
+        marks = [time.perf_counter()]
+        for call in calls:
+            call()
+            marks.append(time.perf_counter())
+        taken.append(np.diff(marks))
+    medians: list[float] = (1e3 * np.median(taken, axis=0)).tolist()
+    return medians

@@ -8,6 +8,7 @@ up, as in `MobileStyleGanConfig`; other than the light generator's are for measu
 import argparse
 import logging
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from engine.errors import UsageError
 from models.checkpoints.published import cut_generator, load_light_generator, load_wide_generator
-from models.compiled import compile_network
-from models.mobile_stylegan import LIGHT_256, WIDE_256, MobileStyleGan, MobileStyleGanConfig, first_narrower
+from models.compiled import compile_network, take_turns
+from models.mobile_stylegan import LATENT_DIM, LIGHT_256, WIDE_256, MobileStyleGan, MobileStyleGanConfig, first_narrower
 from models.perceptual import StLpips
 from models.training.generator import HELD_OUT, Subject, add_patch_arguments, train_subject
 from models.training.log import TrainingLog, checkpoint_dir
@@ -27,7 +28,8 @@ from models.training.stills import likeness
 
 logger = logging.getLogger(__name__)
 
-TIMED_RUNS = 15
+COMPRESSION_LOG = "compression.jsonl"
+"""In the generator's folder of the cache: what a run measured before its training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +60,10 @@ def report(
     wide: MobileStyleGan, student: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], **settings: float
 ) -> None:
     """Log what both score on held-out images and how long they take, side by side."""
-    board = TrainingLog(checkpoint_dir("generator") / "compression.jsonl")
-    for name, network, ms in zip(("wide", "narrow"), (wide, student), time_side_by_side(wide, student), strict=True):
+    board = TrainingLog(checkpoint_dir("generator") / COMPRESSION_LOG)
+    pair = torch.zeros(2, student.config.latent_rows, LATENT_DIM)
+    calls = [partial(compile_network(network, pair, "bf16"), pair.numpy()) for network in (wide, student)]
+    for name, network, ms in zip(("wide", "narrow"), (wide, student), take_turns(calls), strict=True):
         shape = {"widths": network.config.widths, "inner": network.config.inner_widths}
         figures = {"gflop": gigaflops(network.config), **score(network, ws, images), "ms_batch_of_two": ms}
         board.write(network=name, **shape, **figures, **settings)
@@ -97,18 +101,3 @@ def score(network: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8]) -> dic
     with torch.no_grad():
         made = (network(code).clamp(-1.0, 1.0) for code in ws.split(1))
         return likeness(made, image_tensor(images).split(1), StLpips.load())
-
-
-def time_side_by_side(*networks: MobileStyleGan) -> list[float]:
-    """Median milliseconds of a batch of two on OpenVINO in bf16, the networks taking turns."""
-    ws = torch.zeros(2, networks[0].config.latent_rows, 512)
-    compiled = [compile_network(network, ws, "bf16") for network in networks]
-    taken = []
-    for _ in range(TIMED_RUNS):
-        marks = [time.perf_counter()]
-        for run_network in compiled:
-            run_network(ws.numpy())
-            marks.append(time.perf_counter())
-        taken.append(np.diff(marks))
-    medians: list[float] = (1e3 * np.median(taken, axis=0)).tolist()
-    return medians
