@@ -81,7 +81,7 @@ def test_a_report_tells_the_better_generator_and_a_picture_is_drawn(teacher: Mob
     assert light["psnr_db"] < wide["psnr_db"] - 3
     assert wide["st_lpips"] < light["st_lpips"]
     assert (wide["detail"], light["detail"]) == (pytest.approx(1.0, abs=0.02), pytest.approx(0.64, abs=0.02))
-    assert wide["frechet"] == pytest.approx(told["frechet_floor"], rel=0.02)
+    assert wide["frechet"] == pytest.approx(told["frechet_floor"], rel=0.1)
     assert wide["frechet"] < light["frechet"]
     assert min(wide["ms"], wide["ms_batch_of_two"], wide["parameters_m"], wide["gflop"]) > 0
     assert [line["psnr_db"] for line in told["closed_form"]] == [20.0], (
