@@ -13,6 +13,7 @@ from app.bench import machine
 from app.bench.calibration import Calibration
 from app.bench.contender import Contender
 from app.bench.feed import Feed
+from app.bench.page import named, write_page
 from app.bench.settings import BenchSettings, Entry, add_arguments, from_arguments
 from app.pipeline import open_session
 from app.report import versions, write_report
@@ -40,8 +41,6 @@ def run(args: argparse.Namespace) -> int:
     if args.page or args.reports:
         if not (args.page and args.reports):
             raise UsageError("--page and --reports belong together: the page is written from the reports")
-        from app.bench.page import write_page
-
         write_page(args.page, args.reports)
         return 0
     settings = from_arguments(args)
@@ -91,7 +90,7 @@ def summary(report: dict[str, Any]) -> list[str]:
         total = block["stages_ms"]["total"]
         faster = f", {block['speedup']:.1f} x the baseline" if "speedup" in block else ""
         lines.append(
-            f"{block['bundle']}, {block['description']}, {block['faces']} of {block['size']}: {block['fps']:.1f} "
+            f"{named(block)}, {block['description']}, {block['faces']} of {block['size']}: {block['fps']:.1f} "
             f"frames/s, p50 {total['p50']:.1f} ms, p95 {total['p95']:.1f}, p99 {total['p99']:.1f}{faster}"
         )
     if "speedup_over_baseline" in report:
@@ -107,6 +106,7 @@ def _open(entry: Entry, device: str, feed: Feed, opened: ExitStack) -> tuple[dic
         bundle=entry.bundle,
         runtime=entry.runtime,
         precision=entry.precision,
+        variant=entry.variant,
         device=device,
         max_faces=entry.scene.faces,
     )
@@ -119,6 +119,7 @@ def _open(entry: Entry, device: str, feed: Feed, opened: ExitStack) -> tuple[dic
         "bundle": entry.bundle,
         "runtime": entry.runtime,
         "precision": entry.precision,
+        "variant": entry.variant,
         "description": session.runtime,
         "faces": entry.scene.faces,
         "size": f"{size.width}x{size.height}",

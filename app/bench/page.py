@@ -60,6 +60,12 @@ def render(reports: Mapping[str, Report], data: str) -> str:
     return "\n".join(parts)
 
 
+def named(run: Report) -> str:
+    """The bundle of a run, and its variant where it is not the full method."""
+    name = Path(run["bundle"]).name
+    return name if run["variant"] == "full" else f"{name} ({run['variant']})"
+
+
 def _measured_on(report: Report) -> str:
     settings = report["settings"]
     versions = ", ".join(f"{name} {text}" for name, text in report["versions"].items())
@@ -88,7 +94,7 @@ def _runs_table(report: Report) -> str:
     rows = []
     for run in runs:
         total = run["stages_ms"]["total"]
-        row = [Path(run["bundle"]).name, run["description"], run["size"], str(run["faces"]), _number(run["fps"])]
+        row = [named(run), run["description"], run["size"], str(run["faces"]), _number(run["fps"])]
         row += [*(_number(total[name]) for name in _PERCENTILES), str(run["dropped"])]
         row += [" / ".join(_number(run[name][part]) for part in _PERCENTILES[:3]) for name in extra]
         row += [_number(run[name]) for name in ("host_mb", "card_mb") if name.replace("_mb", " MB") in columns]
@@ -110,7 +116,7 @@ def _stages_table(report: Report) -> str:
     names = list(dict.fromkeys(name for run in runs for name in run["stages_ms"]))
     rows = [
         [
-            f"{Path(run['bundle']).name}, {run['runtime']} {run['precision']}, {run['size']}, {run['faces']}"
+            f"{named(run)}, {run['runtime']} {run['precision']}, {run['size']}, {run['faces']}"
             if "bundle" in run
             else Path(report["settings"]["bundle"]).name,
             *(_number(run["stages_ms"].get(name, {}).get("p50")) for name in names),

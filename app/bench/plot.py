@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from app.bench.page import named
+
 SUFFIXES = (".png", ".svg", ".pdf")
 _WIDTH_INCHES, _BAR_INCHES, _FRAME_INCHES = 11.0, 0.5, 1.9
 _STYLE: Any = {
@@ -43,7 +45,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 def label(run: dict[str, Any]) -> str:
     """A run in two short lines."""
     faces = "1 face" if run["faces"] == 1 else f"{run['faces']} faces"
-    return f"{Path(run['bundle']).name}, {run['runtime']} {run['precision']}\n{run['size']}, {faces}"
+    return f"{named(run)}, {run['runtime']} {run['precision']}\n{run['size']}, {faces}"
 
 
 def _draw_stages(axes: Axes, runs: list[dict[str, Any]]) -> None:

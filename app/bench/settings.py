@@ -35,6 +35,7 @@ class Entry:
     bundle: str
     runtime: str
     precision: str
+    variant: str
     scene: Scene
 
 
@@ -50,6 +51,7 @@ class BenchSettings:
     bundle: tuple[str, ...] = ("default",)
     runtime: tuple[str, ...] = ("auto",)
     precision: tuple[str, ...] = ("auto",)
+    variant: tuple[str, ...] = ("full",)
     device: str = "cpu"
     faces: tuple[int, ...] = (1,)
     size: tuple[Size, ...] = ()
@@ -72,8 +74,8 @@ class BenchSettings:
 
     def entries(self) -> Iterator[Entry]:
         """The runs, in the order of the report."""
-        for bundle, runtime, precision, scene in product(self.bundle, self.runtime, self.precision, self.scenes):
-            yield Entry(bundle, runtime, precision, scene)
+        for named in product(self.bundle, self.runtime, self.precision, self.variant, self.scenes):
+            yield Entry(*named)
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON types; sizes as WxH."""
@@ -90,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bundle", action="extend", nargs="+", metavar="NAME|DIR", help="repeatable; default: default")
     add("--runtime", action="extend", nargs="+", choices=CHOICES["runtime"], help="repeatable; default: auto")
     add("--precision", action="extend", nargs="+", choices=CHOICES["precision"], help="repeatable; default: auto")
+    add("--variant", action="extend", nargs="+", choices=CHOICES["variant"], help="repeatable; default: full")
     add("--device", default=default.device, choices=CHOICES["device"])
     add("--faces", action="extend", nargs="+", type=int, metavar="K", help="repeatable: the picture K times a frame")
     add("--size", action="extend", nargs="+", type=_size, metavar="WxH", help="repeatable: the picture in such a frame")
@@ -110,6 +113,7 @@ def from_arguments(args: argparse.Namespace) -> BenchSettings:
         bundle=_once(args.bundle) or default.bundle,
         runtime=_once(args.runtime) or default.runtime,
         precision=_once(args.precision) or default.precision,
+        variant=_once(args.variant) or default.variant,
         device=args.device,
         faces=_once(args.faces) or default.faces,
         size=_once(args.size),

@@ -13,7 +13,14 @@ VERSIONS = {"python": "3.11", "numpy": "2.4"}
 
 def made_up_report(speedup: float = 3.0, runtimes: tuple[str, ...] = ("openvino",)) -> dict[str, Any]:
     """Of `bench`, on a machine with a card."""
-    run = {"bundle": "folder/tiny", "precision": "auto", "faces": 1, "size": "640x360", "faces_edited": 1}
+    run = {
+        "bundle": "folder/tiny",
+        "precision": "auto",
+        "variant": "full",
+        "faces": 1,
+        "size": "640x360",
+        "faces_edited": 1,
+    }
     run |= {"host_mb": 377.9, "card_mb": 1.5, "open_s": 2.0, "speedup": speedup, **FIGURES}
     return {
         "settings": SETTINGS,

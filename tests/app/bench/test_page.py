@@ -40,6 +40,12 @@ def test_a_run_from_file_to_file_has_its_place() -> None:
     assert cells(page, "default") == ["default", "4.12", "89.3"]
 
 
+def test_a_variant_is_told_where_it_is_not_the_full_method() -> None:
+    report = made_up_report()
+    report["runs"][0]["variant"] = "half_rate"
+    assert "| tiny (half_rate) | openvino 1 on cpu |" in render({"a": report}, "b.json")
+
+
 def test_latency_is_told_where_it_was_measured() -> None:
     report = made_up_report()
     assert "glass" not in render({"live": report}, "b.json")
