@@ -40,6 +40,7 @@ _TRAININGS = (
 )
 _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
+    "bench": ("app.bench.command", "how fast each runtime is here, side by side, stage by stage"),
     "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
     "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
@@ -88,8 +89,9 @@ def _dispatch(words: list[str]) -> int:
         module.add_arguments(own)
         args = own.parse_args(rest)
         _set_up_logging(verbose=args.verbose)
-        if isinstance(getattr(args, "bundle", None), str):
-            args.bundle = prepare_bundle(args.bundle)
+        named = getattr(args, "bundle", None) or ()
+        for bundle in (named,) if isinstance(named, str) else named:
+            prepare_bundle(bundle)  # the engine then knows it by its name, and so do reports
         return int(module.run(args))
     args = parser.parse_args(words)
     _set_up_logging(verbose=getattr(args, "verbose", False))

@@ -136,6 +136,7 @@ def _edit_every(job: Job) -> None:
 
 def _edit_newest(job: Job) -> None:
     capture = Capture(lambda: job.source)
+    written_before = job.run_log.frames_out
     failures = 0
     try:
         while not job.over and not capture.arrivals.drained:
@@ -151,8 +152,8 @@ def _edit_newest(job: Job) -> None:
             job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
     finally:
         capture.end()
-        job.run_log.frames_in = capture.frames
-        job.run_log.dropped = capture.frames - job.run_log.frames_out
+        job.run_log.frames_in += capture.frames
+        job.run_log.dropped += capture.frames - (job.run_log.frames_out - written_before)
     if capture.failure is not None:
         raise capture.failure
 
@@ -189,7 +190,7 @@ def open_session(settings: RunSettings) -> "Session":
 
     return Session.open(
         bundle=prepare_bundle(settings.bundle),
-        runtime=_eager() if settings.runtime == "eager" else settings.runtime,
+        runtime=eager_runtime() if settings.runtime == "eager" else settings.runtime,
         device=cast("Device", settings.device),
         precision=cast("Precision", settings.precision),
         lost_face=settings.lost_face,
@@ -198,7 +199,7 @@ def open_session(settings: RunSettings) -> "Session":
     )
 
 
-def _eager() -> "Runtime":
+def eager_runtime() -> "Runtime":
     """The torch runtime, which the engine does not know of; raises RuntimeUnavailable without torch."""
     try:
         module = import_module("export.eager")

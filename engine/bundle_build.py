@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def bundle_path(name_or_dir: str) -> Path:
-    """The folder of a bundle: a folder as it is, `default` built into the cache when it is not there or is stale.
+    """The folder of a bundle: a folder as it is, `default` built into the cache when it is not there or is stale, or
+    the bundle of that name that was built into the cache before.
 
-    Files are not hashed here; `open_bundle` does that. Raises BundleError when there is neither a folder nor a
-    recipe of that name, and AssetMissing when the default bundle must be built and its third-party weights are
-    not in the cache.
+    Files are not hashed here; `open_bundle` does that. Raises BundleError when there is none of these, and
+    AssetMissing when the default bundle must be built and its third-party weights are not in the cache.
     """
     folder = Path(name_or_dir)
     if name_or_dir == DEFAULT:
@@ -44,6 +44,9 @@ def bundle_path(name_or_dir: str) -> Path:
         return built if fresh else build_default_bundle()
     if folder.is_dir():
         return folder
+    built = cache_folder() / "bundles" / name_or_dir
+    if folder.name == name_or_dir and built.is_dir():
+        return built
     raise BundleError(f"no bundle {name_or_dir!r}: neither {DEFAULT!r} nor a folder with a {MANIFEST}")
 
 

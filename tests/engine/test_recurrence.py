@@ -148,3 +148,55 @@ def test_per_frame_forgets(tiny_networks, crops, offset):
     _, after_others = run(tiny_networks, crops, offset, VARIANTS["per_frame"])
     _, alone = run(tiny_networks, crops[-1:], offset, VARIANTS["per_frame"])
     np.testing.assert_array_equal(after_others[-1], alone[-1])
+
+
+def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_changed(tiny_networks, crops, offset):
+    """The equation written out, and the generator's work: two pictures, then one."""
+    pictures = []
+
+    def generator(**arrays):
+        pictures.append(len(arrays["ws"]))
+        return tiny_networks.generator(**arrays)
+
+    counting = replace(tiny_networks, generator=_Counted(tiny_networks.generator.spec, generator))
+    half, state, before = VARIANTS["half_rate"], None, None
+    for t, crop in enumerate(crops):
+        _, full_inversion, full_edit = advance(tiny_networks, state, crop, offset, FULL)
+        pictures.clear()
+        state, inversion, edit = advance(counting, state, crop, offset, half)
+        np.testing.assert_allclose(edit, full_edit, atol=1e-5)
+        if t % 2:
+            assert pictures == [1]
+            np.testing.assert_allclose(inversion, edit - (before.edit - before.inversion), atol=1e-6)
+            assert np.abs(inversion - full_inversion).max() > 1e-3
+        else:
+            assert pictures[-1] == 2
+            np.testing.assert_allclose(inversion, full_inversion, atol=1e-5)
+        np.testing.assert_array_equal(state.inversion, inversion)
+        before = state
+
+
+def test_at_half_rate_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
+    """A batch is generated whole when any of its faces was estimated last; each face remembers for itself."""
+    half = VARIANTS["half_rate"]
+    first, *_ = advance(tiny_networks, None, crops[0], offset, half)
+    second, *_ = advance(tiny_networks, first, crops[1], offset, half)
+    assert (first.estimated, second.estimated) == ((), (True,))
+    both = stack([second, first])
+    assert both.estimated == (True, False)
+    assert [state.estimated for state in unstack(both)] == [(True,), (False,)]
+    after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    assert after.estimated == (False, False)
+    again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    assert again.estimated == (True, True)
+
+
+class _Counted:
+    """A network with a function in its place."""
+
+    def __init__(self, spec, function):
+        self.spec = spec
+        self._function = function
+
+    def __call__(self, **arrays):
+        return self._function(**arrays)
