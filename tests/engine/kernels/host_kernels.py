@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -28,11 +29,17 @@ class HostKernels:
         self.threads: dict[str, int] = {}
         self._library = cache(lambda name: _compiled(edit(source_code(name)), folder / f"{name}.cpp", self.real))
 
+    def at_work(self):
+        return nullcontext()
+
     def empty(self, shape, dtype):
         """Filled with a pattern that no test takes for a result."""
         array = np.empty(shape, dtype)
         array.view(np.uint8)[...] = 0xA5
         return array
+
+    def put(self, array):
+        return np.array(array)
 
     def staging(self, shape, dtype):
         return np.zeros(shape, dtype)
@@ -41,6 +48,12 @@ class HostKernels:
         assert destination.shape == source.shape
         assert destination.dtype == source.dtype
         destination[...] = source
+
+    def download(self, destination, source):
+        self.upload(destination, source)
+
+    def wait(self):
+        pass
 
     def launch(self, source, name, outputs, *arguments):
         """Also counts the threads of each kernel."""
@@ -84,4 +97,6 @@ def _compiled(code: str, text: Path, real: np.dtype) -> ctypes.CDLL:
 def _value(argument):
     if isinstance(argument, np.ndarray):
         return ctypes.c_void_p(argument.ctypes.data)
+    if isinstance(argument, np.float32):
+        return ctypes.c_float(argument)
     return (ctypes.c_uint if isinstance(argument, np.uint32) else ctypes.c_int)(int(argument))
