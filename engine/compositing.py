@@ -150,7 +150,13 @@ def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
 def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
     """The frame with the patches over it, B(UA(E_t), I_t, M); a new array, the frame is not written to."""
     out = frame_u8.copy()
-    height, width = frame_u8.shape[:2]
+    paste(out, patches)
+    return out
+
+
+def paste(out: ImageU8, patches: Sequence[Patch]) -> None:
+    """Lay the patches over the frame `out`, which is written to inside their rectangles and not read elsewhere."""
+    height, width = out.shape[:2]
     for patch in patches:
         left, top, columns, rows = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
         box_px = (left, top, left + columns, top + rows)
@@ -163,7 +169,6 @@ def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
         mask = np.clip(warp(patch.mask, rectangle_from_crop, size, cv2.BORDER_CONSTANT), 0.0, 1.0)
         region = out[y0:y1, x0:x1]
         region[...] = cv2.blendLinear(image, np.ascontiguousarray(region), mask, np.float32(1.0) - mask)
-    return out
 
 
 class Resampling(Enum):

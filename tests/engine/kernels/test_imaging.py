@@ -35,8 +35,8 @@ LEFT = ((face(1, 90.0),), ())
 class CountedKernels(RemoteKernels):
     """The host's kernels, with everything counted that a card pays for; `at_work` can fail as a card does."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
+    def __init__(self):
+        super().__init__()
         self.counts = dict.fromkeys(("uploads", "bytes up", "bytes down", "waits", "launches"), 0)
         self.shapes = []
         self.fails_in = None
@@ -65,8 +65,8 @@ class CountedKernels(RemoteKernels):
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    return CountedKernels(tmp_path_factory.mktemp("kernels"))
+def kernels():
+    return CountedKernels()
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,7 @@ def test_a_wrong_array_is_refused(bench):
         aligned(bench, bench.put(noise(541, 640, 1)[..., 0]), SIZE_PX, faces)
 
 
-def planted(folder, source: str, right: str, wrong: str) -> HostKernels:
+def planted(source: str, right: str, wrong: str) -> HostKernels:
     """The host's kernels with a mistake in one of them."""
 
     def edit(code: str) -> str:
@@ -241,7 +241,7 @@ def planted(folder, source: str, right: str, wrong: str) -> HostKernels:
 
     assert right in (code := source_code(source))
     assert edit(code) != code
-    return HostKernels(folder, edit=edit)
+    return HostKernels(edit=edit)
 
 
 MISTAKES = {
@@ -262,9 +262,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_shows(name, tmp_path, open_bench):
+def test_a_planted_mistake_shows(name, open_bench):
     source, right, wrong = MISTAKES[name]
-    bench = type(open_bench("cpu"))(planted(tmp_path, source, right, wrong))
+    bench = type(open_bench("cpu"))(planted(source, right, wrong))
     faces = [face_at((330.0, 150.0), 400.0), face_at((317.3, 181.7), 90.0, 33.0)]
     nv12 = noise(540, 640, 1)[..., 0]
     if source == "warp":

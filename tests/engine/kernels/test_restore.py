@@ -78,9 +78,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_shows(name, tmp_path, open_bench):
+def test_a_planted_mistake_shows(name, open_bench):
     right, wrong = MISTAKES[name]
     assert source_code("restore").count(right) == 1
-    bench = type(open_bench("cpu"))(HostKernels(tmp_path, edit=lambda code: code.replace(right, wrong)))
+    bench = type(open_bench("cpu"))(HostKernels(edit=lambda code: code.replace(right, wrong)))
     arrays = faces(4)
     assert np.abs(given_back(bench, arrays) - defined(arrays)).max() > 0.01
