@@ -1,6 +1,7 @@
 """RIGID's recurrent loop: one aligned crop in, its inversion and its edit out (ICCV 2023, Eqs. 1 and 3-5).
 
-Everything here is a pure function of its arguments. Arrays are float32; B is the number of faces that go through the
+Everything here is a pure function of its arguments. Arrays are float32, NumPy's or CuPy's: the functions of `np` that
+take arrays work where those lie. B is the number of faces that go through the
 networks together, L the latent rows, D the latent width; images are RGB [-1, 1] [B, 3, S, S]. The ablations of the
 paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
@@ -102,7 +103,7 @@ def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switc
     with stage("encode"):
         anchor = networks.encoder_anchor(crop=crop)["ws"]
     with stage("generate"):
-        _, edit = _synthesise(networks, anchor, offset, _zeros(networks.generator.spec.inputs["noise"], len(crop)))
+        _, edit = _synthesise(networks, anchor, offset, _zeros(networks.generator.spec.inputs["noise"], crop))
     inversion, state = crop, _started(networks, crop, crop, edit, anchor)
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
@@ -129,7 +130,7 @@ def _started(
     networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
 ) -> RecurrentState:
     """A state with an empty ConvLSTM memory."""
-    empty = _zeros(networks.recurrent.spec.inputs["h"], len(crop))
+    empty = _zeros(networks.recurrent.spec.inputs["h"], crop)
     return RecurrentState(crop, inversion, edit, empty, empty, anchor)
 
 
@@ -172,6 +173,6 @@ def _synthesise(
     return images[: len(ws)], images[len(ws) :]
 
 
-def _zeros(shape: tuple[int | str, ...], batch: int) -> NDArray[np.float32]:
-    """Zeros for one input of a graph whose first axis is the batch."""
-    return np.zeros((batch, *(int(n) for n in shape[1:])), np.float32)
+def _zeros(shape: tuple[int | str, ...], crop: FloatArray) -> NDArray[np.float32]:
+    """Zeros for one input of a graph whose first axis is the batch, as many as crops and where those lie."""
+    return np.zeros((len(crop), *(int(n) for n in shape[1:])), np.float32, like=crop)

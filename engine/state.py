@@ -1,5 +1,6 @@
 """What one frame leaves to the next, a face: two frozen records, the table of phases and the sliders' ramp."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -130,7 +131,7 @@ class TrackState:
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What the loop carries from frame to frame, for B faces; float32.
+    """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
     crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the ConvLSTM's, [B, C, H,
     W]. anchor: w_1, the code of the track's first frame, [B, L, D]. estimated: of each face, whether O_{t-1} was
@@ -144,6 +145,13 @@ class RecurrentState:
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
     estimated: tuple[bool, ...] = field(default=(), kw_only=True)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number that the networks gave is finite; on a card this waits for them."""
+        with np.errstate(invalid="ignore"):
+            total = self.inversion.sum() + self.edit.sum() + self.h.sum() + self.c.sum()
+        return math.isfinite(float(total))
 
     def _arrays(self) -> Iterator[NDArray[np.float32]]:
         return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor))
