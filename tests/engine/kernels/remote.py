@@ -44,11 +44,20 @@ class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
         return RemoteArray(ufunc(*map(_only_remote_or_scalar, inputs), **options))
 
     def __array_function__(self, function, types, arguments, options):
-        assert function in (np.concatenate, np.zeros, np.zeros_like), function
+        assert function in (np.clip, np.concatenate, np.pad, np.zeros, np.zeros_like), function
         return RemoteArray(function(*map(_unwrapped, arguments), **options))
 
     def sum(self):
         return RemoteArray(self.content.sum())
+
+    def mean(self, axis):
+        return RemoteArray(self.content.mean(axis=axis))
+
+    def reshape(self, *shape):
+        return RemoteArray(self.content.reshape(*shape))
+
+    def astype(self, dtype):
+        return RemoteArray(self.content.astype(dtype))
 
 
 def _only_remote_or_scalar(value):
@@ -57,7 +66,7 @@ def _only_remote_or_scalar(value):
 
 
 def _unwrapped(value):
-    if isinstance(value, list | tuple) and value and not isinstance(value[0], int):
+    if isinstance(value, list | tuple) and any(isinstance(one, RemoteArray | np.ndarray) for one in value):
         assert all(isinstance(one, RemoteArray) for one in value), "arrays of NumPy beside remote ones"
         return [one.content for one in value]
     return value.content if isinstance(value, RemoteArray) else value
