@@ -1,7 +1,7 @@
 """The generator's training: patches are places of the whole image, only the top learns, and a run leaves weights."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,7 @@ FIRST = 2
 TARGETS, HELD_OUT = 6, 2
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """These networks are too small for more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_generator() -> MobileStyleGan:
