@@ -18,7 +18,7 @@ from engine.frames import Controls, ImageU8
 from tests.app.clips import number_of
 from tests.app.fakes import EndlessSource, FakeSession
 from tests.app.pipewire_session import Consumer, pipewire_session
-from tests.app.test_virtual_camera import until
+from tests.app.registered_camera import until
 
 SIZE = (640, 360)
 BITS = 16

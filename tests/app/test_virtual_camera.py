@@ -1,12 +1,11 @@
 """The virtual camera's process: it sends at its own rate, dies and comes back, and never outlives the program."""
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,29 +18,9 @@ from app.virtual_camera import FPS, VirtualCamera, probe
 from engine.errors import SinkError
 from engine.frames import EditedFrame, Phase
 from tests.app.clips import number_of, numbered
+from tests.app.registered_camera import Log, is_running, need_pyvirtualcam, until
 
 SIZE = (64, 48)
-
-_REGISTERED = """
-import os, sys, time
-import numpy as np
-import pyvirtualcam
-from tests.app.clips import number_of
-class Backend:
-    def __init__(self, *, width, height, fps, fourcc, device, **more):
-        self.shape, self.log = (height, width, 3), open({log!r}, "a", buffering=1)
-    def send(self, frame):
-        print(time.monotonic(), number_of(frame.reshape(self.shape)), os.getpid(), file=self.log)
-    def close(self):
-        print(time.monotonic(), "closed", os.getpid(), file=self.log)
-    def device(self):
-        return "Test Camera"
-    def native_fourcc(self):
-        return None
-pyvirtualcam.register_backend("test", Backend)
-from app.camera_sender import main
-raise SystemExit(main())
-"""
 
 _PARENT = """
 import sys, time
@@ -53,36 +32,9 @@ time.sleep(60)
 """
 
 
-class Log:
-    """What the registered backend was sent: (seconds, number in the picture or `closed`, process)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.touch()
-
-    @property
-    def program(self) -> str:
-        return _REGISTERED.format(log=str(self._path))
-
-    @property
-    def rows(self) -> list[tuple[float, str, int]]:
-        lines = (line.split() for line in self._path.read_text(encoding="utf-8").splitlines())
-        return [(float(at), what, int(process)) for at, what, process in lines]
-
-    @property
-    def numbers(self) -> list[str]:
-        return [what for _, what, _ in self.rows]
-
-
-def _need_pyvirtualcam() -> None:
-    """Skips without it; looks only, since this process must not have it."""
-    if importlib.util.find_spec("pyvirtualcam") is None:
-        pytest.skip("could not import pyvirtualcam")
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    _need_pyvirtualcam()
+    need_pyvirtualcam()
     return Log(tmp_path / "sent.txt")
 
 
@@ -92,20 +44,6 @@ def camera(log: Log) -> Iterator[VirtualCamera]:
     made.wait()
     yield made
     made.end()
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, f"waited {seconds} s in vain"
-        time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
 
 
 def test_frames_go_out_at_a_fixed_rate_and_the_last_is_repeated(camera: VirtualCamera, log: Log) -> None:
@@ -183,7 +121,7 @@ def test_a_process_that_cannot_start_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a backend of Linux")
 def test_v4l2loopback_without_a_device_says_what_to_do() -> None:
-    _need_pyvirtualcam()
+    need_pyvirtualcam()
     if any(name.read_text().startswith("RIGID") for name in Path("/sys/class/video4linux").glob("*/name")):
         pytest.skip("this machine has a loopback device")
     camera = VirtualCamera(SIZE, ["v4l2loopback"])
@@ -220,8 +158,7 @@ def test_every_backend_has_a_step() -> None:
 
 
 def test_compare_shows_both(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.virtual_camera.SENDER", (sys.executable, "-c", log.program))
-    monkeypatch.setattr("app.virtual_camera.BACKENDS", {sys.platform: ("test",)})
+    log.take_the_place_of_every_camera(monkeypatch)
     sink = open_sink("virtual", SourceInfo("one", *SIZE, 25.0), compare=True)
     black, white = np.zeros((48, 64, 3), np.uint8), np.full((48, 64, 3), 255, np.uint8)
     sink.write(EditedFrame(0, 0, white, Phase.TRACKING, {}), black)

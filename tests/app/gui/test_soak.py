@@ -25,7 +25,7 @@ def _do_something(stage: Stage, chance: random.Random) -> None:
             *[lambda: row.number.setValue(chance.uniform(-1, 1))] * 5,
             window.edits_on.toggle,
             window.mirror.toggle,
-            window.record.toggle,
+            window.outputs.record.toggle,
             window.snapshot.click,
             window.reset.click,
             lambda: window.views[chance.choice(("before", "after", "split"))].click(),

@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QTabWi
 
 from app.cli import main
 from app.doctor import window_obstacle
+from app.gui.memory import Memory
 from tests.app.clips import clip
 from tests.app.gui.conftest import LABELS, MakeStage
 
@@ -50,6 +51,8 @@ from app.cli import main
 
 
 def _environment(folder: Path, **more: str) -> dict[str, str]:
+    """Of a person who has agreed before."""
+    Memory(folder / "config" / "rigid-live").keep_agreement()
     return {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "QT_QPA_PLATFORM": "offscreen", **more}
 
 
