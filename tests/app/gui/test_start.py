@@ -109,7 +109,7 @@ def test_a_signal_closes_the_window_in_good_order(tmp_path: Path, number: signal
     source, out = clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with _start(tmp_path, "gui", "--source", str(source), "--sink", str(out)) as running:
         deadline = time.monotonic() + 180
-        while not list(tmp_path.glob(".out.*.part.mp4")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("out.*.part.mp4")) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
         running.send_signal(number)
@@ -117,7 +117,7 @@ def test_a_signal_closes_the_window_in_good_order(tmp_path: Path, number: signal
     assert running.returncode == 0, said
     assert "Traceback" not in said[1]
     assert out.is_file()
-    assert not list(tmp_path.glob(".out.*"))
+    assert not list(tmp_path.glob("out.*.part.mp4"))
 
 
 @pytest.mark.parametrize(
