@@ -15,7 +15,14 @@ FILE_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 
 
 class Sink(Protocol):
-    """Takes edited frames from one thread. Ends with `finish` or `discard`; a `discard` after either does nothing."""
+    """Takes edited frames from one thread. Ends with `finish` or `discard`; a `discard` after either does nothing.
+
+    standing: what was written last is seen until something else is. When a live source stands still, what may be seen
+    of it is written on into such a sink.
+    """
+
+    @property
+    def standing(self) -> bool: ...
 
     def write(self, edited: EditedFrame, original: ImageU8) -> None:
         """Takes one frame, and the one from the source that it was made from; SinkError when it cannot."""
@@ -29,6 +36,8 @@ class Sink(Protocol):
 
 class NullSink:
     """Takes every frame and keeps none: for measuring, and for trying a source."""
+
+    standing = False
 
     def write(self, edited: EditedFrame, original: ImageU8) -> None:
         """Drops the frame."""

@@ -41,6 +41,8 @@ class FileSink:
     times, so a variable frame rate stays one, and colours are encoded by the matrix they were decoded by.
     """
 
+    standing = False
+
     def __init__(self, path: Path, info: SourceInfo, *, compare: bool) -> None:
         """Opens the temporary file; raises SinkError when it cannot be written."""
         check_writable(path)

@@ -141,6 +141,8 @@ class VirtualCamera:
 class CameraSink:
     """The virtual camera as a sink. compare: before | after side by side."""
 
+    standing = True
+
     def __init__(self, camera: VirtualCamera, *, compare: bool) -> None:
         self.camera = camera
         self._compare = compare

@@ -76,7 +76,8 @@ class FakeSession:
 class RecordingSink:
     """Keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, standing: bool = False) -> None:
+        self.standing = standing
         self.frames: list[EditedFrame] = []
         self.originals: list[ImageU8] = []
         self.ended: str | None = None
