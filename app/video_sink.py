@@ -28,8 +28,11 @@ from engine.frames import EditedFrame, ImageU8
 log = logging.getLogger(__name__)
 
 _MP4 = (".mp4", ".m4v", ".mov")
-_RECOVERABLE = {"movflags": "hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"}
-"""MP4 in fragments of a second, each of which can be played without what follows; a usual file once it is whole."""
+_RECOVERABLE = {"movflags": "delay_moov+default_base_moof", "frag_duration": "1000000", "flush_packets": "1"}
+"""MP4 in fragments of a second, each of which can be played without what follows.
+
+FFmpeg's `hybrid_fragmented` would make a usual file of it at the end, but crashes when no frame came (FFmpeg 8.0).
+"""
 
 
 class FileSink:
