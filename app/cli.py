@@ -154,7 +154,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--settings", type=Path, metavar="FILE", help="TOML file with the options below as keys")
     add("--source", default=given, metavar="SOURCE", help="demo (the default), a camera's index, a file or a URL")
     add("--set", action="extend", nargs="+", default=given, metavar="NAME=VALUE", help="attribute in [-1, 1]")
-    add("--sink", action="extend", nargs="+", default=given, metavar="SINK", help="a file or null (the default)")
+    add(
+        "--sink",
+        action="extend",
+        nargs="+",
+        default=given,
+        metavar="SINK",
+        help="a file, virtual (a camera), or null (the default)",
+    )
     add("--bundle", default=given, metavar="NAME|DIR", help="the networks; `default` ships with the program")
     for name, choices in CHOICES.items():
         add(f"--{name.replace('_', '-')}", default=given, choices=choices)

@@ -43,7 +43,7 @@ def _one_line(text: str) -> str:
         (["run", "--set", "age=old"], 2),
         (["run", "--set", "beauty=0.5", "--source", "CLIP"], 2),
         (["run", "--settings", "none.toml"], 2),
-        (["run", "--sink", "virtual", "--source", "CLIP"], 2),
+        (["run", "--sink", "virtual", "virtual", "--source", "CLIP"], 2),
         (["run", "--sink", "rtmp://host/live", "--source", "CLIP"], 2),
         (["train", "nothing"], 2),
         (["assets"], 2),
