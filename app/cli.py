@@ -40,8 +40,10 @@ _TRAININGS = (
 )
 _TRAINING_PACKAGE = "models.training"
 _OTHERS = {
+    "bench": ("app.bench.command", "how fast each runtime is here, side by side, stage by stage"),
     "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
+    "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
 """Commands with a module of their own, which has `add_arguments(parser)` and `run(args) -> exit code`."""
@@ -87,8 +89,9 @@ def _dispatch(words: list[str]) -> int:
         module.add_arguments(own)
         args = own.parse_args(rest)
         _set_up_logging(verbose=args.verbose)
-        if isinstance(getattr(args, "bundle", None), str):
-            args.bundle = prepare_bundle(args.bundle)
+        named = getattr(args, "bundle", None) or ()
+        for bundle in (named,) if isinstance(named, str) else named:
+            prepare_bundle(bundle)  # the engine then knows it by its name, and so do reports
         return int(module.run(args))
     args = parser.parse_args(words)
     _set_up_logging(verbose=getattr(args, "verbose", False))
@@ -151,7 +154,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--settings", type=Path, metavar="FILE", help="TOML file with the options below as keys")
     add("--source", default=given, metavar="SOURCE", help="demo (the default), a camera's index, a file or a URL")
     add("--set", action="extend", nargs="+", default=given, metavar="NAME=VALUE", help="attribute in [-1, 1]")
-    add("--sink", action="extend", nargs="+", default=given, metavar="SINK", help="a file or null (the default)")
+    add(
+        "--sink",
+        action="extend",
+        nargs="+",
+        default=given,
+        metavar="SINK",
+        help="a file, virtual (a camera), or null (the default)",
+    )
     add("--bundle", default=given, metavar="NAME|DIR", help="the networks; `default` ships with the program")
     for name, choices in CHOICES.items():
         add(f"--{name.replace('_', '-')}", default=given, choices=choices)

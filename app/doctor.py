@@ -60,7 +60,7 @@ def examine() -> Iterator[Finding]:
     yield _bundle()
     yield _video()
     yield from _cameras()
-    yield _virtual_camera()
+    yield from _virtual_camera()
     yield _window()
 
 
@@ -167,10 +167,11 @@ def _cameras() -> Iterator[Finding]:
             yield Finding("yes", f"camera {index}", f"use it with `--source {index}`")
 
 
-def _virtual_camera() -> Finding:
-    if importlib.util.find_spec("pyvirtualcam") is None:
-        return Finding("no", "virtual camera", "this version does not have it yet")
-    return Finding("no", "virtual camera", "pyvirtualcam is installed, but this version does not use it yet")
+def _virtual_camera() -> Iterator[Finding]:
+    from app.virtual_camera import probe
+
+    for usable, text in probe():
+        yield Finding("yes" if usable else "no", "virtual camera", f"{text}, with `--sink virtual`" if usable else text)
 
 
 def window_obstacle() -> str:

@@ -81,8 +81,10 @@ class Feed:
         arrival = self._capture.arrivals.take(timeout_s)
         if arrival is not None:
             self._failure, self._last_s = "", time.monotonic()
-        elif self._capture.arrivals.drained and self._failed_s is None:
-            self._lost(self._capture)
+        elif self._capture.arrivals.drained:
+            if self._failed_s is None:
+                self._lost(self._capture)
+            time.sleep(timeout_s)  # nothing will come: a closed mailbox does not wait
         return arrival
 
     def end(self, timeout_s: float) -> bool:

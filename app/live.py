@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
+from app.camera_switch import CameraSwitch
 from app.feed import Feed
 from app.loader import ENGINE, Backend, LiveSession, Loader
 from app.mailbox import Mailbox
 from app.recorder import Recorder
 from app.report import RunLog
 from app.settings import RunSettings
+from app.sinks import VIRTUAL
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
 
 log = logging.getLogger(__name__)
@@ -52,15 +54,16 @@ class LiveState:
 
     opening: the source has given no frame yet. loading: a session is being opened. runtime: what the networks run
     on, empty until there is a session. labels: of the bundle's attributes, by name, None until it has been read.
-    recording: the files being written. recorded: the one finished last. recording_problem: why
-    one could not be written; it stays until something else is asked for. problems: one line each; what else holds now.
-    over: as many frames were written as the settings ask for.
+    camera: what programs find the virtual camera as, empty while there is none. recording: the files being written.
+    recorded: the one finished last. recording_problem: why one could not be written; it stays until something else is
+    asked for. problems: one line each; what else holds now. over: as many frames were written as the settings ask for.
     """
 
     opening: bool = True
     loading: bool = True
     runtime: str = ""
     labels: Mapping[str, str] | None = None
+    camera: str = ""
     recording: tuple[str, ...] = ()
     recorded: str = ""
     recording_problem: str = ""
@@ -113,6 +116,7 @@ class LiveEditor:
         self._feed = feed or Feed()
         self._loader = Loader(backend)
         self._recorder = Recorder()
+        self._camera = CameraSwitch()
         self._pace = _Pace()
         self._last: CameraFrame | None = None
         self._failures = 0
@@ -145,6 +149,7 @@ class LiveEditor:
                 self._publish_state()
                 self._stop.wait(_POLL_S)
         self._recorder.follow((), None, compare=False)
+        self._camera.follow(False, None, compare=False)
         fed, loaded = self._feed.end(_POLL_S * 10), self._loader.end(_POLL_S * 30)
         self._ended_well = fed and loaded
 
@@ -159,6 +164,7 @@ class LiveEditor:
             self._failures, self._pace = 0, _Pace()
         arrival = self._feed.take(_POLL_S)
         self._recorder.follow(settings.sink, self._feed.info, compare=settings.compare)
+        self._camera.follow(VIRTUAL in settings.sink, self._feed.info, compare=settings.compare)
         self._publish_state()
         if arrival is not None:
             frame, arrived_ns = arrival
@@ -219,10 +225,11 @@ class LiveEditor:
     def _show(self, edited: EditedFrame, frame: CameraFrame) -> None:
         pace = self._pace
         self.frames.put(LiveFrame(edited, frame.image, pace.fps, tuple(pace.latencies_ms), self._feed.dropped))
+        self._camera.show(edited, frame.image)
         self._on_frame()
 
     def _publish_state(self) -> None:
-        problems = (self._feed.problem, self._loader.problem, self._engine_problem)
+        problems = (self._feed.problem, self._loader.problem, self._engine_problem, self._camera.problem)
         session: LiveSession | None = self._loader.session
         self._set_state(
             LiveState(
@@ -230,6 +237,7 @@ class LiveEditor:
                 loading=self._loader.loading,
                 runtime=session.runtime if session else "",
                 labels=self._loader.labels,
+                camera=self._camera.name,
                 recording=self._recorder.names,
                 recorded=self._recorder.finished,
                 recording_problem=self._recorder.problem,

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_STILL_NS = 500_000_000
+"""A live source that gave nothing for this long stands still."""
 _FAILURES_IN_A_ROW = 100
 """A live run goes on after a failing frame, but not when all frames fail."""
 
@@ -136,13 +138,17 @@ def _edit_every(job: Job) -> None:
 
 def _edit_newest(job: Job) -> None:
     capture = Capture(lambda: job.source)
+    written_before = job.run_log.frames_out
     failures = 0
+    last: tuple[CameraFrame, int] | None = None
     try:
         while not job.over and not capture.arrivals.drained:
             arrival = capture.arrivals.take(_POLL_S)
             if arrival is None:
+                if last is not None and (still_ns := time.monotonic_ns() - last[1]) > _STILL_NS:
+                    _stand_still(job, last[0], still_ns)
                 continue
-            frame, arrived_ns = arrival
+            frame, arrived_ns = last = arrival
             edited = _step_or_policy(job, frame)
             failures = 0 if edited else failures + 1
             if failures == _FAILURES_IN_A_ROW:
@@ -151,10 +157,19 @@ def _edit_newest(job: Job) -> None:
             job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
     finally:
         capture.end()
-        job.run_log.frames_in = capture.frames
-        job.run_log.dropped = capture.frames - job.run_log.frames_out
+        job.run_log.frames_in += capture.frames
+        job.run_log.dropped += capture.frames - (job.run_log.frames_out - written_before)
     if capture.failure is not None:
         raise capture.failure
+
+
+def _stand_still(job: Job, last: CameraFrame, still_ns: int) -> None:
+    """Shows what the policy leaves of the last frame wherever it would be seen on and on; its clock goes on."""
+    now = replace(last, captured_ns=last.captured_ns + still_ns)
+    held = job.editor.policy_frame(now, job.controls)
+    for sink in job.sinks:
+        if sink.standing:
+            sink.write(held, last.image)
 
 
 def _step_or_policy(job: Job, frame: CameraFrame) -> EditedFrame | None:
@@ -189,7 +204,7 @@ def open_session(settings: RunSettings) -> "Session":
 
     return Session.open(
         bundle=prepare_bundle(settings.bundle),
-        runtime=_eager() if settings.runtime == "eager" else settings.runtime,
+        runtime=eager_runtime() if settings.runtime == "eager" else settings.runtime,
         device=cast("Device", settings.device),
         precision=cast("Precision", settings.precision),
         lost_face=settings.lost_face,
@@ -198,7 +213,7 @@ def open_session(settings: RunSettings) -> "Session":
     )
 
 
-def _eager() -> "Runtime":
+def eager_runtime() -> "Runtime":
     """The torch runtime, which the engine does not know of; raises RuntimeUnavailable without torch."""
     try:
         module = import_module("export.eager")

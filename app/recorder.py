@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 
-from app.sinks import Sink, check_sinks, open_sink
+from app.sinks import NULL, VIRTUAL, Sink, check_sinks, open_sink
 from app.sources import SourceInfo
 from engine.errors import RigidError
 from engine.frames import EditedFrame, ImageU8
@@ -29,7 +29,7 @@ class Recorder:
 
     def follow(self, wanted: tuple[str, ...], info: SourceInfo | None, *, compare: bool) -> None:
         """Finishes what is no longer wanted and opens what is, once info says what the source is like."""
-        files = tuple(name for name in wanted if name != "null")
+        files = tuple(name for name in wanted if name not in (NULL, VIRTUAL))
         if files == self._wanted or (files and info is None):
             return
         self._finish()

@@ -58,18 +58,24 @@ class RunLog:
         self._phases: Counter[Phase] = Counter()
         self._stages: dict[str, Samples] = {}
         self._latency = Samples()
-        self._first_ns = 0
-        self._last_ns = 0
+        self._last_ns: int | None = None
+        self._intervals = 0
+        self._spent_ns = 0
 
     @property
     def fps(self) -> float:
-        """Frames after the first over the seconds from the first to the last sink write; 0 before the second one."""
-        spent_s = (self._last_ns - self._first_ns) / 1e9
-        return (self.frames_out - 1) / spent_s if spent_s > 0 else 0.0
+        """Frames after the first over the seconds from the first to the last sink write, pauses aside; 0 at first."""
+        return self._intervals / (self._spent_ns / 1e9) if self._spent_ns > 0 else 0.0
+
+    def pause(self) -> None:
+        """The time until the next frame is not the run's; that frame is a first one again."""
+        self._last_ns = None
 
     def written(self, edited: EditedFrame, stages_ms: Mapping[str, float], now_ns: int) -> None:
         """Notes a frame that the sinks took at now_ns (monotonic). stages_ms: what it took outside the engine."""
-        self._first_ns = self._first_ns or now_ns
+        if self._last_ns is not None:
+            self._intervals += 1
+            self._spent_ns += now_ns - self._last_ns
         self._last_ns = now_ns
         self.frames_out += 1
         self._phases[edited.phase] += 1

@@ -14,7 +14,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16", "int8"),
     "lost_face": ("hold", "freeze", "blank", "passthrough"),
-    "variant": ("full", "no_tcc", "no_nm", "no_lfd", "per_frame"),
+    "variant": ("full", "half_rate", "paper", "no_tcc", "no_nm", "no_lfd", "per_frame"),
 }
 
 
@@ -22,7 +22,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 class RunSettings:
     """Everything `rigid-live run` can be told; a TOML settings file has these keys.
 
-    source: `demo`, a camera index, a file or a URL. sink: `null` or file names. set: attribute values in
+    source: `demo`, a camera index, a file or a URL. sink: `null`, `virtual` or file names. set: attribute values in
     [-1, 1]. frames: stop after so many, 0 for all. pace: play a file at its own rate, dropping late frames.
     compare: write the frame before the edit to the left of the edited one. keep_partial: keep what was written
     when the source turns out to be truncated. progress: None shows the bar on a terminal only.

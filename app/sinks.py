@@ -1,4 +1,4 @@
-"""Where edited frames go: nowhere, or a video file."""
+"""Where edited frames go: nowhere, a virtual camera, or a video file."""
 
 import os
 from fractions import Fraction
@@ -9,12 +9,20 @@ from app.sources import SourceInfo
 from engine.errors import SinkError, UsageError
 from engine.frames import EditedFrame, ImageU8
 
+NULL, VIRTUAL = "null", "virtual"
 FILE_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """The containers that hold H.264 with times of their own for every frame."""
 
 
 class Sink(Protocol):
-    """Takes edited frames from one thread. Ends with `finish` or `discard`; a `discard` after either does nothing."""
+    """Takes edited frames from one thread. Ends with `finish` or `discard`; a `discard` after either does nothing.
+
+    standing: what was written last is seen until something else is. When a live source stands still, what may be seen
+    of it is written on into such a sink.
+    """
+
+    @property
+    def standing(self) -> bool: ...
 
     def write(self, edited: EditedFrame, original: ImageU8) -> None:
         """Takes one frame, and the one from the source that it was made from; SinkError when it cannot."""
@@ -29,6 +37,8 @@ class Sink(Protocol):
 class NullSink:
     """Takes every frame and keeps none: for measuring, and for trying a source."""
 
+    standing = False
+
     def write(self, edited: EditedFrame, original: ImageU8) -> None:
         """Drops the frame."""
 
@@ -42,12 +52,10 @@ class NullSink:
 def check_sinks(names: tuple[str, ...], source: str) -> None:
     """Refuses, before any work, sinks that cannot be opened later: UsageError or SinkError says why."""
     for name in names:
-        if name == "null":
+        if name in (NULL, VIRTUAL):
             continue
-        if name == "virtual":
-            raise UsageError("sink 'virtual': this version has no virtual camera; name a file or `null`")
         if "://" in name:
-            raise UsageError(f"sink {name!r}: this version cannot send to a URL; name a file or `null`")
+            raise UsageError(f"sink {name!r}: this version cannot send to a URL; name a file, `virtual` or `null`")
         check_writable(Path(name))
         if Path(name).suffix.lower() not in FILE_SUFFIXES:
             raise UsageError(
@@ -55,9 +63,9 @@ def check_sinks(names: tuple[str, ...], source: str) -> None:
             )
         if Path(source).exists() and Path(name).resolve() == Path(source).resolve():
             raise UsageError(f"sink {name!r} is the source itself; name another file")
-    files = [Path(name).resolve() for name in names if name != "null"]
-    if len(set(files)) < len(files):
-        raise UsageError(f"one file was named twice as a sink: {', '.join(names)}")
+    kept = [Path(name).resolve() for name in names if name != NULL]
+    if len(set(kept)) < len(kept):
+        raise UsageError(f"one sink was named twice: {', '.join(names)}")
 
 
 def check_writable(path: Path) -> None:
@@ -72,12 +80,16 @@ def check_writable(path: Path) -> None:
 
 
 def open_sink(name: str, info: SourceInfo, *, compare: bool) -> Sink:
-    """Opens what `--sink` names, for frames of the source that info describes; SinkError when it cannot be written.
+    """Opens what `--sink` names, for frames of the source that info describes; SinkError when it cannot be.
 
     compare: frames go out side by side, before the edit on the left.
     """
-    if name == "null":
+    if name == NULL:
         return NullSink()
+    if name == VIRTUAL:
+        from app.virtual_camera import open_camera_sink
+
+        return open_camera_sink(pixel_size(info, compare=compare), compare=compare)
     from app.video_sink import FileSink
 
     return FileSink(Path(name), info, compare=compare)

@@ -8,10 +8,13 @@ from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from engine.errors import SourceError
 from engine.frames import CameraFrame
+
+if TYPE_CHECKING:
+    from app.sound_tap import LoopingSound, SoundTap
 
 UNSPECIFIED = 2
 """Code point of "not said" in the colour tags of a video stream (ISO/IEC 23091-2)."""
@@ -36,7 +39,8 @@ class SourceInfo:
     width_px, height_px: of the first frame, upright. fps: nominal, 0 when unknown. frames: how many the source
     says it holds, 0 when it does not say. live: frames come whether they are wanted or not. time_base: the unit,
     in seconds, in which presentation times are exact. pixel_aspect: width over height of one pixel.
-    sound: where a sink finds the sound that belongs to the frames, None when there is none.
+    sound: where a sink finds the sound that belongs to the frames of a file, None when there is none. live_sound: the
+    sound of a source that goes on, on the clock of its frames.
     """
 
     name: str
@@ -49,6 +53,7 @@ class SourceInfo:
     pixel_aspect: Fraction = Fraction(1)
     colour: ColourTags = ColourTags()
     sound: str | None = None
+    live_sound: "SoundTap | None" = None
 
 
 class Source(Protocol):
@@ -118,7 +123,12 @@ def open_playing(name: str, *, keep_partial: bool = False) -> Source:
     source = open_source(name, keep_partial=keep_partial)
     if source.info.live:
         return source
-    return LoopingSource(source, lambda: open_source(name, keep_partial=keep_partial))
+    sound = None
+    if source.info.sound:
+        from app.sound_tap import LoopingSound
+
+        sound = LoopingSound(source.info.sound)
+    return LoopingSource(source, lambda: open_source(name, keep_partial=keep_partial), sound)
 
 
 def demo_clip() -> Path:
@@ -176,21 +186,23 @@ class LoopingSource(_PlayingSource):
     the frame's index says that it did: it is 0 again.
     """
 
-    def __init__(self, source: Source, open_again: Callable[[], Source]) -> None:
+    def __init__(self, source: Source, open_again: Callable[[], Source], sound: "LoopingSound | None" = None) -> None:
         """source: the file at its start. open_again: opens it at its start once more, when its end is reached."""
         info = source.info
-        super().__init__(source, replace(info, live=True, frames=0, sound=None))
+        tap = sound.tap if sound else None
+        super().__init__(source, replace(info, live=True, frames=0, sound=None, live_sound=tap))
         self._open_again = open_again
+        self._sound = sound
         self._interval_ns = round(1e9 / info.fps) if info.fps > 0 else 40_000_000
         self._start_ns = time.monotonic_ns()
         self._due_ns = self._start_ns
 
     def read(self) -> CameraFrame | None:
         """The next frame, not before it is due; None once cancelled, or when the file holds no frame any more."""
-        frame = self._source.read()
+        frame, again = self._source.read(), False
         if frame is None:
             self._source.close()
-            self._source = self._open_again()
+            self._source, again = self._open_again(), True
             self._start_ns = self._due_ns + self._interval_ns
             frame = self._source.read()
         if frame is None:
@@ -199,6 +211,14 @@ class LoopingSource(_PlayingSource):
         if now_ns - (self._start_ns + frame.captured_ns) > _MAX_LAG_NS:  # the machine slept: go on, do not catch up
             self._start_ns = now_ns - frame.captured_ns
         self._due_ns = self._start_ns + frame.captured_ns
+        if self._sound:
+            self._sound.follow(frame.captured_ns, self._start_ns, again=again)
         if self._cancelled.wait(max(self._due_ns - now_ns, 0) / 1e9):
             return None
         return replace(frame, captured_ns=self._due_ns)
+
+    def close(self) -> None:
+        """Closes the file and its sound."""
+        super().close()
+        if self._sound:
+            self._sound.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -31,6 +32,8 @@ _OPEN_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 10.0
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
 _DEFAULT_FPS = 25.0
+_LEAP_NS, _FOLLOW = 500_000_000, 0.05
+"""A stream's clock that is further behind than the first has started anew; else it is followed by that share."""
 
 # Code points of ISO/IEC 23091-2 -> the coefficient sets that swscale knows.
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
@@ -65,6 +68,7 @@ class VideoSource(Closing):
             self._start_ns = (self._container.start_time or 0) * 1000
             self._last_ns: int | None = None
             self._count = 0
+            self._hearing = _Hearing(self._container) if self._live and self._container.streams.audio else None
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
@@ -105,8 +109,12 @@ class VideoSource(Closing):
         # frames of delay, which a live source must not have.
         self._stream.thread_type = "SLICE" if self._live else "AUTO"
         try:
-            for packet in self._container.demux(self._stream):
-                yield from self._decode_live(packet) if self._live else self._decode_whole(packet)
+            for packet in self._container.demux(self._stream, *self._hearing.streams if self._hearing else ()):
+                if self._hearing and packet.stream is not self._stream:
+                    self._hearing.take(cast("Packet[AudioStream]", packet))
+                    continue
+                seen = cast("Packet[VideoStream]", packet)
+                yield from self._decode_live(seen) if self._live else self._decode_whole(seen)
         except av.error.FFmpegError as error:
             raise self._broken(reason(error)) from error
         if self._damage:
@@ -131,6 +139,8 @@ class VideoSource(Closing):
     def _camera_frame(self, frame: VideoFrame) -> CameraFrame:
         image = upright(to_bgr(frame, self._reformatter), display_matrix(frame))
         captured_ns = time.monotonic_ns() if self._live else self._presentation_ns(frame)
+        if self._hearing and frame.pts is not None and frame.time_base is not None:
+            self._hearing.seen(round(frame.pts * frame.time_base * 1_000_000_000), captured_ns)
         made = CameraFrame(self._count, captured_ns, image)
         self._last_ns = captured_ns
         self._count += 1
@@ -164,7 +174,46 @@ class VideoSource(Closing):
             pixel_aspect=1 / aspect if turned else aspect,
             colour=tags,
             sound=self._location if self._container.streams.audio and not self._live else None,
+            live_sound=self._hearing.tap if self._hearing else None,
         )
+
+
+class _Hearing:
+    """The sound that comes beside the pictures of a live source, put on the clock of their arrival."""
+
+    def __init__(self, container: InputContainer) -> None:
+        from app.sound_tap import Ear, SoundTap  # which loads this module
+
+        self.streams = container.streams.audio[:1]
+        self.tap = SoundTap()
+        self._ear = Ear()
+        self._offset_ns: float | None = None
+
+    def seen(self, shown_ns: int, captured_ns: int) -> None:
+        """Learns from a picture with that time in the stream how the stream's clock and the frames' go together.
+
+        Pictures arrive unevenly, the first ones late: what came soonest counts, and others move it by little, so that
+        the sound stays one piece.
+        """
+        now_ns = captured_ns - shown_ns
+        late_ns = 0.0 if self._offset_ns is None else now_ns - self._offset_ns
+        if self._offset_ns is None or late_ns < 0 or late_ns > _LEAP_NS:
+            self._offset_ns = now_ns
+        else:
+            self._offset_ns += late_ns * _FOLLOW
+
+    def take(self, packet: Packet[AudioStream]) -> None:
+        """Decodes a packet of sound; what comes before the first picture belongs to none."""
+        from app.sound_tap import Heard
+
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            return
+        for frame in frames:
+            for start_ns, samples in self._ear.pieces(frame):
+                if self._offset_ns is not None:
+                    self.tap.put(Heard(round(start_ns + self._offset_ns), samples))
 
 
 def open_container(location: str) -> InputContainer:

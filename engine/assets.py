@@ -17,8 +17,6 @@ from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 
-import platformdirs
-
 from engine.errors import AssetCorrupt, AssetError, AssetMissing, UsageError
 
 PULL_COMMAND = "rigid-live assets pull"
@@ -218,7 +216,11 @@ ASSETS: tuple[Asset, ...] = (
 def cache_folder() -> Path:
     """The program's cache: `RIGID_CACHE` where that is set, else the user's cache folder of the system."""
     chosen = os.environ.get("RIGID_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("rigid-live")
+    if chosen:
+        return Path(chosen)
+    import platformdirs
+
+    return platformdirs.user_cache_path("rigid-live")
 
 
 def asset(name: str) -> Asset:

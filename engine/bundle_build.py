@@ -15,7 +15,9 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from engine.assets import ASSETS, Asset, asset_path, cache_folder, sha256_of
@@ -29,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def bundle_path(name_or_dir: str) -> Path:
-    """The folder of a bundle: a folder as it is, `default` built into the cache when it is not there or is stale.
+    """The folder of a bundle: a folder as it is, `default` built into the cache when it is not there or is stale, or
+    the bundle of that name that was built into the cache before.
 
-    Files are not hashed here; `open_bundle` does that. Raises BundleError when there is neither a folder nor a
-    recipe of that name, and AssetMissing when the default bundle must be built and its third-party weights are
-    not in the cache.
+    Files are not hashed here; `open_bundle` does that. Raises BundleError when there is none of these, and
+    AssetMissing when the default bundle must be built and its third-party weights are not in the cache.
     """
     folder = Path(name_or_dir)
     if name_or_dir == DEFAULT:
@@ -42,6 +44,9 @@ def bundle_path(name_or_dir: str) -> Path:
         return built if fresh else build_default_bundle()
     if folder.is_dir():
         return folder
+    built = cache_folder() / "bundles" / name_or_dir
+    if folder.name == name_or_dir and built.is_dir():
+        return built
     raise BundleError(f"no bundle {name_or_dir!r}: neither {DEFAULT!r} nor a folder with a {MANIFEST}")
 
 
@@ -125,16 +130,23 @@ def _write_built(recipe: Path, manifest: Manifest, recipe_hash: str, folder: Pat
 
 
 def inline_assets(source: Path, target: Path) -> None:
-    """Copies an ONNX file with every external tensor replaced by its bytes from the pinned asset.
+    """Copies an ONNX file with its weights plain: third-party ones from their pinned assets, ours dequantised.
 
-    A file without external tensors is copied byte for byte. Raises AssetMissing when an asset is not cached
+    A file whose weights are plain is copied byte for byte. Raises AssetMissing when an asset is not cached
     and BundleError when the graph refers to a file that is no asset or beyond its end.
     """
     model = onnx.load(str(source), load_external_data=False)
     locations = set(_external_locations(model))
-    if not locations:
+    if locations:
+        _read_external(model, locations, source)
+    if _carry_out(model) or locations:
+        onnx.save(model, str(target))
+    else:
         shutil.copyfile(source, target)
-        return
+
+
+def _read_external(model: onnx.ModelProto, locations: set[str], source: Path) -> None:
+    """Puts the bytes of pinned assets in the place of the references to them; errors as `inline_assets`."""
     with tempfile.TemporaryDirectory(prefix="rigid-live-") as folder:
         # onnx reads all external files from one folder and refuses links, so the assets are brought together.
         for location in locations:
@@ -143,7 +155,32 @@ def inline_assets(source: Path, target: Path) -> None:
             load_external_data_for_model(model, folder)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
             raise BundleError(f"{source} refers to third-party weights that cannot be read: {error}") from error
-    onnx.save(model, str(target))
+
+
+def _carry_out(model: onnx.ModelProto) -> bool:
+    """Computes what a recipe says of its weights and drops those nodes; False when it says nothing.
+
+    `Gather`: third-party weights whose channels are taken in another order. `DequantizeLinear` and `Mul`: our own,
+    stored in int8 with a scale for each row and each column.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    left = []
+    for node in model.graph.node:
+        if node.op_type not in ("Gather", "DequantizeLinear", "Mul") or not all(name in weights for name in node.input):
+            left.append(node)
+            continue
+        values, other = (numpy_helper.to_array(weights[name]) for name in node.input)
+        if node.op_type == "Gather":
+            made = np.take(values, other, helper.get_node_attr_value(node, "axis"))
+        else:
+            made = values.astype(np.float32) * (other if node.op_type == "Mul" else other[:, None])
+        weights[node.output[0]] = numpy_helper.from_array(made, node.output[0])
+    changed = len(left) < len(model.graph.node)
+    used = {name for node in left for name in node.input}
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(left)
+    model.graph.initializer.extend(tensor for name, tensor in weights.items() if name in used)
+    return changed
 
 
 def _external_locations(model: onnx.ModelProto) -> Iterator[str]:

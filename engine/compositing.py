@@ -33,13 +33,12 @@ LEAST_COVER = 0.08
 WORTH_DOUBLING = 1.5
 """Enlargement from which doubling the crop with a cubic, then a linear warp, is as sharp as a cubic warp and faster."""
 
-
 CHANGED = 0.2
 """Mean change on the [-1, 1] scale at which an edit counts as another thing than what it was made of."""
 
-_GATE_RESOLUTION = 64
-_GATE_REACH = 3  # px at that resolution: what lies this near to a changed place is changed with it
-_GATE_BLUR = 1.5
+GATE_RESOLUTION = 64
+GATE_REACH = 3  # px at that resolution: what lies this near to a changed place is changed with it
+GATE_BLUR = 1.5
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,9 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     change = np.abs(edit - inversion).mean(axis=0)
-    small = cv2.resize(change, (_GATE_RESOLUTION, _GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    small = cv2.dilate(small, np.ones((2 * _GATE_REACH + 1,) * 2, np.uint8))
-    small = cv2.GaussianBlur(small, (0, 0), _GATE_BLUR)
+    small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
+    small = cv2.dilate(small, np.ones((2 * GATE_REACH + 1,) * 2, np.uint8))
+    small = cv2.GaussianBlur(small, (0, 0), GATE_BLUR)
     gate = cv2.resize(np.exp(-np.square(small / CHANGED)), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(edit + gate * (crop - inversion), np.float32)
 
@@ -151,7 +150,13 @@ def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
 def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
     """The frame with the patches over it, B(UA(E_t), I_t, M); a new array, the frame is not written to."""
     out = frame_u8.copy()
-    height, width = frame_u8.shape[:2]
+    paste(out, patches)
+    return out
+
+
+def paste(out: ImageU8, patches: Sequence[Patch]) -> None:
+    """Lay the patches over the frame `out`, which is written to inside their rectangles and not read elsewhere."""
+    height, width = out.shape[:2]
     for patch in patches:
         left, top, columns, rows = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
         box_px = (left, top, left + columns, top + rows)
@@ -164,7 +169,6 @@ def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
         mask = np.clip(warp(patch.mask, rectangle_from_crop, size, cv2.BORDER_CONSTANT), 0.0, 1.0)
         region = out[y0:y1, x0:x1]
         region[...] = cv2.blendLinear(image, np.ascontiguousarray(region), mask, np.float32(1.0) - mask)
-    return out
 
 
 class Resampling(Enum):

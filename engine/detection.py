@@ -7,15 +7,18 @@ GPUs", 2019), read as published tflite files by OpenVINO. Their input is RGB in 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.frames import ImageU8
 from engine.geometry import Affine, invert_affine, transform_points
 from engine.openvino_core import openvino_core
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 ANCHOR_STRIDE = 4
 """Input pixels from one anchor to the next; the pinned detector of 192 px has one output layer, one anchor a cell."""
@@ -37,7 +40,7 @@ class Detection:
     score: float
 
 
-def compile_network(path: Path, threads: int) -> ov.CompiledModel:
+def compile_network(path: Path, threads: int) -> "ov.CompiledModel":
     """A tflite file compiled for the CPU: float32, lowest latency, `threads` threads."""
     settings = {
         "INFERENCE_NUM_THREADS": threads,
@@ -51,7 +54,7 @@ def compile_network(path: Path, threads: int) -> ov.CompiledModel:
 class FaceDetector:
     """One detector network with its anchors; holds no state between calls."""
 
-    def __init__(self, network: ov.CompiledModel) -> None:
+    def __init__(self, network: "ov.CompiledModel") -> None:
         self._request = network.create_infer_request()
         self._size = int(network.input(0).shape[1])
         self._anchors = anchor_centres(self._size)

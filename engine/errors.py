@@ -9,6 +9,8 @@
     │   └── AssetCorrupt        its sha256 is not the pinned one
     ├── BundleError             a bundle that cannot be trusted or does not fit this program
     ├── RuntimeUnavailable      the requested runtime, device or precision cannot be used here; lists every reason
+    ├── CardFailed              the graphics card ran out of memory or failed at work; the next frame may do better
+    ├── NotFinite               the networks gave numbers that are not finite, from a fresh start too
     ├── SourceError             a camera, file or URL that cannot be opened or read to its end
     ├── SinkError               an output that cannot be written
     ├── CheckpointError         a checkpoint that cannot be read, written or does not fit the network
@@ -53,6 +55,14 @@ class BundleError(RigidError):
 
 class RuntimeUnavailable(RigidError):
     """The requested runtime, device or precision cannot be used here."""
+
+
+class CardFailed(RigidError):
+    """The graphics card ran out of memory or failed at work."""
+
+
+class NotFinite(RigidError):
+    """The networks gave numbers that are not finite, from a fresh start too."""
 
 
 class SourceError(RigidError):

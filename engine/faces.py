@@ -3,7 +3,7 @@
 A session has as many slots as it edits faces. A slot is the pair of records that its face leaves to the next frame.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.detection import Detection
@@ -167,6 +167,11 @@ def at_rest(faces: Faces) -> Faces:
 def holding(faces: Faces, held: HeldFrame) -> Faces:
     """The slots with a newer frame to fall back on."""
     return tuple(replace(face, track=replace(face.track, held=held)) for face in faces)
+
+
+def forgetting(faces: Faces, slots: Collection[int]) -> Faces:
+    """The slots, those of these numbers without their recurrent state: they take a new anchor."""
+    return tuple(Face(face.track) if slot in slots else face for slot, face in enumerate(faces))
 
 
 def exposed(faces: Faces) -> bool:

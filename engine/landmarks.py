@@ -8,10 +8,10 @@ indices are those of its canonical face model; left and right are the image's.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.detection import Detection, compile_network
@@ -27,6 +27,9 @@ from engine.geometry import (
     transform_points,
     warp,
 )
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 WINDOW_SIZE = 192
 """Width and height of the network's input, in pixels."""
@@ -75,7 +78,7 @@ class Landmarks:
 class FaceMesh:
     """The landmark network; holds no state between calls."""
 
-    def __init__(self, network: ov.CompiledModel) -> None:
+    def __init__(self, network: "ov.CompiledModel") -> None:
         self._request = network.create_infer_request()
         sizes = [int(np.prod(output.shape)) for output in network.outputs]
         self._points_at, self._presence_at = sizes.index(468 * 3), sizes.index(1)

@@ -1,6 +1,7 @@
 """RIGID's recurrent loop: one aligned crop in, its inversion and its edit out (ICCV 2023, Eqs. 1 and 3-5).
 
-Everything here is a pure function of its arguments. Arrays are float32; B is the number of faces that go through the
+Everything here is a pure function of its arguments. Arrays are float32, NumPy's or CuPy's: the functions of `np` that
+take arrays work where those lie. B is the number of faces that go through the
 networks together, L the latent rows, D the latent width; images are RGB [-1, 1] [B, 3, S, S]. The ablations of the
 paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
@@ -28,6 +29,10 @@ class Switches:
     rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
     memory has settled before anything is shown.
     residual: what the inversion lost is given back before the blend (`engine/compositing.py`); off is the paper's rule.
+    map_yields: the edit is drawn without what the noise map says of places that the edit paints anew; off is the
+    paper's rule, one map for both (Eq. 5).
+    half_rate: every second inversion is not generated but estimated from the edit, which halves the generator's work on
+    those frames: O_t := E_t - (E_{t-1} - O_{t-1}), for what an edit changes moves little from one frame to the next.
     """
 
     tcc: bool = True
@@ -36,24 +41,31 @@ class Switches:
     memory: bool = True
     primed: bool = True
     residual: bool = True
+    map_yields: bool = True
+    half_rate: bool = False
 
 
 PRIMING_STEPS = 2
 """On the first frame of a track. The first of them sees the frame itself as its inversion, the second its own."""
+
+REPAINTED = 0.15
+"""Mean change on the [-1, 1] scale at which the noise map has lost most of its say about an edit."""
 
 FULL = Switches()
 
 VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
-        "paper": Switches(primed=False, residual=False),
+        "half_rate": Switches(half_rate=True),
+        "paper": Switches(primed=False, residual=False, map_yields=False),
         "no_tcc": Switches(tcc=False),
         "no_nm": Switches(noise_map=False),
         "no_lfd": Switches(lfd=False),
         "per_frame": Switches(lfd=False, memory=False),
     }
 )
-"""What ships, the paper's rules to the letter, its ablations at run time, and the frame-by-frame baseline."""
+"""What ships, the same with fewer inversions, the paper's rules to the letter, its ablations at run time, and the
+frame-by-frame baseline."""
 
 Advance = tuple[RecurrentState, FloatArray, FloatArray]
 """(state for the next frame, inversion O_t, edit E_t)."""
@@ -81,9 +93,16 @@ def advance(
         ws = _image_based_code(networks, crop, state.anchor, switches)
     with stage("recur"):
         ws, noise, h, c = _compensate(networks, state, crop, ws, switches)
+        noises = noise, yielded(noise, state.inversion, state.edit) if switches.map_yields else noise
+    estimated = switches.half_rate and not any(state.estimated)
     with stage("generate"):
-        inversion, edit = _synthesise(networks, ws, offset, noise)
-    return RecurrentState(crop, inversion, edit, h, c, state.anchor), inversion, edit
+        if estimated:
+            edit = networks.generator(ws=ws + offset, noise=noises[1])["image"]
+            inversion = edit - (state.edit - state.inversion)
+        else:
+            inversion, edit = _synthesise(networks, ws, offset, *noises)
+    after = RecurrentState(crop, inversion, edit, h, c, state.anchor, estimated=(estimated,) * len(crop))
+    return after, inversion, edit
 
 
 def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
@@ -91,14 +110,16 @@ def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switc
     with stage("encode"):
         anchor = networks.encoder_anchor(crop=crop)["ws"]
     with stage("generate"):
-        _, edit = _synthesise(networks, anchor, offset, _zeros(networks.generator.spec.inputs["noise"], len(crop)))
+        nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
+        bare, edit = _synthesise(networks, anchor, offset, nothing, nothing)
     inversion, state = crop, _started(networks, crop, crop, edit, anchor)
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
             ws, noise, h, c = _compensate(networks, state, crop, anchor, switches)
+            for_edit = yielded(noise, bare, edit) if switches.map_yields else noise
         with stage("generate"):
-            inversion, edit = _synthesise(networks, ws, offset, noise)
-        state = RecurrentState(crop, inversion, edit, h, c, anchor)
+            inversion, edit = _synthesise(networks, ws, offset, noise, for_edit)
+        state, bare = RecurrentState(crop, inversion, edit, h, c, anchor), inversion
     return state, inversion, edit
 
 
@@ -110,7 +131,7 @@ def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switc
     with stage("recur"):
         compensated, noise, _, _ = _compensate(networks, state, crop, ws, switches)
     with stage("generate"):
-        inversion, edit = _synthesise(networks, compensated, offset, noise)
+        inversion, edit = _synthesise(networks, compensated, offset, noise, noise)
     return state, inversion, edit
 
 
@@ -118,7 +139,7 @@ def _started(
     networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
 ) -> RecurrentState:
     """A state with an empty ConvLSTM memory."""
-    empty = _zeros(networks.recurrent.spec.inputs["h"], len(crop))
+    empty = _zeros(networks.recurrent.spec.inputs["h"], crop)
     return RecurrentState(crop, inversion, edit, empty, empty, anchor)
 
 
@@ -150,17 +171,36 @@ def _compensate(
     return ws, noise, outputs["h_out"], outputs["c_out"]
 
 
+def yielded(noise: FloatArray, inversion: FloatArray, edit: FloatArray) -> FloatArray:
+    """The noise map for the edit [B, C, M, M], without what it says of places that the edit paints anew.
+
+    The map draws what the code cannot say of this frame's face, closed lips as well as a scar; under a smile it would
+    draw the lips over the teeth. How much an edit changes is seen on the frame before, `inversion` and `edit`
+    [B, 3, S, S], S a multiple of M: where that comes near `REPAINTED`, the code alone draws the edit.
+    """
+    changed = np.abs(np.clip(edit, -1.0, 1.0) - np.clip(inversion, -1.0, 1.0)).mean(axis=1)
+    side, cell = noise.shape[-1], changed.shape[-1] // noise.shape[-1]
+    small = changed.reshape(len(changed), side, cell, side, cell).mean(axis=(2, 4))
+    for _ in range(2):
+        padded = np.pad(small, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        rows = padded[:, :-2] + 2.0 * padded[:, 1:-1] + padded[:, 2:]
+        small = (rows[:, :, :-2] + 2.0 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 16.0
+    share: FloatArray = np.exp(-((small / REPAINTED) ** 4))[:, None].astype(noise.dtype)
+    return noise * share
+
+
 def _synthesise(
-    networks: Networks, ws: FloatArray, offset: FloatArray, noise: FloatArray
+    networks: Networks, ws: FloatArray, offset: FloatArray, noise: FloatArray, noise_edit: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """G(ws, noise) and G(ws + offset, noise) as one batch (Eqs. 4 and 5).
+    """G(ws, noise) and G(ws + offset, noise_edit) as one batch (Eqs. 4 and 5).
 
     The latter rows of the edit are the anchor's plus the offset of this very frame, so that a slider acts at once.
     """
-    images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=np.concatenate([noise, noise]))["image"]
+    noises = np.concatenate([noise, noise_edit])
+    images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=noises)["image"]
     return images[: len(ws)], images[len(ws) :]
 
 
-def _zeros(shape: tuple[int | str, ...], batch: int) -> NDArray[np.float32]:
-    """Zeros for one input of a graph whose first axis is the batch."""
-    return np.zeros((batch, *(int(n) for n in shape[1:])), np.float32)
+def _zeros(shape: tuple[int | str, ...], crop: FloatArray) -> NDArray[np.float32]:
+    """Zeros for one input of a graph whose first axis is the batch, as many as crops and where those lie."""
+    return np.zeros((len(crop), *(int(n) for n in shape[1:])), np.float32, like=crop)

@@ -1,5 +1,6 @@
 """One camera frame in, one edited frame out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 from engine.assets import asset_path
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
-from engine.compositing import MaskShape, Patch, blend, face_masks, give_back, image_from_u8
+from engine.compositing import MaskShape
 from engine.detection import Detection
 from engine.directions import edit_offset
-from engine.errors import UnknownAttribute, UsageError
+from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
     Faces,
@@ -23,6 +24,7 @@ from engine.faces import (
     assign,
     at_rest,
     exposed,
+    forgetting,
     holding,
     main_phase,
     needs_second_look,
@@ -30,7 +32,10 @@ from engine.faces import (
     unaccounted,
 )
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
-from engine.geometry import CROP_SIZE, align
+from engine.geometry import CROP_SIZE, translation
+from engine.imaging import CpuImaging, Imaging
+from engine.kernels.imaging import CardImaging
+from engine.kernels.load import CudaKernels
 from engine.policies import LostFace, stand_in
 from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for
@@ -39,6 +44,8 @@ from engine.state import HeldFrame, TrackState, shown_values, stack, unstack
 from engine.timing import StageClock
 from engine.tracking import SEARCH_INTERVAL_NS, FaceTrack, Tracker
 
+log = logging.getLogger(__name__)
+
 Choice = TypeVar("Choice")
 
 FACE_THRESHOLD = 0.5
@@ -46,6 +53,10 @@ FACE_THRESHOLD = 0.5
 
 SECOND_LOOK_THRESHOLD = 0.2
 """The detector's score from which a face that nobody tracks keeps the policy in force."""
+
+
+Painted = tuple[Faces, FloatArray, FloatArray]
+"""The slots with their new state; of the faces seen, the images to show [F, 3, S, S] and the masks [F, S, S]."""
 
 
 class FaceTracker(Protocol):
@@ -91,14 +102,15 @@ class Session:
         parser: ParserSpec,
         settings: Settings | None = None,
         runtime: str = "",
+        imaging: Imaging | None = None,
     ) -> None:
-        """runtime: what the networks run on, in words."""
+        """runtime: what the networks run on, in words. imaging: on the same device, by default on the CPU."""
         self._runtime = runtime
         self._networks = networks
         self._tracker = tracker
         self._directions = directions
-        self._parser = parser
         self._settings = settings or Settings()
+        self._imaging = imaging or CpuImaging(parser, self._settings.mask)
         _, *code = shape_for(networks.generator.spec, "ws", 1)
         self._code_shape = (code[0], code[1])
         self._faces = self._no_faces()
@@ -132,7 +144,9 @@ class Session:
         tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
         networks = open_networks(opened, chosen, device, precision)
         described = chosen.describe(device, precision)
-        session = cls(networks, tracker, opened.directions, opened.manifest.parser, settings, described)
+        parser = opened.manifest.parser
+        imaging = open_imaging(device, chosen, networks, parser, settings)
+        session = cls(networks, tracker, opened.directions, parser, settings, described, imaging)
         session.warm_up()
         return session
 
@@ -168,10 +182,6 @@ class Session:
         with clock.stage("track"):
             sightings = assign(faces, self._track(faces, frame))
             clear = needs_second_look(faces, sightings) and not self._second_look(frame, sightings)
-        crops: tuple[FloatArray | None, ...] = (None,) * len(faces)
-        if not controls.neutral:
-            with clock.stage("align"):
-                crops = tuple(None if s is None else _aligned(frame.image, s) for s in sightings)
         faces = tuple(
             advance_face(
                 face, sighting, controls.values, face.track.clear_frames + 1 if clear else 0, frame.captured_ns
@@ -181,8 +191,8 @@ class Session:
         if controls.neutral:
             image, faces = frame.image, at_rest(faces)
         else:
-            faces, edits = self._edit(faces, crops, clock)
-            image, faces = self._shown(frame, faces, sightings, crops, edits, clock)
+            with self._imaging.at_work():
+                image, faces = self._edited(frame, faces, sightings, clock)
         self._faces = faces
         return EditedFrame(frame.index, frame.captured_ns, image, main_phase(faces), clock.read())
 
@@ -200,14 +210,17 @@ class Session:
         self._faces = self._no_faces()
 
     def warm_up(self) -> None:
-        """Run the networks once for every number of faces, so that no frame waits for a compiler."""
-        size = CROP_SIZE
+        """Take two steps for every number of faces, so that no frame waits for a compiler."""
+        clock = StageClock()
+        blank = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         for batch in range(1, self._settings.max_faces + 1):
-            crop = np.zeros((batch, 3, size, size), np.float32)
-            offset = np.zeros((batch, *self._code_shape), np.float32)
-            state, _, edit = advance(self._networks, None, crop, offset, self._settings.switches)
-            advance(self._networks, state, crop, offset, self._settings.switches)
-            face_masks(self._networks.parser, self._parser, crop, edit, self._settings.mask)
+            faces, crops_from_frame = (Face(),) * batch, (translation(0.0, 0.0),) * batch
+            for _ in range(2):
+                with self._imaging.at_work():
+                    placed = self._imaging.place_frame(blank)
+                    crops = self._imaging.align(placed, crops_from_frame)
+                    faces, edits, masks = self._painted(faces, range(batch), crops, clock)
+                    self._imaging.blend(placed, edits, masks, crops_from_frame)
 
     def close(self) -> None:
         """Free the networks; the session must not be used afterwards."""
@@ -254,80 +267,84 @@ class Session:
         """Whether a sensitive detector sees a face that nobody tracks."""
         return unaccounted(self._tracker.detect(frame.image, SECOND_LOOK_THRESHOLD), sightings)
 
-    def _edit(
-        self, faces: Faces, crops: Sequence[FloatArray | None], clock: StageClock
-    ) -> tuple[Faces, dict[int, FloatArray]]:
-        """Step the loop for every face with a crop: the slots with their new state, and the images to show [3, S, S].
+    def _edited(
+        self, frame: CameraFrame, faces: Faces, sightings: Sightings, clock: StageClock
+    ) -> tuple[ImageU8, Faces]:
+        """The image that goes out, and the slots with their new state and the frame to fall back on."""
+        image = frame.image
+        seen = {slot: sighting.crop_from_frame for slot, sighting in enumerate(sightings) if sighting is not None}
+        crops_from_frame = tuple(seen.values())
+        if seen:
+            with clock.stage("align"):
+                placed = self._imaging.place_frame(image)
+                crops = self._imaging.align(placed, crops_from_frame)
+            faces, edits, masks = self._sound(faces, tuple(seen), crops, clock)
+        if exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH:
+            return stand_in(self._settings.lost_face, frame, faces[0].track.held), faces
+        if seen:
+            with clock.stage("blend"):
+                image = self._imaging.blend(placed, edits, masks, crops_from_frame)
+        return image, holding(faces, HeldFrame(frame.captured_ns, image))
+
+    def _sound(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Painted:
+        """What `_painted` gives; a face whose new state is not finite takes a new anchor on this very frame.
+
+        Half precision can overflow in a frame that is like none in training; without this, every later frame would
+        inherit it.
+        """
+        painted = self._painted(faces, seen, crops, clock)
+        broken = [slot for slot in seen if not _finite(painted[0][slot])]
+        if broken:
+            log.warning("the networks gave numbers that are not finite; %d of the faces start anew", len(broken))
+            painted = self._painted(forgetting(faces, broken), seen, crops, clock)
+            if not all(_finite(painted[0][slot]) for slot in seen):
+                raise NotFinite("the networks give numbers that are not finite for this face; try --precision fp32")
+        return painted
+
+    def _painted(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Painted:
+        """Step the loop for the slots `seen`, whose crops these are, and make their masks.
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
         """
         stepped, edits = list(faces), {}
         for anchoring in (True, False):
-            slots = [
-                slot
-                for slot, (face, crop) in enumerate(zip(faces, crops, strict=True))
-                if crop is not None and (face.recurrent is None) == anchoring
-            ]
-            if not slots:
+            rows = [row for row, slot in enumerate(seen) if (faces[slot].recurrent is None) == anchoring]
+            if not rows:
                 continue
-            before = [state for slot in slots if (state := faces[slot].recurrent) is not None]
-            offset = np.stack([self._offset(faces[slot]) for slot in slots])
-            crop = _batch([crop for slot in slots if (crop := crops[slot]) is not None])
+            before = [state for row in rows if (state := faces[seen[row]].recurrent) is not None]
+            offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
+            crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             after, inversion, edit = advance(
                 self._networks, stack(before) if before else None, crop, offset, self._settings.switches, clock.stage
             )
-            for row, (slot, state) in enumerate(zip(slots, unstack(after), strict=True)):
-                stepped[slot] = replace(faces[slot], recurrent=state)
-                edits[slot] = edit[row]
-                if self._settings.switches.residual:
-                    with clock.stage("restore"):
-                        edits[slot] = give_back(crop[row], inversion[row], edit[row])
-        return tuple(stepped), edits
+            if self._settings.switches.residual:
+                with clock.stage("restore"):
+                    edit = self._imaging.give_back(crop, inversion, edit)
+            for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
+                stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)
+                edits[row] = edit[place : place + 1]
+        together = _batch([edits[row] for row in range(len(seen))])
+        with clock.stage("parse"):
+            masks = self._imaging.masks(self._networks.parser, crops, together)
+        return tuple(stepped), together, masks
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)
 
-    def _shown(
-        self,
-        frame: CameraFrame,
-        faces: Faces,
-        sightings: Sightings,
-        crops: Sequence[FloatArray | None],
-        edits: Mapping[int, FloatArray],
-        clock: StageClock,
-    ) -> tuple[ImageU8, Faces]:
-        """The image that goes out, and the slots with the frame to fall back on."""
-        if exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH:
-            return stand_in(self._settings.lost_face, frame, faces[0].track.held), faces
-        image = frame.image
-        if edits:
-            with clock.stage("parse"):
-                patches = self._patches(sightings, crops, edits)
-            with clock.stage("blend"):
-                image = blend(image, patches)
-        return image, holding(faces, HeldFrame(frame.captured_ns, image))
 
-    def _patches(
-        self, sightings: Sightings, crops: Sequence[FloatArray | None], edits: Mapping[int, FloatArray]
-    ) -> list[Patch]:
-        slots = list(edits)
-        masks = face_masks(
-            self._networks.parser,
-            self._parser,
-            _batch([crop for slot in slots if (crop := crops[slot]) is not None]),
-            _batch([edits[slot][None] for slot in slots]),
-            self._settings.mask,
-        )
-        tracks = [sighting for slot in slots if (sighting := sightings[slot]) is not None]
-        return [
-            Patch(edits[slot], mask, track.crop_from_frame)
-            for slot, mask, track in zip(slots, masks, tracks, strict=True)
-        ]
+def open_imaging(
+    device: Device, runtime: Runtime, networks: Networks, parser: ParserSpec, settings: Settings
+) -> Imaging:
+    """The work on pixels on the device that the networks run on; raises RuntimeUnavailable without CuPy's compiler."""
+    if device == "cpu":
+        return CpuImaging(parser, settings.mask)
+    kernels = CudaKernels.open(stream=runtime.stream)
+    *_, height, width = shape_for(networks.parser.spec, "logits", 1)
+    return CardImaging(kernels, parser, settings.mask, settings.max_faces, (width, height))
 
 
-def _aligned(image_u8: ImageU8, sighting: FaceTrack) -> FloatArray:
-    """I_t^a, RGB [-1, 1] [1, 3, S, S]."""
-    return image_from_u8(align(image_u8, sighting.crop_from_frame))
+def _finite(face: Face) -> bool:
+    return face.recurrent is None or face.recurrent.finite
 
 
 def _batch(arrays: Sequence[FloatArray]) -> FloatArray:

@@ -1,5 +1,6 @@
 """What one frame leaves to the next, a face: two frozen records, the table of phases and the sliders' ramp."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -130,10 +131,11 @@ class TrackState:
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What the loop carries from frame to frame, for B faces; float32.
+    """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
     crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the ConvLSTM's, [B, C, H,
-    W]. anchor: w_1, the code of the track's first frame, [B, L, D].
+    W]. anchor: w_1, the code of the track's first frame, [B, L, D]. estimated: of each face, whether O_{t-1} was
+    estimated (`Switches.half_rate`); empty stands for no face.
     """
 
     crop: NDArray[np.float32]
@@ -142,6 +144,14 @@ class RecurrentState:
     h: NDArray[np.float32]
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
+    estimated: tuple[bool, ...] = field(default=(), kw_only=True)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number that the networks gave is finite; on a card this waits for them."""
+        with np.errstate(invalid="ignore"):
+            total = self.inversion.sum() + self.edit.sum() + self.h.sum() + self.c.sum()
+        return math.isfinite(float(total))
 
     def _arrays(self) -> Iterator[NDArray[np.float32]]:
         return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor))
@@ -151,13 +161,17 @@ def stack(states: Sequence[RecurrentState]) -> RecurrentState:
     """Several faces as one batch; one alone is not copied."""
     if len(states) == 1:
         return states[0]
-    return RecurrentState(*(np.concatenate(arrays) for arrays in zip(*(s._arrays() for s in states), strict=True)))
+    arrays = (np.concatenate(arrays) for arrays in zip(*(s._arrays() for s in states), strict=True))
+    return RecurrentState(*arrays, estimated=tuple(any(state.estimated) for state in states))
 
 
 def unstack(state: RecurrentState) -> tuple[RecurrentState, ...]:
     """The faces of a batch, each a batch of one, as views."""
     faces = range(len(state.crop))
-    return tuple(RecurrentState(*(array[k : k + 1] for array in state._arrays())) for k in faces)
+    estimated = state.estimated or (False,) * len(state.crop)
+    return tuple(
+        RecurrentState(*(array[k : k + 1] for array in state._arrays()), estimated=(estimated[k],)) for k in faces
+    )
 
 
 def next_state(

@@ -18,9 +18,17 @@ from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
-from models.checkpoints.published import load_light_generator
+from models.checkpoints.published import load_light_generator, trained_tensors
 from models.checkpoints.weights import FRESH
-from models.mobile_stylegan import LATENT_DIM, LIGHT_256, NOISE_RESOLUTION
+from models.mobile_stylegan import (
+    LATENT_DIM,
+    LIGHT_256,
+    NOISE_RESOLUTION,
+    WIDE_256,
+    MobileStyleGan,
+    band_order,
+    first_narrower,
+)
 from models.parsing import CLASSES, FACE_CLASSES
 from models.recurrent import RecurrentConfig
 from models.training.encoder import load_encoder
@@ -45,8 +53,12 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
             path = Path(temporary) / f"{name}.onnx"
             export_graph(network, path, inputs, outputs)
             if name == "generator":
-                refer_to_asset(path, "synthesis_bin")
-            compress(path)
+                assert isinstance(network, MobileStyleGan)
+                inline = refer_to_asset(path, "synthesis_bin", [band_order(LIGHT_256.stem_width).numpy()])
+                assert set(inline) <= trained_tensors(network, first_narrower(WIDE_256, LIGHT_256)).keys(), (
+                    "a third party's weights would be committed"
+                )
+            compress(path, quantize=True)
             graphs[name] = path
         manifest = _manifest(state, folder)
         graphs["encoder_anchor"] = graphs["encoder"]

@@ -3,11 +3,16 @@
 It is the second opinion that `export.verify` compares every other runtime with, because it shares no code with them,
 and it runs on any device that torch knows. On the CPU a half-precision graph is computed as a graphics card does it:
 every operator in float32 inside, its result rounded to the type that the graph gives it. On a GPU, the operators of a
-batch size are captured as one CUDA graph.
+batch size are captured as one CUDA graph, which reads and writes the same memory every time; arrays of CuPy are copied
+there on the card, and what comes out is a copy. Without CuPy it takes arrays of NumPy only.
 """
 
-from collections.abc import Mapping
+import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from engine.bundle import GraphSpec
-from engine.errors import BundleError
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch
+from engine.card import LESS, first_line
+from engine.errors import BundleError, CardFailed
+from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
 from export.onnx_ops import OPERATORS, TORCH_TYPES, Attributes, Operator
 from export.precision import HALF_TYPES, plain, typed
 
@@ -31,6 +37,11 @@ class EagerRuntime:
     """Runs graphs with torch, as they are typed; fp16 and bf16 type a float32 graph first."""
 
     name = "eager"
+
+    @cached_property
+    def stream(self) -> Any:
+        """See `Runtime.stream`."""
+        return importlib.import_module("cupy").cuda.Stream(non_blocking=True)
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""
@@ -60,7 +71,11 @@ class EagerRuntime:
         unknown = sorted({node.op_type for node in graph.graph.node} - OPERATORS.keys())
         if unknown:
             raise BundleError(f"{model} has operators that the eager runtime does not know: {', '.join(unknown)}")
-        return _EagerNetwork(graph, spec, torch.device(device))
+        if device == "cpu":
+            return _EagerNetwork(graph, spec, torch.device(device))
+        return _CardNetwork(
+            graph, spec, torch.device(device), self.stream if importlib.util.find_spec("cupy") else None
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,6 @@ class _EagerNetwork:
         self._device = device
         self._weights = {tensor.name: _tensor(tensor, device) for tensor in model.graph.initializer}
         self._steps = tuple(_step(node) for node in model.graph.node)
-        self._captured: dict[int, _Capture] = {}
 
     @property
     def spec(self) -> GraphSpec:
@@ -91,19 +105,14 @@ class _EagerNetwork:
 
     def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
         """See `Network.__call__`."""
-        batch = batch_of(self._spec, arrays)
+        batch_of(self._spec, arrays)
         inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         with torch.inference_mode():
-            if self._device.type == "cuda":
-                outputs = self._replay(batch, inputs)
-            else:
-                outputs = self._run(inputs)
             # An answer may share memory with a weight or an input.
-            return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in outputs.items()}
+            return {name: tensor.clone().numpy() for name, tensor in self._run(inputs).items()}
 
     def close(self) -> None:
         """See `Network.close`."""
-        self._captured.clear()
         self._weights.clear()
 
     def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,35 +128,81 @@ class _EagerNetwork:
             values.update(zip(step.outputs, made, strict=True))
         return {name: values[name] for name in self._spec.outputs}
 
-    def _replay(self, batch: int, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        if batch not in self._captured:
-            self._captured[batch] = self._capture(inputs)
-        captured = self._captured[batch]
-        for name, tensor in inputs.items():
-            captured.inputs[name].copy_(tensor)
-        captured.graph.replay()
-        return captured.outputs
 
-    def _capture(self, inputs: Mapping[str, Tensor]) -> "_Capture":
-        fixed = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
-        torch.cuda.current_stream().wait_stream(aside)
+class _CardNetwork(_EagerNetwork):
+    """One graph on a card, with a CUDA graph for every batch size seen so far. stream: of CuPy, None without it."""
+
+    def __init__(self, model: onnx.ModelProto, spec: GraphSpec, device: torch.device, stream: Any) -> None:
+        super().__init__(model, spec, device)
+        self._stream = stream
+        self._captured: dict[int, _Capture] = {}
+
+    def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
+        """See `Network.__call__`; raises CardFailed."""
+        batch = batch_of(self._spec, arrays)
+        from_host = isinstance(next(iter(arrays.values())), np.ndarray)
+        with _card_errors(), torch.inference_mode(), self._on_stream():
+            captured = self._captured.get(batch) or self._capture(batch)
+            for name, array in arrays.items():
+                if from_host:
+                    captured.inputs[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+                else:
+                    captured.arrays[name][...] = array
+            captured.graph.replay()
+            if from_host:
+                return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in captured.outputs.items()}
+            return {name: captured.arrays[name].copy() for name in captured.outputs}
+
+    def close(self) -> None:
+        """See `Network.close`."""
+        self._captured.clear()
+        super().close()
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """What torch and CuPy do inside is put on the one stream that both know."""
+        if self._stream is None:
+            yield
+            return
+        same = torch.cuda.ExternalStream(self._stream.ptr)  # type: ignore[no-untyped-call]
+        with self._stream, torch.cuda.stream(same):
+            yield
+
+    def _capture(self, batch: int) -> "_Capture":
+        shapes = {name: shape_for(self._spec, name, batch) for name in self._spec.inputs}
+        fixed = {name: torch.zeros(shape, device=self._device) for name, shape in shapes.items()}
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = self._run(fixed)
-        return _Capture(graph, fixed, outputs)
+        # fp32 means fp32: TF32 keeps ten bits of it.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            torch.cuda.synchronize(self._device)  # the weights were sent on another stream
+            self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
+            with torch.cuda.graph(graph):
+                outputs = self._run(fixed)
+        shared = {} if self._stream is None else {**fixed, **outputs}
+        arrays = {name: importlib.import_module("cupy").from_dlpack(tensor) for name, tensor in shared.items()}
+        self._captured[batch] = _Capture(graph, fixed, outputs, arrays)
+        return self._captured[batch]
 
 
 @dataclass(frozen=True)
 class _Capture:
-    """The graph of one batch size and the memory it reads and writes."""
+    """The graph of one batch size and the memory it reads and writes. arrays: the same memory as CuPy sees it."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    arrays: Mapping[str, Any]
+
+
+@contextmanager
+def _card_errors() -> Iterator[None]:
+    """What torch raises of the card inside becomes CardFailed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CardFailed(f"the graphics card is out of memory ({first_line(error)}); {LESS}") from error
+    except torch.AcceleratorError as error:
+        raise CardFailed(f"the graphics card failed: {first_line(error)}") from error
 
 
 def _step(node: onnx.NodeProto) -> _Step:

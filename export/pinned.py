@@ -1,9 +1,12 @@
 """Takes third-party weights out of a graph again, so that a recipe holds only what we trained ourselves."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, numpy_helper
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engine.assets import asset, asset_path
 
@@ -11,30 +14,66 @@ _SMALLEST_BYTES = 256
 """Below this a tensor stays inline: shapes and scalars, which would be found anywhere by chance."""
 
 
-def refer_to_asset(path: Path, name: str) -> tuple[str, ...]:
+def refer_to_asset(path: Path, name: str, orders: Sequence[NDArray[np.int64]] = ()) -> tuple[str, ...]:
     """Replaces, in an ONNX file, every tensor whose bytes occur in a pinned file with a reference to them.
 
-    name: of the asset. A reference is ONNX external data: the file's name, offset and length;
+    name: of the asset. orders: in which rows or columns of its tensors may have been taken; such a tensor becomes a
+    `Gather` of a reference. A reference is ONNX external data: the file's name, offset and length;
     `engine.bundle_build` puts the bytes back. Returns the names of the larger tensors that stay inline, which
     ought to be our own. Raises AssetMissing when the pinned file is not cached.
     """
     pinned = asset_path(name).read_bytes()
     location = Path(asset(name).member).name
     model = onnx.load(str(path), load_external_data=False)
-    inline = []
+    inline, gathers = [], []
+    used: dict[int, str] = {}
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             continue
-        content = numpy_helper.to_array(tensor).tobytes()
-        if len(content) < _SMALLEST_BYTES:
+        values = numpy_helper.to_array(tensor)
+        if values.nbytes < _SMALLEST_BYTES:
             continue
-        offset = pinned.find(content)
-        if offset < 0:
+        found = _find(values, pinned, {len(order): order for order in orders})
+        if found is None:
             inline.append(tensor.name)
-        else:
-            _point_to(tensor, location, offset, len(content))
+            continue
+        offset, axes = found
+        _point_to(tensor, location, offset, values.nbytes)
+        gathers += _gather(tensor, axes)
+        used |= {values.shape[axis]: f"order_{values.shape[axis]}" for axis in axes}
+    model.graph.initializer.extend(numpy_helper.from_array(o, used[len(o)]) for o in orders if len(o) in used)
+    nodes = [*gathers, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     _write(model, path)
     return tuple(inline)
+
+
+def _find(
+    values: NDArray[np.generic], pinned: bytes, orders: Mapping[int, NDArray[np.int64]]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Offset of the tensor in the pinned bytes, and the axes along which it was taken in another order."""
+    for axes in ((), (0,), (1,), (0, 1)):
+        original = values
+        if any(axis >= values.ndim or values.shape[axis] not in orders for axis in axes):
+            continue
+        for axis in axes:
+            original = np.take(original, np.argsort(orders[values.shape[axis]]), axis)
+        offset = pinned.find(original.tobytes())
+        if offset >= 0:
+            return offset, axes
+    return None
+
+
+def _gather(tensor: TensorProto, axes: Sequence[int]) -> list[NodeProto]:
+    """Nodes that make a tensor out of its published form, which takes another name."""
+    names = [f"{tensor.name}.published{axis}" for axis in axes] + [tensor.name]
+    sizes = [tensor.dims[axis] for axis in axes]
+    tensor.name = names[0]
+    return [
+        helper.make_node("Gather", [source, f"order_{size}"], [target], name=source, axis=axis)
+        for axis, size, source, target in zip(axes, sizes, names, names[1:], strict=False)
+    ]
 
 
 def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -1,7 +1,7 @@
 """Torch networks to ONNX graphs with named inputs and outputs and a free batch axis, small enough to ship.
 
-`export_graph` writes the graph, `fold_constants` makes its weights plain, `compress` halves the file. All leave either
-the old file or the complete new one.
+`export_graph` writes the graph, `fold_constants` makes its weights plain, `compress` makes the file small. All leave
+either the old file or the complete new one.
 """
 
 import logging
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ OPSET = 18
 BATCH = "B"
 # Below this many numbers an initialiser saves nothing worth a rounding error: biases, norms and scalars stay float32.
 _SMALLEST_COMPRESSED = 1024
+_SMALLEST_QUANTIZED = 1 << 19
+_SCALES = (".row_scale", ".column_scale")
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -70,40 +73,60 @@ def fold_constants(path: Path) -> None:
     _write(model, path)
 
 
-def compress(path: Path) -> None:
-    """Store the large float32 initialisers of the ONNX file `path` as float16 followed by a Cast to float32.
+def compress(path: Path, quantize: bool = False) -> None:
+    """Store the large float32 initialisers of the ONNX file `path` small; the graph still computes in float32.
 
-    The file halves; runtimes fold the casts when they load it, so the graph still computes in float32 with weights
-    rounded to float16. Initialisers under 1024 numbers, beyond float16's range or kept in another file stay as they
-    are. Compressing twice changes nothing.
+    They are rounded to float16, followed by a Cast that runtimes fold when they load the graph. quantize: matrices of
+    half a million numbers or more become int8 instead, with a scale for each row and column, which
+    `engine.bundle_build` carries out. Initialisers under 1024 numbers, beyond float16's range or kept in another
+    file stay as they are. Compressing twice changes nothing.
     """
     model = onnx.load(path, load_external_data=False)
     kept: list[TensorProto] = []
-    casts: list[NodeProto] = []
+    nodes: list[NodeProto] = []
     for tensor in model.graph.initializer:
-        half = _as_half(tensor)
-        if half is None:
-            kept.append(tensor)
-            continue
-        kept.append(half)
-        casts.append(
-            helper.make_node("Cast", [half.name], [tensor.name], name=f"{tensor.name}.cast", to=TensorProto.FLOAT)
-        )
-    nodes = casts + list(model.graph.node)
+        small, node = _smaller(tensor, quantize)
+        kept.extend(small)
+        nodes.extend(node)
+    nodes.extend(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)
     _write(model, path)
 
 
-def _as_half(tensor: TensorProto) -> TensorProto | None:
-    """The float16 form of a float32 tensor, or None when it is to stay as it is."""
-    if tensor.data_type != TensorProto.FLOAT or tensor.data_location == TensorProto.EXTERNAL:
-        return None
+def _smaller(tensor: TensorProto, quantize: bool) -> tuple[list[TensorProto], list[NodeProto]]:
+    """What is stored for a tensor, and the nodes, if any, that make the tensor of it."""
+    name = tensor.name
+    inline = tensor.data_location != TensorProto.EXTERNAL
+    if tensor.data_type != TensorProto.FLOAT or not inline or name.endswith(_SCALES):
+        return [tensor], []
     values = numpy_helper.to_array(tensor)
-    if values.size < _SMALLEST_COMPRESSED or not np.all(np.abs(values) <= _FP16_MAX):
-        return None
-    return numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.fp16")
+    if quantize and values.ndim == 2 and values.size >= _SMALLEST_QUANTIZED:
+        stored = _quantized(values, name)
+        *codes, columns = stored
+        nodes = [
+            helper.make_node("DequantizeLinear", codes, [f"{name}.rows_scaled"], name=f"{name}.rows", axis=0),
+            helper.make_node("Mul", [f"{name}.rows_scaled", columns], [name], name=f"{name}.columns"),
+        ]
+    elif values.size >= _SMALLEST_COMPRESSED and np.all(np.abs(values) <= _FP16_MAX):
+        stored = {f"{name}.fp16": values.astype(np.float16)}
+        nodes = [helper.make_node("Cast", list(stored), [name], name=f"{name}.cast", to=TensorProto.FLOAT)]
+    else:
+        return [tensor], []
+    return [numpy_helper.from_array(array, key) for key, array in stored.items()], nodes
+
+
+def _quantized(matrix: NDArray[np.float32], name: str) -> dict[str, NDArray[np.generic]]:
+    """int8 codes [O, I], a scale for each row [O] and one for each column [1, I]: their product is the matrix.
+
+    The columns' scales matter where inputs are of very different size, as features of a perceptual trunk are.
+    """
+    tiny = np.finfo(np.float32).tiny
+    columns = np.maximum(np.abs(matrix).max(axis=0, keepdims=True), tiny)
+    rows = np.maximum(np.abs(matrix / columns).max(axis=1), tiny) / 127.0
+    codes = np.rint(matrix / columns / rows[:, None]).astype(np.int8)
+    return {f"{name}.int8": codes, name + _SCALES[0]: rows, name + _SCALES[1]: columns}
 
 
 def _strip_provenance(model: ModelProto) -> None:

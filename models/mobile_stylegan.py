@@ -65,7 +65,18 @@ class MobileStyleGanConfig:
 
 
 TEACHER_1024 = MobileStyleGanConfig(widths=(512, 512, 512, 512, 256, 128, 64))
-LIGHT_256 = MobileStyleGanConfig()
+WIDE_256 = MobileStyleGanConfig()
+"""The teacher's layers up to 128 px: what the light generator is narrowed from (`training/compression.py`)."""
+LIGHT_256 = MobileStyleGanConfig(widths=(512, 512, 512, 384, 128))
+"""The generator that ships. Its first three layers are the teacher's own."""
+
+
+def first_narrower(wide: MobileStyleGanConfig, config: MobileStyleGanConfig) -> int:
+    """Index of the first layer whose widths differ; an assertion fails when a width grows or no layer is narrower."""
+    pairs = list(zip(wide.widths, wide.inner_widths, config.widths, config.inner_widths, strict=True))
+    assert wide.stem_width == config.stem_width
+    assert all(width <= out and inner <= mid for out, mid, width, inner in pairs), "a narrower network was expected"
+    return next(i for i, (out, mid, width, inner) in enumerate(pairs) if (out, mid) != (width, inner))
 
 
 class Modulation(nn.Module):
@@ -121,18 +132,16 @@ class StemConv(nn.Module):
 def inverse_haar(x: Tensor) -> Tensor:
     """One level of the inverse 2-D Haar transform: [B, 4C, H, W] -> [B, C, 2H, 2W].
 
-    The first C channels are the low band; the other 3C lie as (C, 3): vertical, horizontal and diagonal detail of
-    each channel side by side. Butterflies and a pixel shuffle: no convolution.
+    The four bands follow each other, C channels each: low, vertical, horizontal and diagonal detail. Each is one piece
+    of memory then, and so is each of the four pixels that they make: the published layout, the details of a channel
+    side by side, takes twice the whole network's time on a CPU.
     """
-    b, c4, h, w = x.shape
-    c = c4 // 4
-    low = x[:, :c]
-    details = x[:, c:].reshape(b, c, 3, h, w)
-    vertical, horizontal, diagonal = details[:, :, 0], details[:, :, 1], details[:, :, 2]
+    b, _, h, w = x.shape
+    low, vertical, horizontal, diagonal = x.chunk(4, dim=1)
     even, odd = low + vertical, low - vertical
     even_d, odd_d = horizontal + diagonal, horizontal - diagonal
-    quads = torch.stack((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=2) * 0.5
-    return F.pixel_shuffle(quads.reshape(b, 4 * c, h, w), 2)
+    quads = torch.cat((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=1) * 0.5
+    return quads.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2).reshape(b, -1, 2 * h, 2 * w)
 
 
 def haar(image: Tensor) -> Tensor:
@@ -140,8 +149,14 @@ def haar(image: Tensor) -> Tensor:
     a, b, c, d = F.pixel_unshuffle(image, 2).unflatten(1, (-1, 4)).unbind(2)
     low, vertical = a + b + c + d, a + b - c - d
     horizontal, diagonal = a - b + c - d, a - b - c + d
-    details = torch.stack((vertical, horizontal, diagonal), dim=2).flatten(1, 2)
-    return torch.cat((low, details), dim=1) * 0.5
+    return torch.cat((low, vertical, horizontal, diagonal), dim=1) * 0.5
+
+
+def band_order(width: int) -> Tensor:
+    """Where each of the 4C = `width` channels of our layout lies in the published one: low, then details as (C, 3)."""
+    channels = torch.arange(width // 4)
+    details = [width // 4 + 3 * channels + band for band in range(3)]
+    return torch.cat((channels, *details))
 
 
 class Layer(nn.Module):
@@ -175,10 +190,11 @@ class RgbHead(nn.Module):
 class MobileStyleGan(nn.Module):
     """ws [B, L, 512], noise map [B, 512, 32, 32] -> RGB image [B, 3, R, R], about [-1, 1].
 
-    The noise map is added after both 32 px convolutions through two learned scalars (rigid.md, Eq. 4).
+    The noise map is added after both 32 px convolutions through two learned scalars (rigid.md, Eq. 4); its channels are
+    in the order of theirs.
     """
 
-    def __init__(self, config: MobileStyleGanConfig = LIGHT_256) -> None:
+    def __init__(self, config: MobileStyleGanConfig = WIDE_256) -> None:
         super().__init__()
         self.config = config
         widths = (config.stem_width, *config.widths)
@@ -274,7 +290,7 @@ def _modulation_names(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield f"{ours}.bias", f"{theirs}.bias"
 
 
-def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_256) -> MobileStyleGan:
+def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = WIDE_256) -> MobileStyleGan:
     """The published generator, cut to `config`; a cut one has an untrained RGB head. Raises CheckpointError."""
     constants = read_ir_constants(xml, binary)
     network = MobileStyleGan(config)
@@ -288,7 +304,39 @@ def load_teacher(xml: Path, binary: Path, config: MobileStyleGanConfig = LIGHT_2
                 )
             parameter = parameters[ours]
             parameter.copy_(torch.from_numpy(constants[theirs].copy()).reshape(parameter.shape))
+        _order_bands(network, head=layers == len(TEACHER_1024.widths))
     return network.eval()
+
+
+def _order_bands(network: MobileStyleGan, head: bool) -> None:
+    """From the published order of the channels to ours. head: the RGB head is a published one too."""
+    before: StemConv | SeparableConv = network.conv1
+    for i, layer in enumerate(network.layers):
+        assert isinstance(layer, Layer)
+        order = band_order(layer.up.bias.numel())
+        for tensor in (*_outputs(before), layer.up.weight, layer.up.bias):
+            tensor.copy_(tensor[order])
+        if 8 << i == NOISE_RESOLUTION and i + 1 < len(network.layers):
+            # The noise map joins both convolutions, so their channels are in one order.
+            _order_inner(layer, band_order(layer.conv2.pointwise.shape[0]))
+        before = layer.conv2
+    if head:
+        order = band_order(network.to_rgb.bias.numel())
+        network.to_rgb.weight.copy_(network.to_rgb.weight[order])
+        network.to_rgb.bias.copy_(network.to_rgb.bias[:, order])
+
+
+def _outputs(conv: StemConv | SeparableConv) -> tuple[Tensor, Tensor]:
+    """What has a row for each output channel."""
+    return conv.weight if isinstance(conv, StemConv) else conv.pointwise, conv.bias[0]
+
+
+def _order_inner(layer: Layer, order: Tensor) -> None:
+    """Permute the channels between the two convolutions."""
+    inputs = layer.conv2.modulation
+    for tensor in (*_outputs(layer.conv1), inputs.weight, inputs.bias, layer.conv2.depthwise):
+        tensor.copy_(tensor[order])
+    layer.conv2.pointwise.copy_(layer.conv2.pointwise[:, order])
 
 
 def load_mapping(xml: Path, binary: Path) -> MappingNetwork:

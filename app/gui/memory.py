@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 REMEMBERED = ("source", "bundle", "runtime", "lost_face", "max_faces")
 """The settings of a run that are remembered beside the slider values; the others come from the command line."""
 
+_NOTE = "1"
+"""Which note on responsible use is agreed to; one that says something else takes another number."""
+
 
 @dataclass
 class Looks:
@@ -38,6 +41,16 @@ class Memory:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or Path(platformdirs.user_config_dir("rigid-live", appauthor=False))
         self._store = QSettings(str(self.folder / "window.ini"), QSettings.Format.IniFormat)
+
+    @property
+    def agreed(self) -> bool:
+        """True when the person has agreed to the note on responsible use, as it is now."""
+        return bool(self._store.value("consent/note") == _NOTE)
+
+    def keep_agreement(self) -> None:
+        """Remembers that the person agreed."""
+        self._store.setValue("consent/note", _NOTE)
+        self._store.sync()
 
     def run_values(self) -> dict[str, Any]:
         """The remembered settings of a run, by their names in `RunSettings`; empty on the first start."""

@@ -108,6 +108,7 @@ class SetupPanel(QWidget):
             ("M", self.tr("mirror")),
             ("S", self.tr("snapshot")),
             ("R", self.tr("record")),
+            ("K", self.tr("virtual camera")),
             ("Ctrl+0", self.tr("all sliders to 0")),
             ("Ctrl+O", self.tr("open a file")),
             ("Ctrl+Q", self.tr("quit")),

@@ -111,9 +111,10 @@ def _palette(c: Colours) -> QPalette:
 def _style(c: Colours) -> str:
     return f"""
     QWidget {{ font-size: 13px; }}
-    QMainWindow, #panel, #bar, QStatusBar {{ background: {c.panel}; }}
+    QDialog, QMainWindow, #panel, #bar, QStatusBar {{ background: {c.panel}; }}
     QToolTip {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.line}; padding: 4px; }}
     QLabel#group {{ color: {c.muted}; font-size: 11px; font-weight: 600; padding: 8px 0 0 0; }}
+    QLabel#heading {{ font-size: 18px; font-weight: 600; }}
     QLabel[muted="true"] {{ color: {c.muted}; }}
     QLabel[touched="true"] {{ color: {c.accent}; font-weight: 600; }}
     QPushButton, QComboBox, QDoubleSpinBox, QToolButton {{

@@ -7,19 +7,15 @@ passes on; what comes back is shown.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from pathlib import Path
 
-import platformdirs
 from PyQt6.QtCore import QEvent, Qt, QTimer
-from PyQt6.QtGui import QCloseEvent, QColor, QIcon, QKeyEvent, QKeySequence, QPainter, QPixmap, QShortcut
+from PyQt6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QShortcut
 from PyQt6.QtWidgets import (
     QApplication,
     QButtonGroup,
     QHBoxLayout,
     QMainWindow,
-    QPushButton,
     QScrollArea,
     QTabWidget,
     QVBoxLayout,
@@ -29,7 +25,9 @@ from PyQt6.QtWidgets import (
 from app.gui import theme
 from app.gui.banner import Banner
 from app.gui.bridge import Bridge
+from app.gui.buttons import make_button
 from app.gui.memory import Memory
+from app.gui.outputs import Outputs, new_snapshot
 from app.gui.preset_bar import KEYS, PresetBar
 from app.gui.preview import VIEWS, Preview, View
 from app.gui.setup_panel import SetupPanel
@@ -56,7 +54,6 @@ class Window(QMainWindow):
         self.looks = memory.looks()
         self._values: Mapping[str, float] = dict(bridge.controls.values)
         self._labels: Mapping[str, str] | None = None
-        self._recorded = ""
         self._figures_s = 0.0
         self._ended_well = True
         self.setWindowTitle("RIGID Live")
@@ -86,18 +83,17 @@ class Window(QMainWindow):
         self.setup = SetupPanel(settings, self.looks.theme)
         folder = PresetFolder(self._memory.folder / "presets")
         self.presets = PresetBar(folder, self.looks.preset_keys, lambda: self.sliders.values)
-        self.edits_on = _button("", self.tr("All edits on or off"), "E", checkable=True)
+        self.edits_on = make_button("", self.tr("All edits on or off"), "E", checkable=True)
         self.edits_on.setAccessibleName(self.tr("All edits"))
-        self.compare = _button(self.tr("Hold to compare"), self.tr("Shows the picture before the edit"), "C")
-        self.reset = _button(self.tr("All to 0"), self.tr("Puts every slider back to 0"), "Ctrl+0")
-        self.mirror = _button(
+        self.compare = make_button(self.tr("Hold to compare"), self.tr("Shows the picture before the edit"), "C")
+        self.reset = make_button(self.tr("All to 0"), self.tr("Puts every slider back to 0"), "Ctrl+0")
+        self.mirror = make_button(
             self.tr("Mirror"), self.tr("Turns the picture here; what is written is not turned"), "M", checkable=True
         )
-        self.snapshot = _button(self.tr("Snapshot"), self.tr("Saves the edited picture"), "S")
-        self.record = _button(self.tr("Record"), self.tr("Records the edited picture, without sound"), "R", True)
-        self.record.setObjectName("record")
+        self.snapshot = make_button(self.tr("Snapshot"), self.tr("Saves the edited picture"), "S")
+        self.outputs = Outputs(settings.sink)
         names = {"before": self.tr("Before"), "after": self.tr("After"), "split": self.tr("Split")}
-        self.views = {view: _button(names[view], self.tr("What is seen"), "V", checkable=True) for view in VIEWS}
+        self.views = {view: make_button(names[view], self.tr("What is seen"), "V", checkable=True) for view in VIEWS}
 
     def _lay_out(self) -> None:
         bar = QWidget()
@@ -108,7 +104,7 @@ class Window(QMainWindow):
         top.addStretch(1)
         top.addLayout(self._view_switch())
         top.addStretch(1)
-        for button in (self.mirror, self.snapshot, self.record):
+        for button in (self.mirror, self.snapshot, self.outputs):
             top.addWidget(button)
         left = QVBoxLayout()
         left.setContentsMargins(12, 0, 0, 8)
@@ -191,7 +187,8 @@ class Window(QMainWindow):
         self.setup.theme_changed.connect(self._set_theme)
         self.mirror.toggled.connect(self.preview.set_mirrored)
         self.snapshot.clicked.connect(self._take_snapshot)
-        self.record.toggled.connect(self._record)
+        self.outputs.changed.connect(lambda sinks: self._change(sink=sinks))
+        self.outputs.told.connect(lambda text, wrong: self.banner.tell(text, wrong=wrong))
         for view, button in self.views.items():
             button.clicked.connect(partial(self._set_view, view))
         hints = QApplication.styleHints()
@@ -204,7 +201,8 @@ class Window(QMainWindow):
         self._shortcut("V", self._next_view)
         self._shortcut("M", self.mirror.toggle)
         self._shortcut("S", self._take_snapshot)
-        self._shortcut("R", self.record.toggle)
+        self._shortcut("R", self.outputs.record.toggle)
+        self._shortcut("K", self.outputs.camera.toggle)
         self._shortcut("Ctrl+0", self.reset.click)
         self._shortcut("Ctrl+O", self.source.open_file)
         self._shortcut("Ctrl+Q", self.close)
@@ -278,13 +276,7 @@ class Window(QMainWindow):
         self.banner.show_problems(state.problems)
         self.preview.set_message(self._waiting_for())
         self.snapshot.setEnabled(not state.opening)
-        if state.recording_problem and self.record.isChecked():
-            # The problem ends with the recording: only a note stays long enough to be read.
-            self.banner.tell(state.recording_problem, wrong=True)
-            self.record.setChecked(False)
-        if state.recorded != self._recorded:
-            self._recorded = state.recorded
-            self.banner.tell(self.tr("Recorded: %1").replace("%1", state.recorded))
+        self.outputs.show_state(state)
         if state.over:
             self.close()
 
@@ -340,48 +332,9 @@ class Window(QMainWindow):
         assert isinstance(app, QApplication)
         theme.apply(app, colours)
         self.preview.set_colours(colours)
-        self.record.setIcon(_dot(colours.record))
+        self.outputs.set_colours(colours)
 
     def _take_snapshot(self) -> None:
         frame = self.preview.frame
         if frame is not None:
-            path = _new_file(platformdirs.user_pictures_dir(), "snapshot", ".png")
-            self._bridge.save_snapshot(frame.edited.image, str(path))
-
-    def _record(self, on: bool) -> None:
-        if not on:
-            self._change(sink=("null",))
-            return
-        path = _new_file(platformdirs.user_videos_dir(), "recording", ".mp4")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.banner.tell(f"{path.parent}: {error.strerror}", wrong=True)
-            self.record.setChecked(False)
-            return
-        self._change(sink=(str(path),))
-
-
-def _new_file(folder: str, kind: str, suffix: str) -> Path:
-    now = datetime.now().strftime("%Y-%m-%d %H.%M.%S.%f")[:-3]
-    return Path(folder) / "RIGID Live" / f"{kind} {now}{suffix}"
-
-
-def _button(text: str, tip: str, keys: str, checkable: bool = False) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(f"{tip} ({keys})")
-    button.setCheckable(checkable)
-    return button
-
-
-def _dot(colour: str) -> QIcon:
-    """A filled circle: the sign of recording."""
-    pixmap = QPixmap(24, 24)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(QColor(colour))
-    painter.drawEllipse(4, 4, 16, 16)
-    painter.end()
-    return QIcon(pixmap)
+            self._bridge.save_snapshot(frame.edited.image, str(new_snapshot()))

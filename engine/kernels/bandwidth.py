@@ -12,6 +12,7 @@ from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, squ
 from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
+from engine.kernels.restore import give_back_faces, restore_buffers
 from engine.kernels.warp import align_faces, crop_buffers, plan_crops
 
 MOST_BYTE_TIMES = 1.5
@@ -71,20 +72,23 @@ def judged(timing: Timing, bytes_per_us: float) -> Timing:
 
 
 def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
-    """Time the steps `align`, `mask` and `blend` on faces side by side; buffers are made before."""
+    """Time the steps `align`, `restore`, `mask` and `blend` on faces side by side; buffers are made before."""
     crops = crops_of(case)
     width, height = case.size_px
     real = kernels.real.itemsize
     square = CROP_SIZE * CROP_SIZE
-    frame = zeros(kernels, (height, width, 3), np.uint8)
-    images = zeros(kernels, (case.faces, 3, CROP_SIZE, CROP_SIZE), kernels.real)
-    masks = zeros(kernels, (case.faces, CROP_SIZE, CROP_SIZE), np.float32)
-    logits = zeros(kernels, (2 * case.faces, len(PARTS.classes), PARTS.size, PARTS.size), kernels.real)
+    frame = kernels.put(np.zeros((height, width, 3), np.uint8))
+    images, inversions, edits, restored = (
+        kernels.put(np.zeros((case.faces, 3, CROP_SIZE, CROP_SIZE), kernels.real)) for _ in range(4)
+    )
+    masks = kernels.put(np.zeros((case.faces, CROP_SIZE, CROP_SIZE), np.float32))
+    logits = kernels.put(np.zeros((2 * case.faces, len(PARTS.classes), PARTS.size, PARTS.size), kernels.real))
     read_px = sum(_area(face_rectangle_px(crop, case.size_px)) for crop in crops)
 
     of_crops = crop_buffers(kernels, case.faces)
     shrunk_px = plan_crops(kernels, crops, case.size_px, of_crops)
     means_px = case.faces * shrunk_px[0] * shrunk_px[1]
+    of_restore = restore_buffers(kernels, case.faces)
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = plan_patches(kernels, crops, case.size_px, of_blend)
@@ -99,6 +103,13 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             2 if means_px else 1,
             read_px * 3 + means_px * 6 + case.faces * 3 * square * real,
             lambda: align_faces(kernels, frame, of_crops, shrunk_px, images),
+        ),
+        timing(
+            "restore",
+            4,
+            # Three images in and one out, inversion and edit once more for the gate, its planes between the passes.
+            6 * _bytes(images) + 6 * _bytes(of_restore.gates),
+            lambda: give_back_faces(kernels, images, inversions, edits, of_restore, restored),
         ),
         timing(
             "mask",
@@ -124,14 +135,6 @@ def crops_of(case: Case) -> tuple[Affine, ...]:
         square_from_frame(np.array([width * (n + 0.5) / case.faces, height / 2]), axis, CROP_SIZE)
         for n in range(case.faces)
     )
-
-
-def zeros(kernels: Kernels, shape: tuple[int, ...], dtype: type[np.generic] | np.dtype[np.generic]) -> Array:
-    """An array of zeros on the device."""
-    array, source = kernels.empty(shape, dtype), kernels.staging(shape, dtype)
-    source[...] = 0
-    kernels.upload(array, source)
-    return array
 
 
 def graph_timer(kernels: CudaKernels, repeats: int = 20, replays: int = 10) -> Timer:
@@ -160,7 +163,7 @@ def graph_timer(kernels: CudaKernels, repeats: int = 20, replays: int = 10) -> T
 
 def bytes_per_us(kernels: CudaKernels) -> float:
     """What the card moves in a copy too large for its caches, bytes read plus bytes written."""
-    source, copy = (zeros(kernels, (2**28,), np.uint8) for _ in range(2))
+    source, copy = (kernels.put(np.zeros(2**28, np.uint8)) for _ in range(2))
     time_us = graph_timer(kernels, repeats=2)(lambda: copy.data.copy_from_device_async(source.data, 2**28))
     return 2.0 * 2**28 / time_us
 

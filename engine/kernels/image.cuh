@@ -111,6 +111,23 @@ __device__ typename Image::Value sample(const Image& image, int x0, int y0, int 
     return sum;
 }
 
+// Where on an axis of `count` points a pixel of an axis of `size` lies: OpenCV's INTER_LINEAR.
+__device__ inline float scaled(int n, int count, int size) {
+    return clamped((n + 0.5f) * ((float)count / size) - 0.5f, 0.0f, count - 1.0f);
+}
+
+// A plane of width x height numbers, enlarged to size x size, at (x, y).
+__device__ inline float enlarged(const float* plane, int width, int height, int x, int y, int size) {
+    float u = scaled(x, width, size), v = scaled(y, height, size);
+    int left = (int)u, top = (int)v;
+    int right = left + 1 < width ? left + 1 : left, bottom = top + 1 < height ? top + 1 : top;
+    float across = u - left, down = v - top;
+    const float *above = plane + top * width, *below = plane + bottom * width;
+    float upper = above[left] * (1.0f - across) + above[right] * across;
+    float lower = below[left] * (1.0f - across) + below[right] * across;
+    return upper * (1.0f - down) + lower * down;
+}
+
 // OpenCV's cubic (a = -0.75): weight of a pixel at a distance below 2.
 __device__ inline float cubic(float distance) {
     float d = fabsf(distance);

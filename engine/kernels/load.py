@@ -5,23 +5,26 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | kernels | definition |
 |---|---|
 | `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
+| `restore.cu` | `compositing.give_back` |
 | `mask.cu` | `compositing.face_masks` |
 | `blend.cu` | `compositing.blend` |
 
 Colour conversion has no file of its own: it is part of reading a pixel (`image.cuh`), so no converted frame is made.
 """
 
-import importlib.util
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from engine.card import card_errors, card_obstacles, first_line
 from engine.errors import RuntimeUnavailable
 
 FOLDER = Path(__file__).parent
-SOURCES = ("warp", "mask", "blend")
+SOURCES = ("warp", "restore", "mask", "blend")
 HEADER = "image.cuh"
 
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
@@ -37,7 +40,7 @@ Array = Any
 class Kernels(Protocol):
     """The kernels on one device. Whatever is asked for happens in the order asked, all of it on one stream.
 
-    Nothing but `empty` and `staging` allocates memory, and nothing waits for the device.
+    Nothing but `empty`, `put` and `staging` allocates memory, and nothing but `wait` waits for the device.
     """
 
     @property
@@ -45,19 +48,37 @@ class Kernels(Protocol):
         """The type of the networks' arrays, float32 or float16."""
         ...
 
+    def at_work(self) -> AbstractContextManager[None]:
+        """What array code computes on the device inside is in the same order; a failing device raises CardFailed."""
+        ...
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """A new array on the device, not set to anything."""
         ...
 
+    def put(self, array: NDArray[Any]) -> Array:
+        """A copy of the array on the device; the array may be changed at once."""
+        ...
+
     def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """A new array of the host that `upload` reads fast, not set to anything."""
+        """A new array of the host that the device reads and writes fast, not set to anything."""
         ...
 
     def upload(self, destination: Array, source: NDArray[Any]) -> None:
         """Copy from the host to an array of the same shape and type; `source` must stay as it is until it is done."""
         ...
 
-    def launch(self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int) -> None:
+    def download(self, destination: NDArray[Any], source: Array) -> None:
+        """Copy to an array of the host of the same shape and type, which holds it once `wait` has returned."""
+        ...
+
+    def wait(self) -> None:
+        """Return when all that was asked for is done."""
+        ...
+
+    def launch(
+        self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int | np.float32
+    ) -> None:
         """Run a kernel of a `SOURCES` file with one thread for each of (width, height, faces) outputs."""
         ...
 
@@ -102,19 +123,6 @@ def check(array: Array, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
     assert array.flags.c_contiguous, f"strides {array.strides}"
 
 
-def obstacles() -> tuple[str, ...]:
-    """Every reason why the kernels cannot run on a card here; empty when they can."""
-    if importlib.util.find_spec("cupy") is None:
-        return ("the package cupy is not installed (pip install 'rigid-live[cuda13]')",)
-    try:
-        import cupy
-
-        count = int(cupy.cuda.runtime.getDeviceCount())
-    except (ImportError, RuntimeError) as error:
-        return (f"CuPy finds no NVIDIA card: {_first_line(error)}",)
-    return () if count else ("CuPy finds no NVIDIA card",)
-
-
 class CudaKernels:
     """The kernels on the current NVIDIA card; see `Kernels`."""
 
@@ -130,7 +138,7 @@ class CudaKernels:
 
         real: float32 or float16. stream: a CuPy stream, by default a new one. Raises RuntimeUnavailable.
         """
-        reasons = obstacles()
+        reasons = card_obstacles()
         if reasons:
             raise RuntimeUnavailable(f"the CUDA kernels cannot be used: {'; '.join(reasons)}")
         import cupy
@@ -143,7 +151,7 @@ class CudaKernels:
                 module.compile()
         except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
             raise RuntimeUnavailable(
-                f"the CUDA kernels do not compile here: {_first_line(error)}; CuPy needs the CUDA toolkit's NVRTC and "
+                f"the CUDA kernels do not compile here: {first_line(error)}; CuPy needs the CUDA toolkit's NVRTC and "
                 "headers (pip install 'cupy-cuda13x[ctk]')"
             ) from error
         return cls(cupy, modules, kind, cupy.cuda.Stream(non_blocking=True) if stream is None else stream)
@@ -158,9 +166,21 @@ class CudaKernels:
         """The CuPy stream that everything is put on."""
         return self._stream
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """See `Kernels.at_work`."""
+        with card_errors(self._cupy), self._stream:
+            yield
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """See `Kernels.empty`."""
-        return self._cupy.empty(shape, dtype)
+        with self._stream:  # memory belongs to the stream that it was asked for on
+            return self._cupy.empty(shape, dtype)
+
+    def put(self, array: NDArray[Any]) -> Array:
+        """See `Kernels.put`."""
+        with self._stream:
+            return self._cupy.array(array)
 
     def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """See `Kernels.staging`: page-locked memory."""
@@ -173,13 +193,19 @@ class CudaKernels:
         """See `Kernels.upload`."""
         destination.set(source, stream=self._stream)
 
-    def launch(self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int) -> None:
+    def download(self, destination: NDArray[Any], source: Array) -> None:
+        """See `Kernels.download`."""
+        source.get(stream=self._stream, out=destination, blocking=False)
+
+    def wait(self) -> None:
+        """See `Kernels.wait`."""
+        self._stream.synchronize()
+
+    def launch(
+        self, source: str, name: str, outputs: tuple[int, int, int], *arguments: Array | int | np.float32
+    ) -> None:
         """See `Kernels.launch`."""
         kernel = self._modules[source].get_function(name)
         packed = tuple(np.int32(value) if isinstance(value, int) else value for value in arguments)
         with self._stream:
             kernel(grid_of(outputs), BLOCK, packed)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -32,22 +32,6 @@ extern "C" __global__ void unite(const REAL* logits, int faces, int classes, uns
     if (place == 0) covered[face] = 0;
 }
 
-// Where on an axis of `count` points a pixel of an axis of `size` lies: OpenCV's INTER_LINEAR.
-__device__ inline float scaled(int n, int count, int size) {
-    return clamped((n + 0.5f) * ((float)count / size) - 0.5f, 0.0f, count - 1.0f);
-}
-
-__device__ inline float enlarged(const float* margins, int width, int height, int x, int y, int size) {
-    float u = scaled(x, width, size), v = scaled(y, height, size);
-    int left = (int)u, top = (int)v;
-    int right = left + 1 < width ? left + 1 : left, bottom = top + 1 < height ? top + 1 : top;
-    float across = u - left, down = v - top;
-    const float *above = margins + top * width, *below = margins + bottom * width;
-    float upper = above[left] * (1.0f - across) + above[right] * across;
-    float lower = below[left] * (1.0f - across) + below[right] * across;
-    return upper * (1.0f - down) + lower * down;
-}
-
 // eroded: uint8 [faces, size, size], 1 where the `erode` pixels on either side in the row are inside too.
 extern "C" __global__ void erode_rows(const float* margins, int width, int height, int erode, unsigned char* eroded,
                                       int size) {

@@ -39,10 +39,6 @@ def mask_buffers(
     assert len(parts.classes) <= MOST_CLASSES, f"{len(parts.classes)} classes, at most {MOST_CLASSES} were expected"
     width, height = logits_size
     plane = (faces, CROP_SIZE, CROP_SIZE)
-    usual = kernels.empty((CROP_SIZE, CROP_SIZE), np.float32)
-    staged = kernels.staging((CROP_SIZE, CROP_SIZE), np.float32)
-    staged[...] = usual_mask(CROP_SIZE, shape)
-    kernels.upload(usual, staged)
     return MaskBuffers(
         shape=shape,
         face_classes=sum(1 << n for n, name in enumerate(parts.classes) if name in parts.face_classes),
@@ -51,7 +47,7 @@ def mask_buffers(
         rows=kernels.empty(plane, np.uint8),
         eroded=kernels.empty(plane, np.uint8),
         counts=kernels.empty(plane, np.uint16),
-        usual=usual,
+        usual=kernels.put(usual_mask(CROP_SIZE, shape)),
     )
 
 

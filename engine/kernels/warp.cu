@@ -20,9 +20,10 @@ __device__ void align_pixel(const Image& image, int x0, int y0, const Crop& crop
     v.pixel += crop.v0;
     Colour colour = sample<MOST_TAPS>(image, x0, y0, crop.columns, crop.rows, crop.taps, crop.reach, u, v);
     int plane = size * size, at = y * size + x;
-    write(out + at, colour.r * (1.0f / 127.5f) - 1.0f);
-    write(out + plane + at, colour.g * (1.0f / 127.5f) - 1.0f);
-    write(out + 2 * plane + at, colour.b * (1.0f / 127.5f) - 1.0f);
+    // Whole levels, as the definition's crop has: the parser decides by a hair whether a pixel is of the face.
+    write(out + at, rintf(colour.r) * (1.0f / 127.5f) - 1.0f);
+    write(out + plane + at, rintf(colour.g) * (1.0f / 127.5f) - 1.0f);
+    write(out + 2 * plane + at, rintf(colour.b) * (1.0f / 127.5f) - 1.0f);
 }
 
 // blocks: uint8 [faces, side, side, 3].

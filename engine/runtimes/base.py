@@ -6,7 +6,7 @@ A runtime is chosen once, at start (`engine/runtimes/select.py`), and opens each
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Network(Protocol):
         ...
 
     def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
-        """Run on float32 arrays, one for each input of `spec`, all with the same batch.
+        """Run on float32 arrays, one for each input of `spec`, all with the same batch: NumPy's, on a card CuPy's too.
 
         The arrays are not written to and not kept; the returned ones belong to the caller. A new batch size may take
         a second, because the graph is compiled for it.
@@ -46,6 +46,14 @@ class Runtime(Protocol):
     @property
     def name(self) -> str:
         """What `--runtime` calls it."""
+        ...
+
+    @property
+    def stream(self) -> Any:
+        """The CuPy stream on which its networks work on a card; None where it uses none.
+
+        Such networks take arrays of CuPy that are computed on this stream, and then give new ones that are.
+        """
         ...
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:

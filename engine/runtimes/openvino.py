@@ -22,6 +22,7 @@ class OpenVinoRuntime:
     """Runs graphs with OpenVINO's CPU plug-in. threads: 0 takes one for each physical core."""
 
     name = "openvino"
+    stream = None
 
     def __init__(self, threads: int = 0) -> None:
         self._threads = threads

@@ -14,8 +14,7 @@ import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,8 @@ import numpy as np
 
 from engine.assets import cache_folder
 from engine.bundle import GraphSpec
-from engine.errors import BundleError, RuntimeUnavailable
+from engine.card import LESS, Card, Import, card_errors, card_obstacles, current_card
+from engine.errors import BundleError, CardFailed, RuntimeUnavailable
 from engine.fingerprint import BUILD_COMMAND, EngineRecord, Fingerprint, read_fingerprint, unfit
 from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
 
@@ -37,17 +37,6 @@ LIBRARIES = (RTX, "tensorrt")
 
 _KEPT_GRAPHS = 64
 """CUDA graphs a network keeps. CuPy's memory pool gives the same few addresses again and again."""
-
-Import = Callable[[str], Any]
-
-
-@dataclass(frozen=True)
-class Card:
-    """The graphics card in use. capability: "8.9". driver: the CUDA version that it supports, as CUDA counts it."""
-
-    name: str
-    capability: str
-    driver: int
 
 
 class TensorRtRuntime:
@@ -70,9 +59,7 @@ class TensorRtRuntime:
         if not self._can_load("cupy"):
             driver = driver_obstacle()
             found += [driver] if driver else []
-            found.append("the package cupy is not installed: install the extra cuda12 or cuda13")
-        else:
-            found += self._without_card()
+        found += card_obstacles(self._load)
         if not any(map(self._can_load, LIBRARIES)):
             found.append(f"neither {' nor '.join(LIBRARIES)} is installed: install the extra cuda12 or cuda13")
         return tuple(found)
@@ -113,10 +100,7 @@ class TensorRtRuntime:
     @cached_property
     def card(self) -> Card:
         """The graphics card that CuPy uses."""
-        cuda = self._cupy.cuda
-        properties = cuda.runtime.getDeviceProperties(cuda.runtime.getDevice())
-        capability = f"{properties['major']}.{properties['minor']}"
-        return Card(properties["name"].decode(), capability, cuda.runtime.driverGetVersion())
+        return current_card(self._cupy)
 
     @property
     def _cupy(self) -> Any:
@@ -129,15 +113,6 @@ class TensorRtRuntime:
             # A package whose shared libraries do not load is as good as none.
             return False
         return True
-
-    def _without_card(self) -> list[str]:
-        """Why CuPy can use no card; empty when it can."""
-        runtime = self._cupy.cuda.runtime
-        try:
-            count = runtime.getDeviceCount()
-        except runtime.CUDARuntimeError as error:
-            return [f"CuPy finds no usable NVIDIA card: {error}"]
-        return [] if count else ["there is no NVIDIA card in this machine"]
 
     def _deserialized(self, library: Any, model: Path, blob: bytes) -> Any:
         logger, runtime = self._library_runtime(library)
@@ -258,14 +233,15 @@ class _TensorRtNetwork:
     def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
         """See `Network.__call__`; arrays of CuPy go in and come out on the card, on the runtime's stream.
 
-        Raises RuntimeUnavailable when the card runs out of memory or fails, or the batch is larger than was built for.
+        Raises CardFailed when the card runs out of memory or fails, RuntimeUnavailable for a batch larger than the
+        engine was built for.
         """
         batch = batch_of(self.spec, arrays)
         cupy, largest = self._loaded.cupy, self._loaded.batches[2]
         if batch > largest:
             raise RuntimeUnavailable(f"{self._loaded.model} takes {largest} images at once, not {batch}; {_ANEW}")
         from_host = not isinstance(next(iter(arrays.values())), cupy.ndarray)
-        with _gpu_errors(cupy), self._loaded.stream:
+        with card_errors(cupy), self._loaded.stream:
             buffers = {name: cupy.ascontiguousarray(cupy.asarray(array)) for name, array in arrays.items()}
             outputs = {name: cupy.empty(shape_for(self.spec, name, batch), np.float32) for name in self.spec.outputs}
             self._enqueue(batch, buffers | outputs)
@@ -303,7 +279,7 @@ class _TensorRtNetwork:
                 engine.create_execution_context(self._config) if self._config else engine.create_execution_context()
             )
             if context is None:
-                raise RuntimeUnavailable(f"{self._loaded.model} gets no memory on the card; {_LESS}")
+                raise CardFailed(f"{self._loaded.model} gets no memory on the card; {LESS}")
             self._contexts[batch] = context
             for name in self.spec.inputs:
                 context.set_input_shape(name, shape_for(self.spec, name, batch))
@@ -325,10 +301,7 @@ class _TensorRtNetwork:
 
     def _run(self, context: Any) -> None:
         if not context.execute_async_v3(self._loaded.stream.ptr):
-            raise RuntimeUnavailable(f"{self._loaded.model} failed on the card")
-
-
-_LESS = "close other programs that use the card, or edit fewer faces (--max-faces)"
+            raise CardFailed(f"{self._loaded.model} failed on the card")
 
 
 def _runtime_config(loaded: _Loaded) -> tuple[Any, Any]:
@@ -354,14 +327,3 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _gpu_errors(cupy: Any) -> Iterator[None]:
-    """What CuPy raises becomes an error with a message for a person."""
-    try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise RuntimeUnavailable(f"the graphics card is out of memory ({error}); {_LESS}") from error
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeUnavailable(f"the graphics card failed: {error}") from error

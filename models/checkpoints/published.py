@@ -8,9 +8,11 @@ from engine.assets import asset_path
 from models.checkpoints.weights import fitting, load_weights
 from models.mobile_stylegan import (
     LIGHT_256,
+    WIDE_256,
     MappingNetwork,
     MobileStyleGan,
     MobileStyleGanConfig,
+    first_narrower,
     load_mapping,
     load_teacher,
 )
@@ -26,18 +28,38 @@ def published_generator(config: MobileStyleGanConfig) -> MobileStyleGan:
     return load_teacher(asset_path("synthesis_xml"), asset_path("synthesis_bin"), config)
 
 
-def trained_tensors(generator: MobileStyleGan) -> dict[str, Tensor]:
-    """The parameters of `generator` that this training owns, by their names in the generator."""
-    prefixes = (f"layers.{len(generator.layers) - 1}.", "to_rgb.")
+def cut_generator(config: MobileStyleGanConfig) -> MobileStyleGan:
+    """A generator of those widths whose layers below the first narrower one are published. Raises AssetMissing."""
+    generator = MobileStyleGan(config)
+    ours = trained_tensors(generator, first_narrower(WIDE_256, config))
+    published = published_generator(WIDE_256).state_dict()
+    generator.load_state_dict({n: t for n, t in published.items() if n not in ours}, strict=False)
+    return generator.eval().requires_grad_(False)
+
+
+def trained_tensors(generator: MobileStyleGan, first: int) -> dict[str, Tensor]:
+    """The parameters of the layers from `first` on and of the RGB head, which are ours, by their names."""
+    prefixes = (*(f"layers.{i}." for i in range(first, len(generator.layers))), "to_rgb.")
     return {name: p for name, p in generator.named_parameters() if name.startswith(prefixes)}
 
 
 def load_light_generator(folder: Path | None = None) -> MobileStyleGan:
-    """The light bundle's generator: published weights, our last layer and RGB head.
+    """The light bundle's generator: published layers up to 32 px, then our narrow ones and our RGB head.
 
     folder: of fresh weights; what ships without it. Raises AssetMissing, CheckpointError.
     """
-    generator = published_generator(LIGHT_256)
-    ours = fitting(load_weights("generator", folder), trained_tensors(generator), "generator")
+    return _with_ours(cut_generator(LIGHT_256), first_narrower(WIDE_256, LIGHT_256), "generator", folder)
+
+
+def load_wide_generator(folder: Path | None = None) -> MobileStyleGan:
+    """What the light generator is made from: published layers up to 128 px, the last trained by us, and our RGB head.
+
+    Raises AssetMissing, CheckpointError.
+    """
+    return _with_ours(published_generator(WIDE_256), len(WIDE_256.widths) - 1, "wide", folder)
+
+
+def _with_ours(generator: MobileStyleGan, first: int, name: str, folder: Path | None) -> MobileStyleGan:
+    ours = fitting(load_weights(name, folder), trained_tensors(generator, first), name)
     generator.load_state_dict(ours, strict=False)
     return generator.eval().requires_grad_(False)

@@ -1,7 +1,8 @@
 """Our trained weights: fresh ones as safetensors in the cache folder, the shipped ones inside the bundle's graphs.
 
-One fp16 copy is committed, the one that runs: the initialisers of `models/bundles/default/*.onnx` keep the parameters'
-names, so a training can start from them. What only trainings need (the visible net) lies in `models/weights`.
+One small copy is committed, fp16 with the largest matrices in int8, the one that runs: the initialisers of
+`models/bundles/default/*.onnx` keep the parameters' names, so a training can start from them. What only trainings need
+(the visible net, the generator that the light one was made from) lies in `models/weights`.
 """
 
 from collections.abc import Mapping
@@ -44,8 +45,8 @@ def save_fresh(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
 def load_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
     """float32 tensors by parameter name: `folder`/NAME.safetensors where it is, else what ships.
 
-    name: generator (the trained part of it), encoder, recurrent, parser or visible. Raises CheckpointError when neither
-    can be read.
+    name: generator or wide (the trained parts of them), encoder, recurrent, parser or visible. Raises CheckpointError
+    when neither can be read.
     """
     for where in (folder, COMMITTED):
         if where is not None and (where / f"{name}.safetensors").is_file():
@@ -59,11 +60,16 @@ def _shipped(graph: Path) -> dict[str, Tensor]:
         model = onnx.load(graph, load_external_data=False)
     except OSError as error:
         raise CheckpointError(f"{graph} cannot be read ({error.strerror}); train the network first") from error
-    return {
-        tensor.name.removesuffix(".fp16"): torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
+    stored = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
         for tensor in model.graph.initializer
         if tensor.data_location != onnx.TensorProto.EXTERNAL
     }
+    for name in [name for name in stored if name.endswith(".int8")]:
+        plain = name.removesuffix(".int8")
+        rows, columns = stored.pop(f"{plain}.row_scale"), stored.pop(f"{plain}.column_scale")
+        stored[plain] = stored.pop(name) * rows[:, None] * columns
+    return {name.removesuffix(".fp16"): tensor for name, tensor in stored.items()}
 
 
 def fitting(weights: Mapping[str, Tensor], parameters: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

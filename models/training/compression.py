@@ -1,13 +1,14 @@
-"""`rigid-live train compression`: the light generator with fewer channels, in closed form (`narrowing.py`).
+"""`rigid-live train compression`: the light generator, a narrow one made from the wide one of `train generator`.
 
-Widths are those of the layers from 8 px up, as in `MobileStyleGanConfig`. The narrow network is fitted on --codes
-sampled codes; it is scored on the 1024 px network's images that `train generator` holds out, beside the wide one.
+In closed form first (`narrowing.py`), on --codes sampled codes: no gradient, minutes. Then the narrow layers are
+trained on patches of the 1024 px network's images, as `train generator` does. Widths are those of the layers from 8 px
+up, as in `MobileStyleGanConfig`; other than the light generator's are for measuring, and no bundle takes them.
 """
 
 import argparse
 import logging
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,53 +16,59 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import UsageError
-from models.checkpoints.published import load_light_generator
-from models.checkpoints.weights import FRESH, save_fresh
-from models.compiled import compile_network
-from models.mobile_stylegan import LIGHT_256, MobileStyleGan, MobileStyleGanConfig
+from models.checkpoints.published import cut_generator, load_light_generator, load_wide_generator
+from models.compiled import compile_network, take_turns
+from models.mobile_stylegan import LATENT_DIM, LIGHT_256, WIDE_256, MobileStyleGan, MobileStyleGanConfig, first_narrower
 from models.perceptual import StLpips
-from models.training.generator import HELD_OUT, TARGETS
+from models.training.generator import HELD_OUT, Subject, add_patch_arguments, train_subject
 from models.training.log import TrainingLog, checkpoint_dir
 from models.training.narrowing import gigaflops, narrow
-from models.training.samples import CodeSampler, image_tensor, teacher_targets
+from models.training.samples import CodeSampler, image_tensor
 from models.training.stills import likeness
 
 logger = logging.getLogger(__name__)
 
-TIMED_RUNS = 15
+COMPRESSION_LOG = "compression.jsonl"
+"""In the generator's folder of the cache: what a run measured before its training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--widths", type=_widths, default=LIGHT_256.widths, help="after each layer, N,N,...; default: as it is")
-    add("--inner", type=_widths, required=True, help="between the two convolutions of each layer, N,N,...")
-    add("--codes", type=int, default=240, help="sampled codes to fit on")
-    add("--scored", type=int, default=48, help=f"held-out images, at most {HELD_OUT}")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=FRESH, help="folder of the narrow network's weights, narrow.safetensors")
+    add("--widths", type=_widths, default=LIGHT_256.widths, help="after each layer, N,N,...")
+    add("--inner", type=_widths, default=LIGHT_256.inner_widths, help="between the two convolutions of each layer")
+    add("--codes", type=int, default=240, help="sampled codes of the closed form")
+    add_patch_arguments(parser, patch=16, rate=2.0, minutes=60.0)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Narrow, score, write. Raises the errors of `engine/errors.py`."""
+    """Narrow, train, score, write. Raises the errors of `engine/errors.py`."""
     config = MobileStyleGanConfig(widths=args.widths, inner=args.inner)
     _check(args, config)
-    wide = load_light_generator(args.out)
-    rng = torch.Generator().manual_seed(args.seed)
-    started = time.monotonic()
-    student = narrow(wide, config, CodeSampler.open().draw_plus(args.codes, config.latent_rows, rng))
-    seconds = time.monotonic() - started
-    save_fresh("narrow", student.state_dict(), args.out)
-    codes, images = teacher_targets(TARGETS, HELD_OUT)
-    ws = torch.from_numpy(codes[: args.scored, : config.latent_rows]).contiguous()
-    board = TrainingLog(checkpoint_dir("compression") / "log.jsonl")
-    for name, network, ms in zip(("wide", "narrow"), (wide, student), time_side_by_side(wide, student), strict=True):
-        shape = {"widths": network.config.widths, "inner": network.config.inner_widths}
-        scores = score(network, ws, images[: args.scored])
-        figures = {"gflop": gigaflops(network.config), **scores, "ms_batch_of_two": ms}
-        board.write(network=name, **shape, **figures, codes=args.codes, seconds=seconds)
-        told = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-        logger.info("%s: %s on %d held-out images", name, told, args.scored)
+    wide, student = load_wide_generator(args.out), cut_generator(config)
+
+    def start(ws: Tensor, images: NDArray[np.uint8]) -> None:
+        started = time.monotonic()
+        codes = CodeSampler.open().draw_plus(args.codes, config.latent_rows, torch.Generator().manual_seed(args.seed))
+        student.load_state_dict(narrow(wide, config, codes).state_dict())
+        report(wide, student, ws[:HELD_OUT], images[:HELD_OUT], seconds=time.monotonic() - started, codes=args.codes)
+
+    train_subject(args, Subject("generator", student, first_narrower(WIDE_256, config), start, load_light_generator))
     return 0
+
+
+def report(
+    wide: MobileStyleGan, student: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], **settings: float
+) -> None:
+    """Log what both score on held-out images and how long they take, side by side."""
+    board = TrainingLog(checkpoint_dir("generator") / COMPRESSION_LOG)
+    pair = torch.zeros(2, student.config.latent_rows, LATENT_DIM)
+    calls = [partial(compile_network(network, pair, "bf16"), pair.numpy()) for network in (wide, student)]
+    for name, network, ms in zip(("wide", "narrow"), (wide, student), take_turns(calls), strict=True):
+        shape = {"widths": network.config.widths, "inner": network.config.inner_widths}
+        figures = {"gflop": gigaflops(network.config), **score(network, ws, images), "ms_batch_of_two": ms}
+        board.write(network=name, **shape, **figures, **settings)
+        told = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        logger.info("%s: %s on %d held-out images", name, told, len(ws))
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -73,17 +80,16 @@ def _widths(text: str) -> tuple[int, ...]:
 
 def _check(args: argparse.Namespace, config: MobileStyleGanConfig) -> None:
     """Raises UsageError when widths do not fit the wide network's, or a count is out of range."""
-    kinds = (("--widths", config.widths, LIGHT_256.widths), ("--inner", config.inner_widths, LIGHT_256.inner_widths))
+    kinds = (("--widths", config.widths, WIDE_256.widths), ("--inner", config.inner_widths, WIDE_256.inner_widths))
     for flag, ours, theirs in kinds:
         if len(ours) != len(theirs) or not all(0 < a <= b for a, b in zip(ours, theirs, strict=True)):
             raise UsageError(f"{flag} is {_told(ours)}; {len(theirs)} widths up to {_told(theirs)} were expected")
     if any(width % 4 for width in config.widths[:-1]):
         raise UsageError(f"--widths is {_told(config.widths)}; multiples of 4 were expected, the last one excepted")
-    if config.widths == LIGHT_256.widths and config.inner_widths == LIGHT_256.inner_widths:
+    if config.widths == WIDE_256.widths and config.inner_widths == WIDE_256.inner_widths:
         raise UsageError("--widths and --inner are those of the wide network; narrower ones were expected")
-    for name, least, most in (("codes", 1, 100_000), ("scored", 1, HELD_OUT)):
-        if not least <= getattr(args, name) <= most:
-            raise UsageError(f"--{name} is {getattr(args, name)}; {least} to {most} was expected")
+    if args.codes < 1:
+        raise UsageError(f"--codes is {args.codes}; at least 1 was expected")
 
 
 def _told(widths: tuple[int, ...]) -> str:
@@ -95,18 +101,3 @@ def score(network: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8]) -> dic
     with torch.no_grad():
         made = (network(code).clamp(-1.0, 1.0) for code in ws.split(1))
         return likeness(made, image_tensor(images).split(1), StLpips.load())
-
-
-def time_side_by_side(*networks: MobileStyleGan) -> list[float]:
-    """Median milliseconds of a batch of two on OpenVINO in bf16, the networks taking turns."""
-    ws = torch.zeros(2, networks[0].config.latent_rows, 512)
-    compiled = [compile_network(network, ws, "bf16") for network in networks]
-    taken = []
-    for _ in range(TIMED_RUNS):
-        marks = [time.perf_counter()]
-        for run_network in compiled:
-            run_network(ws.numpy())
-            marks.append(time.perf_counter())
-        taken.append(np.diff(marks))
-    medians: list[float] = (1e3 * np.median(taken, axis=0)).tolist()
-    return medians

@@ -118,7 +118,8 @@ def draw_codes(count: int, seed: int) -> NDArray[np.float32]:
 def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """Codes [N, D] of faces that look like faces, and their scores; scored once and kept in the cache folder.
 
-    They are the shipped generator's faces, whichever one is measured: the scores' deviations over them are the unit.
+    They are faces of the generator that shipped when they were made, whichever is measured now: the scores' deviations
+    over them are the unit.
     """
     ws, crops = synthetic_pack(count)
     scorers = FaceScorers.open()

@@ -1,6 +1,6 @@
 """What the generator's training minimises: its patches against the teacher's, and what a discriminator makes of them.
 
-Only the last layer and the RGB head are trained, from activations of the frozen layers below them.
+Only the highest layers and the RGB head are trained, from activations of the frozen layers below them.
 """
 
 import threading
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.compiled import compile_network
 from models.discriminator import Discriminator, r1_penalty
-from models.mobile_stylegan import LATENT_DIM, LEAKY_SLOPE, Layer, MobileStyleGan, inverse_haar
+from models.mobile_stylegan import LATENT_DIM, LEAKY_SLOPE, Layer, MobileStyleGan, SeparableConv, inverse_haar
 from models.training.losses import Distance
 
 SQUARED_WEIGHT = 4.0
@@ -22,25 +22,26 @@ R1_EVERY = 8
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """Windows P x P of the frozen layers' activations [B, C, P, P], codes [B, L, 512], the windows' top left corners
-[B, 2] as (y, x), and the teacher's image of them [B, 3, T, T] in [-1, 1], T at most 4 P: what lies around it is not
-compared, because a window's border sees zero padding that the whole image does not have."""
+[B, 2] as (y, x), and the teacher's image of them [B, 3, T, T] in [-1, 1], T at most what the windows make: what lies
+around it is not compared, because a window's border sees zero padding that the whole image does not have."""
 
 
 class LowerLayers(nn.Module):
-    """ws [B, L, 512] -> activations before the last layer [B, C, R / 4, R / 4]."""
+    """ws [B, L, 512] -> activations before layer `first`, [B, C, 4 << first, 4 << first]."""
 
-    def __init__(self, generator: MobileStyleGan) -> None:
+    def __init__(self, generator: MobileStyleGan, first: int) -> None:
         super().__init__()
-        self.generator = generator
+        self.generator, self.first = generator, first
 
     def forward(self, ws: Tensor) -> Tensor:
-        return self.generator.features(ws, upto=-1)
+        return self.generator.features(ws, upto=self.first)
 
 
-def frozen_features(generator: MobileStyleGan, device: torch.device) -> Callable[[Tensor], Tensor]:
+def frozen_features(generator: MobileStyleGan, first: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     """`LowerLayers` without gradients, on OpenVINO on a CPU; for any thread."""
+    network = LowerLayers(generator, first)
     if device.type == "cuda":
-        network = LowerLayers(generator).to(device)
+        network = network.to(device)
 
         def run(ws: Tensor) -> Tensor:
             with torch.no_grad():
@@ -48,7 +49,7 @@ def frozen_features(generator: MobileStyleGan, device: torch.device) -> Callable
             return features
 
         return run
-    compiled = compile_network(LowerLayers(generator), torch.zeros(1, generator.config.latent_rows, LATENT_DIM))
+    compiled = compile_network(network, torch.zeros(1, generator.config.latent_rows, LATENT_DIM))
     one_at_a_time = threading.Lock()
 
     def infer(ws: Tensor) -> Tensor:
@@ -65,31 +66,24 @@ def windows(images: Tensor, corners: Tensor, size: int) -> Tensor:
 
 
 class TopLayers(nn.Module):
-    """The last layer and the RGB head: what is trained. Parameters have their names in the generator."""
+    """The layers from `first` on and the RGB head: what is trained. Parameters have their names in the generator."""
 
-    def __init__(self, generator: MobileStyleGan) -> None:
+    def __init__(self, generator: MobileStyleGan, first: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({str(len(generator.layers) - 1): generator.last_layer})
+        self.layers = nn.ModuleDict({str(i): generator.layers[i] for i in range(first, len(generator.layers))})
         self.to_rgb = generator.to_rgb
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(not name.endswith(".noise"))
 
-    @property
-    def layer(self) -> Layer:
-        (layer,) = self.layers.values()
-        assert isinstance(layer, Layer)
-        return layer
-
-    def forward(self, features: Tensor, ws: Tensor, corners: Tensor | None = None) -> Tensor:
-        """Image [B, 3, 4 P, 4 P] of windows [B, C, P, P] of the activations below, at `corners`, or of all of them."""
-        size = 2 * features.shape[-1]
-        x = inverse_haar(self.layer.up(features, ws[:, -3]))
-        for conv, w in ((self.layer.conv1, ws[:, -3]), (self.layer.conv2, ws[:, -2])):
-            noise = conv.noise
-            if corners is not None:
-                noise = windows(noise.expand(len(ws), -1, -1, -1), 2 * corners, size)
-            x = F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
-            x = F.leaky_relu(F.conv2d(x, conv.pointwise) + noise + conv.bias, LEAKY_SLOPE)
+    def forward(self, x: Tensor, ws: Tensor, corners: Tensor | None = None) -> Tensor:
+        """Image of windows [B, C, P, P] of the activations below, at `corners` [B, 2], or of all of them."""
+        for name, layer in self.layers.items():
+            assert isinstance(layer, Layer)
+            first, second = ws[:, 2 * int(name) + 1], ws[:, 2 * int(name) + 2]
+            corners = None if corners is None else 2 * corners
+            x = inverse_haar(layer.up(x, first))
+            for conv, w in ((layer.conv1, first), (layer.conv2, second)):
+                x = _convolve(conv, x, w, corners)
         image: Tensor = self.to_rgb(x, ws[:, -1])
         return image
 
@@ -99,6 +93,15 @@ class TopLayers(nn.Module):
         made = self(features, ws, corners)
         margin = (made.shape[-1] - target.shape[-1]) // 2
         return F.pad(made, (-margin,) * 4).float()
+
+
+def _convolve(conv: SeparableConv, x: Tensor, w: Tensor, corners: Tensor | None) -> Tensor:
+    """`SeparableConv.forward` of windows, with the constant noise of their places."""
+    noise = conv.noise
+    if corners is not None:
+        noise = windows(noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
+    x = F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
+    return F.leaky_relu(F.conv2d(x, conv.pointwise) + noise + conv.bias, LEAKY_SLOPE)
 
 
 def shifted(images: Tensor) -> Tensor:

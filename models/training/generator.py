@@ -5,26 +5,31 @@ form and on sampled pixels first, then with the 128 px layer on patches by L1, s
 --minutes or --steps is the patches' alone; the start before it is counted in --pixel-steps, and --resume and --init
 have none. With --adversarial W a discriminator of the patches plays too. It is meant for fine-tuning what distillation
 has left (--init --adversarial 0.03), for minutes on a CPU and, with wider critics and whole images, longer on a GPU.
+
+The light generator is made from this one by `rigid-live train compression`, which is the same task with other layers.
 """
 
 import argparse
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.errors import UsageError
-from models.checkpoints.published import load_light_generator, published_generator, trained_tensors
+from models.checkpoints.published import load_wide_generator, published_generator, trained_tensors
 from models.checkpoints.weights import FRESH, save_fresh
 from models.discriminator import Discriminator, doubling_widths
-from models.mobile_stylegan import LIGHT_256
+from models.mobile_stylegan import WIDE_256, MobileStyleGan
 from models.perceptual import StLpips
 from models.training.distillation import Batch, Criticism, Distillation, TopLayers, frozen_features, windows
 from models.training.generator_start import start_head
-from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.loop import LoopOptions, Player, add_loop_arguments, fit, loop_options, sample_rng
 from models.training.losses import Distance
 from models.training.samples import image_tensor, teacher_targets
 from models.training.stills import likeness, sheet
@@ -37,43 +42,85 @@ VALIDATION_IMAGES = 24
 SHOWN = 6
 MARGIN = 2
 """Activations around a patch that are computed and not compared."""
-LEAST_PATCH = 2 * MARGIN + 8
+LEAST_IMAGE = 32
 """ST-LPIPS sees 32 px at least."""
 HEAD_RATE, LAYER_RATE, CRITIC_RATE = 3e-4, 1e-4, 2e-3
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is trained: the layers of `network` from `first` on and its RGB head, saved as `name`.safetensors.
+
+    start: puts weights to start from into the network, given codes [N, L, 512] and their images uint8 RGB
+    [N, 256, 256, 3]; the first `HELD_OUT` are for scores alone. load: the network with the newest weights in a folder.
+    """
+
+    name: str
+    network: MobileStyleGan
+    first: int
+    start: Callable[[Tensor, NDArray[np.uint8]], None]
+    load: Callable[[Path], MobileStyleGan]
+
+    @property
+    def side(self) -> int:
+        """Of the activations before the first trained layer."""
+        return 4 << self.first
+
+    @property
+    def scale(self) -> int:
+        """Image pixels per activation."""
+        return self.network.config.resolution // self.side
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pixel-steps", type=int, default=3000, help="steps of the start, before the budget begins")
+    add_patch_arguments(parser, patch=28, rate=1.0, minutes=12.0)
+
+
+def add_patch_arguments(parser: argparse.ArgumentParser, *, patch: int, rate: float, minutes: float) -> None:
+    """The flags of every `Subject`'s training, with its defaults."""
     add = parser.add_argument
     add("--targets", type=int, default=TARGETS, help=f"teacher images to make, the first {HELD_OUT} held out")
-    add("--pixel-steps", type=int, default=3000, help="steps of the start, before the budget begins")
-    add("--patch", type=int, default=28, help="side of a patch in 64 px activations; 64 is the whole image")
-    add("--rate", type=float, default=1.0, help="share of the peak learning rates")
+    add("--patch", type=int, default=patch, help="side of a patch, in activations before the first trained layer")
+    add("--rate", type=float, default=rate, help="share of the peak learning rates")
     add("--adversarial", type=float, default=0.0, help="weight of the discriminator's verdict; 0 for none")
     add("--critic-width", type=int, default=16, help="the discriminator's least channels, 8 times that in its depth")
     add("--r1", type=float, default=0.1, help="weight of the discriminator's gradient penalty")
-    add_loop_arguments(parser, minutes=12.0, batch=4, out=FRESH)
+    add_loop_arguments(parser, minutes=minutes, batch=4, out=FRESH)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and write the last layer and the head. Raises the errors of `engine/errors.py`."""
+    if args.pixel_steps < 0:
+        raise UsageError(f"--pixel-steps is {args.pixel_steps}; at least 0 was expected")
+    network = published_generator(WIDE_256).requires_grad_(False)
+
+    def start(ws: Tensor, images: NDArray[np.uint8]) -> None:
+        start_head(network, ws, images, HELD_OUT, args.pixel_steps, args.seed)
+
+    train_subject(args, Subject("wide", network, len(network.layers) - 1, start, load_wide_generator))
+    return 0
+
+
+def train_subject(args: argparse.Namespace, subject: Subject) -> None:
+    """Train on patches for the budget; tell the score when it is used up. Raises the errors of `engine/errors.py`."""
     options = loop_options(args)
-    _check(args)
+    _check(args, subject)
     torch.manual_seed(args.seed)
-    task = GeneratorTask(args)
+    task = GeneratorTask(args, subject)
     outcome = fit(task, options)
     if outcome.finished:
         scores = task.score(outcome.average, HELD_OUT)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        logger.info("generator: %s on %d held-out images", told, HELD_OUT)
-    return 0
+        logger.info("%s: %s on %d held-out images", task.name, told, HELD_OUT)
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, subject: Subject) -> None:
     """Raises UsageError when a value is out of range."""
-    side = LIGHT_256.resolution // 4
-    if not LEAST_PATCH <= args.patch <= side:
-        raise UsageError(f"--patch is {args.patch}; {LEAST_PATCH} to {side} was expected")
-    least = {"targets": HELD_OUT + 1, "pixel_steps": 0, "rate": 0.0, "adversarial": 0.0, "critic_width": 1, "r1": 0.0}
+    least_patch = 2 * MARGIN + LEAST_IMAGE // subject.scale
+    if not least_patch <= args.patch <= subject.side:
+        raise UsageError(f"--patch is {args.patch}; {least_patch} to {subject.side} was expected")
+    least = {"targets": HELD_OUT + 1, "rate": 0.0, "adversarial": 0.0, "critic_width": 1, "r1": 0.0}
     for name, value in least.items():
         if not getattr(args, name) >= value:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}; at least {value} was expected")
@@ -82,37 +129,37 @@ def _check(args: argparse.Namespace) -> None:
 class GeneratorTask:
     """The training, for `models.training.loop`."""
 
-    name = "generator"
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
-        self._generator = published_generator(LIGHT_256).requires_grad_(False)
-        self._top = TopLayers(self._generator)
+    def __init__(self, args: argparse.Namespace, subject: Subject) -> None:
+        self._args, self._subject = args, subject
+        self._top = TopLayers(subject.network, subject.first)
         codes, self._images = teacher_targets(args.targets, HELD_OUT)
-        self._ws = torch.from_numpy(codes)[:, : self._generator.config.latent_rows].contiguous()
-        self._side = self._generator.config.resolution // 4
-        self._margin = 0 if args.patch == self._side else MARGIN
+        self._ws = torch.from_numpy(codes)[:, : subject.network.config.latent_rows].contiguous()
+        self._margin = 0 if args.patch == subject.side else MARGIN
         self._features: Callable[[Tensor], Tensor]
         self._judge = StLpips.load()
 
     @property
+    def name(self) -> str:
+        return self._subject.name
+
+    @property
     def settings(self) -> Mapping[str, Any]:
-        chosen = ("targets", "pixel_steps", "patch", "rate", "adversarial", "critic_width", "r1")
-        return {name: getattr(self._args, name) for name in chosen}
+        budget = LoopOptions.__dataclass_fields__.keys()
+        return {name: value for name, value in vars(self._args).items() if name not in budget and not callable(value)}
 
     @property
     def players(self) -> tuple[Player, ...]:
-        """The head starts from its closed form where neither a checkpoint nor `start_from` gives it weights."""
-        args, top = self._args, self._top
+        """The network starts anew where neither a checkpoint nor `start_from` gives it weights."""
+        args, top, subject = self._args, self._top, self._subject
         if not (args.resume or args.init):
-            start_head(self._generator, self._ws, self._images, HELD_OUT, args.pixel_steps, args.seed)
+            subject.start(self._ws, self._images)
         device = _this_device(args.device)
-        self._features = frozen_features(self._generator, device)
-        resolution = 4 * (args.patch - 2 * self._margin)
+        self._features = frozen_features(subject.network, subject.first, device)
+        resolution = subject.scale * (args.patch - 2 * self._margin)
         critic = Discriminator(resolution, doubling_widths(resolution, args.critic_width))
         critic.to(device, memory_format=torch.channels_last)
         objective = Distillation(top, coarse_distance(device), critic, args.adversarial)
-        trained = [parameter for parameter in top.layer.parameters() if parameter.requires_grad]
+        trained = [parameter for parameter in top.layers.parameters() if parameter.requires_grad]
         groups = [
             {"params": list(top.to_rgb.parameters()), "peak": args.rate * HEAD_RATE},
             {"params": trained, "peak": args.rate * LAYER_RATE},
@@ -128,14 +175,15 @@ class GeneratorTask:
         patch, margin = self._args.patch, self._margin
         rngs = [sample_rng(self._args.seed, step, number) for number in samples]
         chosen = [int(rng.integers(HELD_OUT, len(self._ws))) for rng in rngs]
-        corners = torch.tensor([rng.integers(0, self._side - patch + 1, 2).tolist() for rng in rngs])
+        side, scale = self._subject.side, self._subject.scale
+        corners = torch.tensor([rng.integers(0, side - patch + 1, 2).tolist() for rng in rngs])
         ws, images = self._ws[chosen], image_tensor(self._images[chosen])
-        target = windows(images, 4 * (corners + margin), 4 * (patch - 2 * margin))
+        target = windows(images, scale * (corners + margin), scale * (patch - 2 * margin))
         return windows(self._features(ws), corners, patch), ws, corners, target
 
     def start_from(self, folder: Path) -> str:
-        self._top.load_state_dict(trained_tensors(load_light_generator(folder)))
-        fresh = (folder / "generator.safetensors").is_file()
+        self._top.load_state_dict(trained_tensors(self._subject.load(folder), self._subject.first))
+        fresh = (folder / f"{self.name}.safetensors").is_file()
         return f"the weights in {folder}" if fresh else "the weights that ship"
 
     def validate(self, average: nn.Module) -> dict[str, float]:
@@ -163,8 +211,8 @@ class GeneratorTask:
 
     def save(self, average: nn.Module, folder: Path) -> None:
         tensors = average.state_dict()
-        assert tensors.keys() == trained_tensors(self._generator).keys()
-        save_fresh("generator", tensors, folder)
+        assert tensors.keys() == trained_tensors(self._subject.network, self._subject.first).keys()
+        save_fresh(self.name, tensors, folder)
 
 
 def coarse_distance(device: torch.device) -> Distance:

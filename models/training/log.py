@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import torch
 from torch import nn
 
+from engine.assets import cache_folder
 from engine.errors import CheckpointError, UsageError
 
 
@@ -112,7 +112,7 @@ def restore_rng(state: dict[str, Any], rng: np.random.Generator) -> None:
 
 def checkpoint_dir(name: str) -> Path:
     """The folder of the user's cache for the checkpoints of the training `name`; `save_checkpoint` makes it."""
-    return platformdirs.user_cache_path("rigid-live", appauthor=False) / "training" / name
+    return cache_folder() / "training" / name
 
 
 def save_checkpoint(path: Path, old: Path | None = None, /, **state: Any) -> None:

@@ -22,6 +22,7 @@ from models.mobile_stylegan import (
     MobileStyleGanConfig,
     Modulation,
     SeparableConv,
+    first_narrower,
     inverse_haar,
 )
 
@@ -84,9 +85,7 @@ def eliminate(moments: Tensor, weight: Tensor) -> Elimination:
 
 def band_channels(groups: Tensor, width: int) -> Tensor:
     """The channels of wavelet groups among `width`, in the order that `inverse_haar` expects: [4 G]."""
-    count = width // 4
-    details = count + 3 * groups[:, None] + torch.arange(3)
-    return torch.cat((groups, details.flatten()))
+    return torch.cat([groups + band * (width // 4) for band in range(4)])
 
 
 @torch.no_grad()
@@ -105,14 +104,6 @@ def narrow(wide: MobileStyleGan, config: MobileStyleGanConfig, ws: Tensor) -> Mo
         theirs, ours = _fit_layer(wide, student, i, kept[i], theirs, ours, ws)
     _fit_head(wide, student, theirs, ours, ws)
     return student.eval().requires_grad_(False)
-
-
-def first_narrower(wide: MobileStyleGanConfig, config: MobileStyleGanConfig) -> int:
-    """Index of the first layer whose widths differ; an assertion fails when a width grows or no layer is narrower."""
-    pairs = list(zip(wide.widths, wide.inner_widths, config.widths, config.inner_widths, strict=True))
-    assert wide.stem_width == config.stem_width
-    assert all(width <= out and inner <= mid for out, mid, width, inner in pairs), "a narrower network was expected"
-    return next(i for i, (out, mid, width, inner) in enumerate(pairs) if (out, mid) != (width, inner))
 
 
 def choose(

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from app.sources import Closing, SourceInfo
 from engine.errors import SourceError
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
@@ -46,6 +48,8 @@ class FakeSession:
 
     def __init__(self, *, seconds: float = 0.0, fails_on: tuple[int, ...] = ()) -> None:
         self.attributes = {"age": None, "smile": None}
+        self.held = 0
+        """The grey level of what the policy shows."""
         self._seconds = seconds
         self._fails_on = fails_on
 
@@ -57,7 +61,7 @@ class FakeSession:
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"track": 1.0, "total": 2.0})
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
-        image = frame.image if controls.neutral else 0 * frame.image
+        image = frame.image if controls.neutral else np.full_like(frame.image, self.held)
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.HOLDING, {})
 
     def __enter__(self) -> Self:
@@ -72,7 +76,8 @@ class FakeSession:
 class RecordingSink:
     """Keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, standing: bool = False) -> None:
+        self.standing = standing
         self.frames: list[EditedFrame] = []
         self.originals: list[ImageU8] = []
         self.ended: str | None = None
@@ -149,4 +154,4 @@ class EndlessSource(Closing):
 
 def our_threads() -> set[threading.Thread]:
     """The threads of a run that goes on which are alive; libraries have some of their own."""
-    return {each for each in threading.enumerate() if each.name.startswith(("engine", "capture", "loader"))}
+    return {each for each in threading.enumerate() if each.name.startswith(("engine", "capture", "loader", "camera"))}

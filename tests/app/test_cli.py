@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -42,7 +43,7 @@ def _one_line(text: str) -> str:
         (["run", "--set", "age=old"], 2),
         (["run", "--set", "beauty=0.5", "--source", "CLIP"], 2),
         (["run", "--settings", "none.toml"], 2),
-        (["run", "--sink", "virtual", "--source", "CLIP"], 2),
+        (["run", "--sink", "virtual", "virtual", "--source", "CLIP"], 2),
         (["run", "--sink", "rtmp://host/live", "--source", "CLIP"], 2),
         (["train", "nothing"], 2),
         (["assets"], 2),
@@ -142,6 +143,28 @@ def test_an_interrupted_run_ends_in_good_order(tmp_path: Path, signal_number: si
     assert 0 < frames_out < 250
     assert len(numbers_in(out)) == frames_out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "r.json"]
+
+
+@pytest.mark.parametrize(("command", "words", "given"), [("evaluate", [], ["a", "b"]), ("export", ["a"], "a")])
+def test_bundles_are_built_and_keep_their_names(
+    monkeypatch: pytest.MonkeyPatch, command: str, words: list[str], given: object
+) -> None:
+    """Whether a command takes one or several; what it is given is the name, which is what reports tell."""
+    built, got = [], []
+    module = ModuleType("stand_in", "A command.")
+    if words:
+        module.add_arguments = lambda parser: parser.add_argument("bundle")
+    else:
+        module.add_arguments = lambda parser: parser.add_argument("--bundle", action="append")
+        words = ["--bundle", "a", "--bundle", "b"]
+    module.run = lambda args: got.append(args.bundle) or 0
+    monkeypatch.setitem(sys.modules, "stand_in", module)
+    monkeypatch.setattr("app.cli._OTHERS", {command: ("stand_in", "")})
+    monkeypatch.setattr("app.cli.prepare_bundle", built.append)
+    monkeypatch.setattr("app.cli.find_spec", lambda name: None)
+    assert main([command, *words]) == 0
+    assert built == list(given)
+    assert got == [given]
 
 
 def test_assets_are_listed(empty_cache: Path, capfd: pytest.CaptureFixture[str]) -> None:

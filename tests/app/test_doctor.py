@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from app.doctor import check_source, examine
+from app.doctor import _virtual_camera, check_source, examine
 from tests.app.clips import clip, rotate_by_metadata
 
 
@@ -35,3 +35,10 @@ def test_the_doctor_prints_one_line_a_finding(tmp_path: Path, capfd: pytest.Capt
     assert main(["doctor", "--check", str(clip(tmp_path / "a.mp4"))]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert any(line.startswith("ok readable: 12 frames") for line in lines)
+
+
+def test_the_virtual_camera_is_told_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [(False, "v4l2loopback: no device; `sudo modprobe v4l2loopback`"), (True, "RIGID Live (PipeWire)")]
+    monkeypatch.setattr("app.virtual_camera.probe", lambda: said)
+    findings = [(finding.state, finding.text) for finding in _virtual_camera()]
+    assert findings == [("no", said[0][1]), ("yes", "RIGID Live (PipeWire), with `--sink virtual`")]

@@ -18,7 +18,8 @@ from app.sources import PacedSource, Source
 from engine.errors import RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
 from engine.frames import Controls, Phase
 from tests.app.clips import clip, cut, number_of, numbers_in, sound_packets, write_clip
-from tests.app.fakes import FakeSession, PatternSource, RecordingSink
+from tests.app.fakes import EndlessSource, FakeSession, PatternSource, RecordingSink
+from tests.app.registered_camera import until
 
 
 def _job(source: Source, session: FakeSession, sink: Sink, *, limit: int = 0) -> Job:
@@ -86,6 +87,31 @@ def test_a_live_frame_that_the_engine_fails_on_goes_out_as_the_policy_says(caplo
     assert all((frame.index in failing) == (frame.phase is Phase.HOLDING) for frame in sink.frames)
     assert not any(frame.image.any() for frame in held)
     assert f"frame {held[0].index};" in caplog.text
+
+
+def test_a_live_source_that_stands_still_is_shown_as_the_policy_says_where_it_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.pipeline._STILL_NS", 50_000_000)
+    monkeypatch.setattr("app.pipeline._POLL_S", 0.02)
+    file, camera, source = RecordingSink(), RecordingSink(standing=True), EndlessSource()
+    job = replace(_job(source, FakeSession(), file), sinks=(file, camera), limit=0)
+    run = threading.Thread(target=edit, args=(job,))
+    run.start()
+    try:
+        until(lambda: len(file.frames) > 3)
+        source.silence.set()
+        until(lambda: len(camera.frames) > 3 and camera.frames[-1].phase is Phase.HOLDING)
+        source.silence.clear()
+        until(lambda: camera.frames[-1].phase is Phase.TRACKING)
+    finally:
+        job.stop.set()
+        run.join()
+    assert all(frame.phase is Phase.TRACKING for frame in file.frames), "a file has no frame that the source had not"
+    held = [frame for frame in camera.frames if frame.phase is Phase.HOLDING]
+    assert not any(frame.image.any() for frame in held)
+    times = [frame.captured_ns for frame in held]
+    assert times == sorted(set(times)), "the policy's clock goes on"
 
 
 def test_a_live_run_ends_when_the_engine_fails_on_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,16 @@ def test_frames_per_second_count_from_the_first_write_to_the_last() -> None:
     assert log.fps == pytest.approx(10.0)
 
 
+def test_the_time_of_a_pause_counts_for_no_rate() -> None:
+    log = RunLog()
+    for start_s in (5, 1000):
+        for index in range(6):
+            log.written(_edited(Phase.TRACKING, 1.0), {}, start_s * 1_000_000_000 + index * 100_000_000)
+        log.pause()
+    assert log.fps == pytest.approx(10.0)
+    assert log.frames_out == 12
+
+
 def test_a_run_without_frames_has_figures_too() -> None:
     figures = RunLog().as_json(live=True)
     assert figures["fps"] == 0.0

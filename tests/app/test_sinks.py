@@ -189,7 +189,6 @@ def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
         ("file.txt/out.mp4", SinkError),
         ("out.webm", UsageError),
         ("out", UsageError),
-        ("virtual", UsageError),
         ("rtmp://127.0.0.1/live", UsageError),
         ("in.mp4", UsageError),
         ("../{folder}/in.mp4", UsageError),

@@ -83,8 +83,8 @@ class FakeCupy(SimpleNamespace):
             getDeviceProperties=lambda n: {"name": b"Test Card", "major": capability[0], "minor": capability[1]},
             driverGetVersion=lambda: 13000,
         )
-        memory = SimpleNamespace(OutOfMemoryError=OutOfMemory)
-        self.cuda = SimpleNamespace(Stream=self._stream, runtime=runtime, memory=memory)
+        memory, driver = SimpleNamespace(OutOfMemoryError=OutOfMemory), SimpleNamespace(CUDADriverError=CudaError)
+        self.cuda = SimpleNamespace(Stream=self._stream, runtime=runtime, memory=memory, driver=driver)
 
     def _stream(self, non_blocking=False):
         self.streams.append(Stream(non_blocking))
@@ -214,5 +214,5 @@ class Machine:
     def load(self, module):
         found = {"cupy": self.cupy, "tensorrt_rtx": self.library}.get(module)
         if found is None:
-            raise ImportError(module)
+            raise ModuleNotFoundError(module)
         return found

@@ -1,6 +1,7 @@
 """A tracker that follows a script, and pictures for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from engine.detection import Detection
 from engine.frames import CameraFrame, ImageU8
 from engine.geometry import Affine, square_from_frame
+from engine.runtimes.base import Networks
 from engine.smoothing import start
 from engine.tracking import FaceTrack
 
@@ -97,3 +99,20 @@ class ScriptedTracker:
         """The detections of the script."""
         self.second_looks += 1
         return [found for found in self._current[1] if found.score >= threshold]
+
+
+def overflowing(networks: Networks, calls: Collection[int], output: str = "noise") -> Networks:
+    """The networks, whose recurrent encoder gives one value that is no number in these calls, by output."""
+
+    class Recurrent:
+        spec, made = networks.recurrent.spec, 0
+
+        def __call__(self, **arrays):
+            answer = dict(networks.recurrent(**arrays))
+            if self.made in calls:
+                answer[output] = answer[output].copy()
+                answer[output].flat[0] = np.nan
+            self.made += 1
+            return answer
+
+    return replace(networks, recurrent=Recurrent())

@@ -137,6 +137,16 @@ def test_a_damaged_recipe_is_refused(recipe: Path) -> None:
         build_default_bundle()
 
 
+def test_a_bundle_that_was_built_before_is_known_by_its_name(empty_cache: Path) -> None:
+    folder = empty_cache / "bundles" / "paper-256"
+    folder.parent.mkdir(parents=True)
+    write_blank_bundle(folder)
+    assert bundle_path("paper-256") == folder
+    for name in ("other", "../bundles/paper-256", "."):
+        with pytest.raises(BundleError):
+            open_bundle(bundle_path(name))
+
+
 def test_a_folder_is_its_own_bundle_path(tmp_path: Path) -> None:
     assert bundle_path(str(tmp_path)) == tmp_path
 

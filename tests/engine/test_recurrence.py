@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.recurrence import FULL, PRIMING_STEPS, VARIANTS, Switches, advance
+from engine.recurrence import FULL, PRIMING_STEPS, REPAINTED, VARIANTS, Switches, advance, yielded
 from engine.state import stack, unstack
 from tests.engine.tiny_bundle import DIM, FORMER, ROWS
 
@@ -119,10 +119,12 @@ def test_primed_gives_the_first_frame_its_map(tiny_networks, crops, offset):
 def test_priming_is_the_first_frame_shown_again(tiny_networks, crops, offset):
     """The steps after the first see what the one before made, as if the frame had come again."""
     networks = replace(tiny_networks, encoder=tiny_networks.encoder_anchor)
-    primed, *_ = advance(networks, None, crops[0], offset)
-    state, *_ = advance(networks, None, crops[0], offset, Switches(primed=False))
+    # What the map yields to is seen on an inversion; on the very first frame there is one in the primed step alone.
+    one_map = Switches(map_yields=False)
+    primed, *_ = advance(networks, None, crops[0], offset, one_map)
+    state, *_ = advance(networks, None, crops[0], offset, replace(one_map, primed=False))
     for _ in range(PRIMING_STEPS):
-        state, *_ = advance(networks, state, crops[0], offset)
+        state, *_ = advance(networks, state, crops[0], offset, one_map)
     for name in ("crop", "inversion", "edit", "h", "c", "anchor"):
         np.testing.assert_allclose(getattr(state, name), getattr(primed, name), atol=1e-6)
 
@@ -132,6 +134,36 @@ def test_every_switch_changes_the_result(tiny_networks, crops, offset, variant):
     full, _ = run(tiny_networks, crops, offset)
     ablated, _ = run(tiny_networks, crops, offset, VARIANTS[variant])
     assert np.abs(full[-1] - ablated[-1]).max() > 1e-3
+
+
+def test_the_map_yields_where_the_last_edit_painted_anew_and_nowhere_else():
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((2, 4, 32, 32)).astype(np.float32)
+    inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
+    edit = inversion.copy()
+    edit[1, :, 64:128, 160:224] = np.where(inversion[1, :, 64:128, 160:224] > 0, -1.0, 1.0)
+    left = yielded(noise, inversion, edit)
+    np.testing.assert_array_equal(left[0], noise[0])
+    np.testing.assert_allclose(left[1, :, 9:15, 21:27], 0.0, atol=1e-3)
+    outside = np.ones((32, 32), bool)
+    outside[6:18, 18:30] = False
+    np.testing.assert_array_equal(left[1][:, outside], noise[1][:, outside])
+    assert left.dtype == np.float32
+
+
+def test_a_faint_edit_keeps_its_map():
+    """An edit that shifts the light a little is drawn with nearly all of the map; out of range counts as white."""
+    noise, inversion = np.ones((1, 1, 32, 32), np.float32), np.full((1, 3, 256, 256), 0.9, np.float32)
+    assert yielded(noise, inversion, inversion - 0.3 * REPAINTED).min() > 0.99
+    assert yielded(noise, inversion + 0.1, inversion + 5.0).min() == 1.0
+
+
+def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], offset)
+    _, one_map_inversion, one_map_edit = advance(tiny_networks, state, crops[1], offset, Switches(map_yields=False))
+    np.testing.assert_allclose(inversion, one_map_inversion, atol=1e-6)
+    assert np.abs(edit - one_map_edit).max() > 1e-4
 
 
 def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
@@ -148,3 +180,55 @@ def test_per_frame_forgets(tiny_networks, crops, offset):
     _, after_others = run(tiny_networks, crops, offset, VARIANTS["per_frame"])
     _, alone = run(tiny_networks, crops[-1:], offset, VARIANTS["per_frame"])
     np.testing.assert_array_equal(after_others[-1], alone[-1])
+
+
+def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_changed(tiny_networks, crops, offset):
+    """The equation written out, and the generator's work: two pictures, then one."""
+    pictures = []
+
+    def generator(**arrays):
+        pictures.append(len(arrays["ws"]))
+        return tiny_networks.generator(**arrays)
+
+    counting = replace(tiny_networks, generator=_Counted(tiny_networks.generator.spec, generator))
+    half, state, before = VARIANTS["half_rate"], None, None
+    for t, crop in enumerate(crops):
+        _, full_inversion, full_edit = advance(tiny_networks, state, crop, offset, FULL)
+        pictures.clear()
+        state, inversion, edit = advance(counting, state, crop, offset, half)
+        np.testing.assert_allclose(edit, full_edit, atol=1e-5)
+        if t % 2:
+            assert pictures == [1]
+            np.testing.assert_allclose(inversion, edit - (before.edit - before.inversion), atol=1e-6)
+            assert np.abs(inversion - full_inversion).max() > 1e-3
+        else:
+            assert pictures[-1] == 2
+            np.testing.assert_allclose(inversion, full_inversion, atol=1e-5)
+        np.testing.assert_array_equal(state.inversion, inversion)
+        before = state
+
+
+def test_at_half_rate_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
+    """A batch is generated whole when any of its faces was estimated last; each face remembers for itself."""
+    half = VARIANTS["half_rate"]
+    first, *_ = advance(tiny_networks, None, crops[0], offset, half)
+    second, *_ = advance(tiny_networks, first, crops[1], offset, half)
+    assert (first.estimated, second.estimated) == ((), (True,))
+    both = stack([second, first])
+    assert both.estimated == (True, False)
+    assert [state.estimated for state in unstack(both)] == [(True,), (False,)]
+    after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    assert after.estimated == (False, False)
+    again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    assert again.estimated == (True, True)
+
+
+class _Counted:
+    """A network with a function in its place."""
+
+    def __init__(self, spec, function):
+        self.spec = spec
+        self._function = function
+
+    def __call__(self, **arrays):
+        return self._function(**arrays)

@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from engine.bundle import open_bundle
@@ -104,51 +103,6 @@ def test_every_reason_is_listed():
     for part in ("openvino: it runs on cpu", "openvino: it computes", "onnxruntime: its cuda", "tensorrt: its engines"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def with_providers(monkeypatch, *names):
-    """onnxruntime as if it had been built with these; returns what sessions are asked for."""
-    asked = []
-
-    class Session(onnxruntime.InferenceSession):
-        def __init__(self, model, options, providers):
-            asked.append(providers)
-            super().__init__(model, options, providers=["CPUExecutionProvider"])
-
-        def get_providers(self):
-            return [names[0]] if names else ["CPUExecutionProvider"]
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*names, "CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    return asked
-
-
-CUDA, TENSORRT, RTX = (f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "NvTensorRTRTX"))
-
-
-@pytest.mark.parametrize(
-    ("there", "best"), [((CUDA,), CUDA), ((TENSORRT, CUDA), TENSORRT), ((RTX, TENSORRT, CUDA), RTX)]
-)
-def test_onnxruntime_takes_the_best_provider_of_a_card(tiny, monkeypatch, there, best):
-    """On a made-up list of providers: no card is here to run one."""
-    asked = with_providers(monkeypatch, *there)
-    runtime = select("onnxruntime", "cuda")
-    assert best in runtime.describe("cuda", "auto")
-    runtime.open(tiny.graph_path("parser"), tiny.manifest.graphs["parser"], "cuda", "auto")
-    assert [[name for name, _ in providers] for providers in asked] == [[best, "CPUExecutionProvider"]]
-
-
-def test_onnxruntime_tells_a_provider_that_does_not_load(tiny, monkeypatch):
-    """The package itself would go on with the processor."""
-    with_providers(monkeypatch, "CPUExecutionProvider", CUDA)
-    with pytest.raises(RuntimeUnavailable, match="has CUDAExecutionProvider, but it does not load"):
-        OnnxRuntime().open(tiny.graph_path("parser"), tiny.manifest.graphs["parser"], "cuda", "auto")
-
-
-def test_onnxruntime_without_a_provider_names_the_extra(monkeypatch):
-    with_providers(monkeypatch)
-    with pytest.raises(RuntimeUnavailable, match=r"its cuda providers are missing .*gpu-ort"):
-        select("onnxruntime", "cuda")
 
 
 @pytest.mark.parametrize(

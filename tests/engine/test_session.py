@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.compositing import Patch, blend
-from engine.errors import BundleError, UnknownAttribute, UsageError
+from engine.errors import BundleError, NotFinite, UnknownAttribute, UsageError
 from engine.faces import exposed
 from engine.frames import CameraFrame, Controls, Phase
 from engine.policies import LostFace, blurred
@@ -25,6 +25,7 @@ from tests.engine.fakes import (
     detection,
     face,
     frames,
+    overflowing,
     picture,
 )
 
@@ -315,6 +316,31 @@ def test_a_failed_step_changes_nothing_and_the_policy_is_at_hand(open_session):
     assert session.policy_frame(frame, NEUTRAL).image is frame.image
     session.tracker.track = track
     assert session.step(frame, SMILE).phase is T
+
+
+@pytest.mark.parametrize("output", ["noise", "h_out", "c_out"])
+def test_numbers_that_are_not_finite_are_not_carried_on(open_session, tiny_networks, output):
+    """The very frame takes a new anchor, as if the face had been seen for the first time."""
+    expected = play(open_session([SEEN] * 9), 2)
+    fresh = open_session([SEEN] * 9)
+    expected += play(fresh, 3, first=2)
+    session = open_session([SEEN] * 9)
+    # Two calls prime the first frame; the third is the second frame's, the fourth the third's.
+    session._networks = overflowing(tiny_networks, {3}, output)
+    for result, wanted in zip(play(session, 5), expected, strict=True):
+        np.testing.assert_array_equal(result.image, wanted.image)
+
+
+def test_a_face_that_is_never_finite_is_an_error_and_changes_nothing(open_session, tiny_networks):
+    session = open_session([SEEN] * 4)
+    (shown,) = play(session, 1)
+    before = session._faces
+    session._networks = overflowing(tiny_networks, range(99))
+    frame = frames(1, first=1)[0]
+    with pytest.raises(NotFinite, match="--precision fp32"):
+        session.step(frame, SMILE)
+    assert session._faces is before
+    assert session.policy_frame(frame, SMILE).image is shown.image
 
 
 def test_before_any_frame_the_policy_blurs(open_session):

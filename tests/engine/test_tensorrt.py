@@ -12,7 +12,7 @@ import pytest
 
 from engine.assets import sha256_of
 from engine.bundle import MANIFEST, manifest_document, open_bundle
-from engine.errors import BundleError, RuntimeUnavailable
+from engine.errors import BundleError, CardFailed, RuntimeUnavailable
 from engine.fingerprint import EngineRecord, Fingerprint, Port, read_fingerprint, write_fingerprint
 from engine.recurrence import advance
 from engine.runtimes.base import shape_for
@@ -127,7 +127,7 @@ def test_the_cards_own_kernels_are_kept(engines, empty_cache):
 class TestRefusals:
     def test_no_card_no_cupy_no_library_are_all_told(self):
         def load(module):
-            raise ImportError(module)
+            raise ModuleNotFoundError(module)
 
         with pytest.raises(RuntimeUnavailable) as caught:
             select("tensorrt", "cpu", "int8", runtimes=(TensorRtRuntime(load),))
@@ -207,10 +207,10 @@ class TestRefusals:
         machine = Machine()
         network = opened(machine, engines, "parser")
         machine.cupy.full = True
-        with pytest.raises(RuntimeUnavailable, match="out of memory"):
+        with pytest.raises(CardFailed, match="out of memory"):
             network(**inputs_for(network.spec, 1))
         machine.cupy.full, machine.library.fails = False, True
-        with pytest.raises(RuntimeUnavailable, match="failed on the card"):
+        with pytest.raises(CardFailed, match="failed on the card"):
             network(**inputs_for(network.spec, 1))
         machine.library.fails = False
         assert np.isfinite(network(**inputs_for(network.spec, 1))["logits"]).all()

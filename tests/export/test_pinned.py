@@ -17,6 +17,7 @@ RNG = np.random.default_rng(7)
 THEIRS = RNG.standard_normal((16, 16)).astype(np.float32)
 OURS = RNG.standard_normal((16, 16)).astype(np.float32)
 SMALL = np.arange(4, dtype=np.float32)
+ORDER = RNG.permutation(16)
 
 
 @pytest.fixture
@@ -75,3 +76,29 @@ def test_referring_twice_changes_nothing(graph: Path) -> None:
     once = graph.read_bytes()
     assert refer_to_asset(graph, "weights") == ("ours",)
     assert graph.read_bytes() == once
+
+
+def test_rows_and_columns_in_another_order_are_references_too(graph: Path, tmp_path: Path) -> None:
+    taken = {"rows": THEIRS[ORDER], "columns": THEIRS[:, ORDER], "both": THEIRS[ORDER][:, ORDER]}
+    model = onnx.load(str(graph))
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in taken.items())
+    model.graph.node.extend(helper.make_node("MatMul", [name, "ours"], [f"y_{name}"]) for name in taken)
+    onnx.save(model, str(graph))
+    assert refer_to_asset(graph, "weights", [ORDER]) == ("ours",)
+    content = graph.read_bytes()
+    assert not any(values.tobytes() in content for values in taken.values())
+    inline_assets(graph, tmp_path / "built.onnx")
+    built = onnx.load(str(tmp_path / "built.onnx"))
+    onnx.checker.check_model(built)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in built.graph.initializer}
+    for name, values in taken.items():
+        np.testing.assert_array_equal(weights[name], values)
+    assert {node.op_type for node in built.graph.node} == {"MatMul", "Mul"}
+    assert weights.keys() == {"theirs", "ours", "small", *taken}
+
+
+def test_another_order_than_those_named_stays_inline(graph: Path) -> None:
+    model = onnx.load(str(graph))
+    model.graph.initializer.append(numpy_helper.from_array(THEIRS[ORDER], "rows"))
+    onnx.save(model, str(graph))
+    assert refer_to_asset(graph, "weights") == ("ours", "rows")

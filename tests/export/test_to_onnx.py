@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from engine.bundle_build import inline_assets
 from engine.openvino_core import openvino_core
 from export.to_onnx import compress, export_graph
 
@@ -154,6 +155,35 @@ def test_compressed_file_is_half_and_stays_so(cell_file, tmp_path):
     compress(path)
     assert path.read_bytes() == once
     onnx.checker.check_model(path, full_check=True)
+
+
+def test_large_matrices_become_int8_when_asked(tmp_path):
+    """Within a percent of what is usual in row and column, in a quarter of the bytes."""
+    rng = np.random.default_rng(0)
+    sizes = np.logspace(-3, 3, 1024)[:, None] * np.logspace(2, -2, 512)
+    weights = (rng.uniform(-1, 1, (1024, 512)) * sizes).astype(np.float32)
+    path = tmp_path / "large.onnx"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("x", 1024), ("y", 512))]
+    tensors = [numpy_helper.from_array(weights, "w")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", values[:1], values[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    compress(path, quantize=True)
+    once = path.read_bytes()
+    assert len(once) < 1.02 * weights.size + 4 * 1536
+    onnx.checker.check_model(path, full_check=True)
+    compress(path, quantize=True)
+    assert path.read_bytes() == once
+    inline_assets(path, tmp_path / "built.onnx")
+    built = onnx.load(tmp_path / "built.onnx")
+    assert [node.op_type for node in built.graph.node] == ["MatMul"]
+    (tensor,) = built.graph.initializer
+    dequantised = numpy_helper.to_array(tensor)
+    assert 0.002 < np.abs((dequantised - weights) / sizes).max() < 0.008
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for row in (0, 500, 1023):
+        x = np.zeros((1, 1024), np.float32)
+        x[0, row] = 1.0
+        np.testing.assert_allclose(session.run(["y"], {"x": x})[0][0], dequantised[row], rtol=1e-5)
 
 
 def weighted_graph(path: Path, weight: TensorProto) -> None:

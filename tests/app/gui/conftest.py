@@ -62,6 +62,9 @@ def qtbot(qtbot: QtBot) -> QtBot:
     return qtbot
 
 
+OPENING_MS = 240_000
+"""The networks are compiled first, on whatever else the machine does."""
+
 LABELS = {"age": "Age", "smile": "Smile", "yaw": "Turn", "tan": "Suntan"}
 
 
@@ -87,7 +90,10 @@ MakeStage = Callable[..., Stage]
 
 @pytest.fixture
 def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStage]:
-    """Opens a window and waits until its sliders are there; closes it at the end."""
+    """Opens a window and waits until its sliders are there; closes it at the end.
+
+    real: in the place of the fake sessions. sources: in the place of the fake sources.
+    """
     monkeypatch.setattr("platformdirs.user_pictures_dir", lambda: str(tmp_path / "pictures"))
     monkeypatch.setattr("platformdirs.user_videos_dir", lambda: str(tmp_path / "videos"))
     monkeypatch.setattr("app.gui.source_picker.list_cameras", lambda: ())
@@ -100,6 +106,8 @@ def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         labels: Mapping[str, str] = LABELS,
         seconds: float = 0.0,
         size: tuple[int, int] = (64, 48),
+        real: Backend | None = None,
+        sources: Callable[[str], Source] | None = None,
     ) -> Stage:
         settings = settings or RunSettings()
         memory = Memory(tmp_path / "config")
@@ -116,15 +124,16 @@ def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             stage.sources.append(EndlessSource(name, size=size))
             return stage.sources[-1]
 
-        backend = Backend(lambda settings: labels, open_session)
-        bridge = Bridge(settings, Controls(settings.set), backend=backend, feed=Feed(open_source))
+        backend = real or Backend(lambda settings: labels, open_session)
+        bridge = Bridge(settings, Controls(settings.set), backend=backend, feed=Feed(sources or open_source))
         stage = Stage(Window(bridge, memory), bridge, memory)
         made.append(stage)
         qtbot.addWidget(stage.window)
         stage.window.show()
         if wait:
             bridge.start()
-            qtbot.waitUntil(lambda: bool(stage.window.sliders.rows and stage.sessions and stage.session.seen))
+            qtbot.waitUntil(lambda: bool(stage.window.sliders.rows and bridge.state.runtime))
+            qtbot.waitUntil(lambda: real is not None or bool(stage.session.seen))
             qtbot.waitUntil(lambda: stage.window.preview.frame is not None)
         return stage
 
@@ -138,3 +147,24 @@ def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def stage(make_stage: MakeStage) -> Stage:
     """A window that shows edited frames."""
     return make_stage()
+
+
+@pytest.fixture
+def open_real(qtbot: QtBot, tmp_path: Path) -> Iterator[Callable[[RunSettings], Window]]:
+    """Opens a window on the real engine and waits until its networks are there; closes it at the end, in good order."""
+    opened: list[Window] = []
+
+    def open_window(settings: RunSettings) -> Window:
+        bridge = Bridge(settings, settings.controls)
+        opened.append(Window(bridge, Memory(tmp_path)))
+        qtbot.addWidget(opened[-1])
+        opened[-1].show()
+        bridge.start()
+        qtbot.waitUntil(lambda: opened[-1].preview.frame is not None, timeout=20_000)
+        qtbot.waitUntil(lambda: bridge.state.runtime != "", timeout=OPENING_MS)
+        return opened[-1]
+
+    yield open_window
+    for window in opened:
+        window.close()
+        assert window.ended_well

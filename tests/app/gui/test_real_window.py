@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.gui.bridge import Bridge
 from app.gui.memory import Memory
 from app.gui.window import Window
 from app.settings import RunSettings
 from engine.frames import ImageU8
+from tests.app.gui.conftest import OPENING_MS
 
 Found = TypeVar("Found")
 
@@ -28,31 +28,17 @@ pytestmark = pytest.mark.slow
 _ASIDE = ("mousemove", 1300, 850)
 """Where the pointer covers nothing."""
 
-OPENING_MS = 240_000
-"""The networks are compiled first, on whatever else the machine does."""
 
-
-def test_an_edit_of_the_default_bundle_is_seen(qtbot: QtBot, tmp_path: Path) -> None:
-    settings = RunSettings(source="demo")
-    bridge = Bridge(settings, settings.controls)
-    window = Window(bridge, Memory(tmp_path))
-    qtbot.addWidget(window)
-    window.show()
-    bridge.start()
-    try:
-        qtbot.waitUntil(lambda: window.preview.frame is not None, timeout=20_000)
-        qtbot.waitUntil(lambda: bridge.state.runtime != "", timeout=OPENING_MS)
-        qtbot.waitUntil(lambda: "smile" in window.sliders.rows, timeout=5_000)
-        frame = window.preview.frame
-        assert frame is not None
-        assert np.array_equal(frame.edited.image, frame.original), "with every slider at 0 nothing is edited"
-        window.sliders.rows["smile"].slider.setValue(100)
-        qtbot.waitUntil(lambda: _difference(window) > 1.0, timeout=30_000)
-        window.edits_on.click()
-        qtbot.waitUntil(lambda: _difference(window) == 0.0, timeout=30_000)
-    finally:
-        window.close()
-    assert window.ended_well
+def test_an_edit_of_the_default_bundle_is_seen(open_real: Callable[[RunSettings], Window], qtbot: QtBot) -> None:
+    window = open_real(RunSettings(source="demo"))
+    qtbot.waitUntil(lambda: "smile" in window.sliders.rows, timeout=5_000)
+    frame = window.preview.frame
+    assert frame is not None
+    assert np.array_equal(frame.edited.image, frame.original), "with every slider at 0 nothing is edited"
+    window.sliders.rows["smile"].slider.setValue(100)
+    qtbot.waitUntil(lambda: _difference(window) > 1.0, timeout=30_000)
+    window.edits_on.click()
+    qtbot.waitUntil(lambda: _difference(window) == 0.0, timeout=30_000)
 
 
 def _difference(window: Window) -> float:
@@ -109,6 +95,7 @@ def display(tmp_path: Path) -> Iterator[Display]:
 def test_a_slider_dragged_with_the_mouse_changes_what_is_on_the_screen(display: Display, tmp_path: Path) -> None:
     environment = {**os.environ, "DISPLAY": display.name, "QT_QPA_PLATFORM": "xcb", "XDG_CONFIG_HOME": str(tmp_path)}
     environment.pop("WAYLAND_DISPLAY", None)
+    Memory(tmp_path / "rigid-live").keep_agreement()
     program = [sys.executable, "-m", "app", "--source", str(_still(tmp_path))]
     with subprocess.Popen(program, env=environment, stderr=subprocess.PIPE, text=True) as running:
         try:

@@ -14,6 +14,7 @@ from PyQt6.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QTabWi
 
 from app.cli import main
 from app.doctor import window_obstacle
+from app.gui.memory import Memory
 from tests.app.clips import clip
 from tests.app.gui.conftest import LABELS, MakeStage
 
@@ -50,6 +51,8 @@ from app.cli import main
 
 
 def _environment(folder: Path, **more: str) -> dict[str, str]:
+    """Of a person who has agreed before."""
+    Memory(folder / "config" / "rigid-live").keep_agreement()
     return {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "QT_QPA_PLATFORM": "offscreen", **more}
 
 
@@ -106,7 +109,7 @@ def test_a_signal_closes_the_window_in_good_order(tmp_path: Path, number: signal
     source, out = clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with _start(tmp_path, "gui", "--source", str(source), "--sink", str(out)) as running:
         deadline = time.monotonic() + 180
-        while not list(tmp_path.glob(".out.*.part.mp4")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("out.*.part.mp4")) and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
         running.send_signal(number)
@@ -114,7 +117,7 @@ def test_a_signal_closes_the_window_in_good_order(tmp_path: Path, number: signal
     assert running.returncode == 0, said
     assert "Traceback" not in said[1]
     assert out.is_file()
-    assert not list(tmp_path.glob(".out.*"))
+    assert not list(tmp_path.glob("out.*.part.mp4"))
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_snapshot_that_cannot_be_written_is_told(stage: Stage, qtbot: QtBot, t
 
 def test_recording_writes_a_file_and_says_where(stage: Stage, qtbot: QtBot, tmp_path: Path) -> None:
     window = stage.window
-    qtbot.mouseClick(window.record, LEFT)
+    qtbot.mouseClick(window.outputs.record, LEFT)
     qtbot.waitUntil(lambda: bool(stage.bridge.state.recording))
     written = len(stage.session.seen)
     qtbot.waitUntil(lambda: len(stage.session.seen) > written + 10)
@@ -154,9 +154,9 @@ def test_recording_writes_a_file_and_says_where(stage: Stage, qtbot: QtBot, tmp_
 def test_a_recording_that_fails_lets_the_button_go(
     stage: Stage, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.gui.window._new_file", lambda *_: tmp_path / "videos" / "a.unknown")
-    stage.window.record.click()
-    qtbot.waitUntil(lambda: not stage.window.record.isChecked())
+    monkeypatch.setattr("app.gui.outputs._new_file", lambda *_: tmp_path / "videos" / "a.unknown")
+    stage.window.outputs.record.click()
+    qtbot.waitUntil(lambda: not stage.window.outputs.record.isChecked())
     qtbot.waitUntil(lambda: "cannot be written" in stage.window.banner.text.text())
 
 
@@ -331,7 +331,7 @@ def test_closing_ends_every_thread(make_stage: MakeStage, qtbot: QtBot) -> None:
 def test_every_control_is_reached_by_the_keyboard_and_has_a_name(stage: Stage, qtbot: QtBot) -> None:
     window = stage.window
     controls = [
-        window.source, window.mirror, window.snapshot, window.record, window.edits_on,
+        window.source, window.mirror, window.snapshot, window.outputs.camera, window.outputs.record, window.edits_on,
         window.compare, window.presets.choice, window.presets.save, window.presets.more, window.reset, window.preview,
     ]  # fmt: skip
     controls += [widget for row in window.sliders.rows.values() for widget in (row.slider, row.number)]

@@ -68,6 +68,11 @@ def logits(faces: int, width: int, height: int) -> np.ndarray:
     return answer
 
 
+def levels(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of two images on [-1, 1] in grey levels, but for the last digits of float32."""
+    return round(float(np.abs(a.astype(np.float32) - b).max()) * 127.5, 3)
+
+
 def aligned(bench, frame, size_px, faces, real=np.float32) -> np.ndarray:
     """The kernels' crops. frame: on the device. size_px: (width, height)."""
     kernels = bench.kernels

@@ -30,14 +30,14 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def open_bench(tmp_path_factory):
+def open_bench():
     """Gives the bench of a device and a type of the networks' arrays; compiles once."""
 
     @cache
     def opened(device: str, real: type = np.float32) -> Bench:
         if device == "cuda":
             return Bench(CudaKernels.open(real))
-        return Bench(HostKernels(tmp_path_factory.mktemp("kernels"), real))
+        return Bench(HostKernels(real))
 
     return opened
 

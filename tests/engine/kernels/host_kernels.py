@@ -4,7 +4,9 @@ import ctypes
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -23,16 +25,22 @@ Edit = Callable[[str], str]
 class HostKernels:
     """`engine.kernels.load.Kernels` on NumPy arrays; a source is compiled when its first kernel is launched."""
 
-    def __init__(self, folder: Path, real=np.float32, edit: Edit = str) -> None:
+    def __init__(self, real=np.float32, edit: Edit = str) -> None:
         self.real = np.dtype(real)
         self.threads: dict[str, int] = {}
-        self._library = cache(lambda name: _compiled(edit(source_code(name)), folder / f"{name}.cpp", self.real))
+        self._library = cache(lambda name: _compiled(edit(source_code(name)), self.real))
+
+    def at_work(self):
+        return nullcontext()
 
     def empty(self, shape, dtype):
         """Filled with a pattern that no test takes for a result."""
         array = np.empty(shape, dtype)
         array.view(np.uint8)[...] = 0xA5
         return array
+
+    def put(self, array):
+        return np.array(array)
 
     def staging(self, shape, dtype):
         return np.zeros(shape, dtype)
@@ -41,6 +49,12 @@ class HostKernels:
         assert destination.shape == source.shape
         assert destination.dtype == source.dtype
         destination[...] = source
+
+    def download(self, destination, source):
+        self.upload(destination, source)
+
+    def wait(self):
+        pass
 
     def launch(self, source, name, outputs, *arguments):
         """Also counts the threads of each kernel."""
@@ -52,7 +66,8 @@ class HostKernels:
         self.threads[name] = int(np.prod(grid)) * int(np.prod(BLOCK))
 
 
-def _compiled(code: str, text: Path, real: np.dtype) -> ctypes.CDLL:
+@cache
+def _compiled(code: str, real: np.dtype) -> ctypes.CDLL:
     """The source with an entry `run_NAME` for each kernel, which takes grid, block and arguments as the driver does."""
     compiler = shutil.which("g++")
     if compiler is None:
@@ -62,26 +77,19 @@ def _compiled(code: str, text: Path, real: np.dtype) -> ctypes.CDLL:
         f"{{ launch({kernel}, grid, block, arguments); }}\n"
         for kernel in KERNEL.findall(code)
     )
-    text.write_text('#include "host.h"\n' + code + "".join(entries))
-    library = text.with_suffix(".so")
-    command = [
-        compiler,
-        "-std=c++17",
-        "-O2",
-        "-Wall",
-        "-Wno-unknown-pragmas",
-        "-Werror",
-        "-shared",
-        "-fPIC",
-        f"-I{SHIM}",
-    ]
-    command += [f"-DREAL={REALS[real]}", "-o", str(library), str(text)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    command = [compiler, "-std=c++17", "-O2", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-shared", "-fPIC"]
+    command += [f"-I{SHIM}", f"-DREAL={REALS[real]}"]
+    with tempfile.TemporaryDirectory() as folder:
+        text, library = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
+        text.write_text('#include "host.h"\n' + code + "".join(entries))
+        done = subprocess.run([*command, "-o", library, text], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return ctypes.CDLL(str(library))
 
 
 def _value(argument):
     if isinstance(argument, np.ndarray):
         return ctypes.c_void_p(argument.ctypes.data)
+    if isinstance(argument, np.float32):
+        return ctypes.c_float(argument)
     return (ctypes.c_uint if isinstance(argument, np.uint32) else ctypes.c_int)(int(argument))

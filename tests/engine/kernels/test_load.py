@@ -7,12 +7,17 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.errors import RuntimeUnavailable
-from engine.kernels.load import BLOCK, SOURCES, CudaKernels, grid_of, obstacles, source_code
+from engine.card import card_obstacles
+from engine.errors import CardFailed, RuntimeUnavailable
+from engine.kernels.load import BLOCK, SOURCES, CudaKernels, grid_of, source_code
 
 
 class CompileError(Exception):
     """Stands for `cupy.cuda.compiler.CompileException`."""
+
+
+class CudaError(Exception):
+    """Stands for `cupy.cuda.runtime.CUDARuntimeError` and `cupy.cuda.driver.CUDADriverError`."""
 
 
 class Kernel:
@@ -62,7 +67,7 @@ def fake_cupy(monkeypatch):
 
     def count():
         if cupy.cards is None:
-            raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+            raise CudaError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
         return cupy.cards
 
     def module(code, options):
@@ -71,7 +76,9 @@ def fake_cupy(monkeypatch):
 
     cupy.RawModule = module
     cupy.cuda = SimpleNamespace(
-        runtime=SimpleNamespace(getDeviceCount=count),
+        runtime=SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CudaError),
+        driver=SimpleNamespace(CUDADriverError=CudaError),
+        memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         compiler=SimpleNamespace(CompileException=CompileError),
         Stream=lambda non_blocking: Stream(cupy),
     )
@@ -85,7 +92,7 @@ def test_the_engine_does_not_import_cupy():
 
 
 def test_without_cupy_the_reason_says_so(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(RuntimeUnavailable, match="cupy is not installed"):
         CudaKernels.open()
 
@@ -114,7 +121,7 @@ def test_every_source_is_compiled_when_opened(fake_cupy, real, word):
 
 
 def test_a_launch_covers_its_outputs_on_the_given_stream(fake_cupy):
-    assert obstacles() == ()
+    assert card_obstacles() == ()
     stream = Stream(fake_cupy)
     kernels = CudaKernels.open(stream=stream)
     array = object()
@@ -136,3 +143,29 @@ def test_sources_stand_alone():
     for name in SOURCES:
         assert '#include "' not in source_code(name)
         assert "struct BgrImage" in source_code(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Out of memory allocating 1 GB\nmore"), r"out of memory \(Out of memory allocating 1 GB\); close"),
+        (CudaError("cudaErrorIllegalAddress: an illegal access"), "the graphics card failed: cudaErrorIllegalAddress"),
+    ],
+)
+def test_what_goes_wrong_at_work_is_one_line(fake_cupy, error, message):
+    kernels = CudaKernels.open()
+
+    def work():
+        with kernels.at_work():
+            assert fake_cupy.current is kernels.stream
+            raise error
+
+    with pytest.raises(CardFailed, match=message) as caught:
+        work()
+    assert "\n" not in str(caught.value)
+    assert fake_cupy.current is None
+
+
+def test_a_mistake_of_ours_is_not_the_cards(fake_cupy):
+    with pytest.raises(AssertionError, match="ours"), CudaKernels.open().at_work():
+        raise AssertionError("ours")

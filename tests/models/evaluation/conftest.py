@@ -1,15 +1,8 @@
 """Fixtures for the tests of evaluation."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: for pictures this small a second one waits more than it works."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _small_pictures(one_thread: None) -> None:
+    """All of these tests work on small pictures."""

@@ -1,0 +1,70 @@
+"""The baseline: the paper's structure in plain PyTorch, on the frames that the bench edits.
+
+Networks of the paper's size with seeded random weights, fp32, one after the other and one picture at a time: on every
+frame the whole e4e encoder, the recurrent encoder, the generator for the inversion and for the edit, the parser for the
+frame and for the edit. Tracking, crops and the blend are the session's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from app.bundles import prepare_bundle
+from app.pipeline import eager_runtime
+from engine.assets import asset_path
+from engine.bundle import GraphSpec, open_bundle
+from engine.bundle_build import bundle_path
+from engine.recurrence import VARIANTS
+from engine.runtimes.base import FloatArray, Network, Networks
+from engine.runtimes.select import open_networks
+from engine.session import Session, Settings
+from engine.tracking import Tracker
+
+BUNDLE = "paper-256"
+STEPS = 3
+"""Timed ones; one takes seconds."""
+
+
+def open_baseline(faces: int) -> Session:
+    """The session; raises RuntimeUnavailable without torch. At first the bundle is built, which takes a minute."""
+    runtime = eager_runtime()
+    bundle = open_bundle(bundle_path(prepare_bundle(BUNDLE)))
+    networks = paper_structure(open_networks(bundle, runtime, "cpu", "fp32"))
+    tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
+    settings = Settings(max_faces=faces, switches=VARIANTS["paper"])
+    described = f"{runtime.describe('cpu', 'fp32')}, one network after another"
+    return Session(networks, tracker, bundle.directions, bundle.manifest.parser, settings, described)
+
+
+def paper_structure(networks: Networks) -> Networks:
+    """The networks as the paper runs them: the encoder with all its heads on every frame, no picture beside another."""
+    networks.encoder.close()
+    encoder = _OneByOne(networks.encoder_anchor)
+    return replace(
+        networks,
+        generator=_OneByOne(networks.generator),
+        encoder_anchor=encoder,
+        encoder=encoder,
+        recurrent=_OneByOne(networks.recurrent),
+        parser=_OneByOne(networks.parser),
+    )
+
+
+class _OneByOne:
+    """A network that is given the pictures of a batch one after the other."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.close = network.close
+
+    @property
+    def spec(self) -> GraphSpec:
+        """The network's own."""
+        return self._network.spec
+
+    def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
+        """See `Network.__call__`."""
+        batch = len(next(iter(arrays.values())))
+        rows = [self._network(**{name: array[row : row + 1] for name, array in arrays.items()}) for row in range(batch)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in self.spec.outputs}

@@ -1,0 +1,100 @@
+"""A session's work on pixels, from the frame to the crops and back, chosen once when the session opens.
+
+`CpuImaging` is the definition, with OpenCV and NumPy. `engine.kernels.imaging.CardImaging` is the same on a graphics
+card, where the arrays between a frame and its edit never leave the card.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.bundle import ParserSpec
+from engine.compositing import MaskShape, Patch, blend, face_masks, give_back, image_from_u8
+from engine.frames import ImageU8
+from engine.geometry import Affine, align
+from engine.runtimes.base import FloatArray, Network
+
+PlacedFrame = Any
+"""A frame where the work is done: the frame's own array, or a copy on a card."""
+
+
+class Imaging(Protocol):
+    """What a session does to pixels; F faces at once, S = CROP_SIZE.
+
+    Float arrays lie where the work is done: NumPy's, or CuPy's on a card. An image RGB [-1, 1] is [F, 3, S, S].
+    """
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Everything of a step, array code and networks too, happens inside. Raises CardFailed."""
+        ...
+
+    def place_frame(self, image: ImageU8) -> PlacedFrame:
+        """A frame, uint8 BGR [H, W, 3], to be used until the next one is placed; it is not written to."""
+        ...
+
+    def place(self, array: FloatArray) -> FloatArray:
+        """An array of NumPy, where the work is done."""
+        ...
+
+    def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
+        """I_t^a of each face, RGB [-1, 1]."""
+        ...
+
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
+        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]."""
+        ...
+
+    def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
+        """Soft masks of the faces, `compositing.face_masks`; float32 [0, 1] [F, S, S]."""
+        ...
+
+    def blend(
+        self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
+    ) -> ImageU8:
+        """The frame with the edits over it, `compositing.blend`: a new array of NumPy; the placed frame is used up."""
+        ...
+
+
+class CpuImaging:
+    """See `Imaging`; on the CPU."""
+
+    def __init__(self, parts: ParserSpec, shape: MaskShape) -> None:
+        self._parts = parts
+        self._shape = shape
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """See `Imaging.at_work`."""
+        return nullcontext()
+
+    def place_frame(self, image: ImageU8) -> PlacedFrame:
+        """See `Imaging.place_frame`."""
+        return image
+
+    def place(self, array: FloatArray) -> FloatArray:
+        """See `Imaging.place`."""
+        return array
+
+    def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
+        """See `Imaging.align`."""
+        return _batch([image_from_u8(align(frame, crop_from_frame))[0] for crop_from_frame in crops_from_frame])
+
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
+        """See `Imaging.give_back`."""
+        return _batch([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+
+    def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
+        """See `Imaging.masks`."""
+        return _batch(face_masks(parser, self._parts, crops, edits, self._shape))
+
+    def blend(
+        self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
+    ) -> ImageU8:
+        """See `Imaging.blend`."""
+        return blend(frame, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, strict=True)])
+
+
+def _batch(faces: Sequence[FloatArray]) -> FloatArray:
+    """What was made for each face as one batch; one alone is not copied."""
+    return faces[0][None] if len(faces) == 1 else np.stack(faces)

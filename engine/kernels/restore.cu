@@ -1,0 +1,65 @@
+// Crops, their inversions and edits -> the edits with what the inversions lost: compositing.give_back for all faces.
+#include "image.cuh"
+
+__device__ inline float clipped(REAL value) { return clamped(read(value), -1.0f, 1.0f); }
+
+// inversions, edits: REAL [faces, 3, size, size]. changes: float32 [faces, side, side], the mean difference of the two
+// over the channels and the pixels of a block; size is a multiple of side.
+extern "C" __global__ void change(const REAL* inversions, const REAL* edits, int size, float* changes, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= side || y >= side) return;
+    int block = size / side;
+    float sum = 0.0f;
+    for (int channel = 0; channel < 3; ++channel)
+        for (int row = y * block; row < (y + 1) * block; ++row)
+            for (int column = x * block; column < (x + 1) * block; ++column) {
+                long long place = (((long long)face * 3 + channel) * size + row) * size + column;
+                sum += fabsf(clipped(edits[place]) - clipped(inversions[place]));
+            }
+    changes[((long long)face * side + y) * side + x] = sum / (3.0f * block * block);
+}
+
+// widened: float32 [faces, side, side], the largest change in a square that reaches `reach` to every side.
+extern "C" __global__ void widen(const float* changes, int reach, float* widened, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= side || y >= side) return;
+    changes += (long long)face * side * side;
+    float largest = 0.0f;
+    for (int row = clamped(y - reach, 0, side - 1); row <= clamped(y + reach, 0, side - 1); ++row)
+        for (int column = clamped(x - reach, 0, side - 1); column <= clamped(x + reach, 0, side - 1); ++column)
+            largest = fmaxf(largest, changes[row * side + column]);
+    widened[((long long)face * side + y) * side + x] = largest;
+}
+
+// The mirror image without the edge pixel, OpenCV's BORDER_REFLECT_101, of an index less than `count` outside.
+__device__ inline int mirrored(int n, int count) { return n < 0 ? -n : (n < count ? n : 2 * count - 2 - n); }
+
+// gates: float32 [faces, side, side], near 1 where little changes. taps: of the blur, from the middle outwards, `reach`
+// of them beside it. per_change: one over the change that counts as another thing.
+extern "C" __global__ void gate(const float* widened, const float* taps, int reach, float per_change, float* gates,
+                                int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= side || y >= side) return;
+    widened += (long long)face * side * side;
+    float sum = 0.0f;
+    for (int j = -reach; j <= reach; ++j) {
+        const float* row = widened + mirrored(y + j, side) * side;
+        float line = 0.0f;
+        for (int i = -reach; i <= reach; ++i) line += taps[abs(i)] * row[mirrored(x + i, side)];
+        sum += taps[abs(j)] * line;
+    }
+    float share = sum * per_change;
+    gates[((long long)face * side + y) * side + x] = expf(-share * share);
+}
+
+// out: REAL [faces, 3, size, size].
+extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* gates,
+                                     int side, REAL* out, int size) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= size || y >= size) return;
+    float open = enlarged(gates + (long long)face * side * side, side, side, x, y, size);
+    for (int channel = 0; channel < 3; ++channel) {
+        long long place = (((long long)face * 3 + channel) * size + y) * size + x;
+        write(out + place, clipped(edits[place]) + open * (read(crops[place]) - clipped(inversions[place])));
+    }
+}

@@ -1,0 +1,51 @@
+"""Edits -> edits with what the inversions lost, on the kernels' device; defined by `compositing.give_back`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
+from engine.geometry import CROP_SIZE, blur_taps
+from engine.kernels.load import Array, Kernels, check
+
+
+@dataclass(frozen=True)
+class RestoreBuffers:
+    """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION.
+
+    changes, widened, gates: float32 [F, G, G]. taps: of the blur, from the middle outwards, float32 [1 + reach].
+    """
+
+    changes: Array
+    widened: Array
+    gates: Array
+    taps: Array
+
+
+def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
+    """Buffers for up to so many faces."""
+    plane = (faces, GATE_RESOLUTION, GATE_RESOLUTION)
+    changes, widened, gates = (kernels.empty(plane, np.float32) for _ in range(3))
+    return RestoreBuffers(changes, widened, gates, kernels.put(blur_taps(GATE_BLUR, np.float32)))
+
+
+def give_back_faces(
+    kernels: Kernels, crops: Array, inversions: Array, edits: Array, buffers: RestoreBuffers, out: Array
+) -> None:
+    """What `compositing.give_back` makes of each face, where every number is finite.
+
+    crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. out: the same; written, and
+    none of the others.
+    """
+    faces = out.shape[0]
+    for array in (crops, inversions, edits, out):
+        check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
+    side = GATE_RESOLUTION
+    small = (side, side, faces)
+    changes, widened, gates, taps = buffers.changes, buffers.widened, buffers.gates, buffers.taps
+    kernels.launch("restore", "change", small, inversions, edits, CROP_SIZE, changes, side)
+    kernels.launch("restore", "widen", small, changes, GATE_REACH, widened, side)
+    per_change = np.float32(1.0 / CHANGED)
+    kernels.launch("restore", "gate", small, widened, taps, taps.shape[0] - 1, per_change, gates, side)
+    size = (CROP_SIZE, CROP_SIZE, faces)
+    kernels.launch("restore", "give_back", size, crops, inversions, edits, gates, side, out, CROP_SIZE)

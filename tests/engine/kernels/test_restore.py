@@ -1,0 +1,86 @@
+"""What the inversions lost, given back by the kernels as `compositing.give_back` does."""
+
+import numpy as np
+import pytest
+
+from engine.compositing import give_back
+from engine.geometry import CROP_SIZE
+from engine.kernels.load import source_code
+from engine.kernels.restore import give_back_faces, restore_buffers
+from tests.engine.kernels.host_kernels import HostKernels
+
+IMAGE = (3, CROP_SIZE, CROP_SIZE)
+
+
+def faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops, inversions beyond their range, and edits: of all, of a corner, of one pixel at the border, of nothing."""
+    rng = np.random.default_rng(count)
+    crops = rng.uniform(-1.0, 1.0, (count, *IMAGE)).astype(np.float32)
+    inversions = rng.uniform(-1.3, 1.3, (count, *IMAGE)).astype(np.float32)
+    edits = inversions + rng.normal(0.0, 0.1, (count, *IMAGE)).astype(np.float32)
+    for n in range(count):
+        if n % 4 == 1:
+            edits[n] = inversions[n]
+            edits[n, :, 200:, :70] = rng.uniform(-1.3, 1.3, (3, 56, 70))
+        elif n % 4 == 2:
+            edits[n] = inversions[n]
+            edits[n, :, 0, -1] = -40.0
+        elif n % 4 == 3:
+            edits[n] = inversions[n]
+    return crops, inversions, edits
+
+
+def given_back(bench, arrays, real=np.float32) -> np.ndarray:
+    kernels, count = bench.kernels, len(arrays[0])
+    out = kernels.empty((count, *IMAGE), real)
+    placed = [bench.put(array.astype(real)) for array in arrays]
+    give_back_faces(kernels, *placed, restore_buffers(kernels, count + 1), out)
+    return bench.get(out)
+
+
+def defined(arrays) -> np.ndarray:
+    return np.stack([give_back(*face) for face in zip(*arrays, strict=True)])
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_is_given_back_is_the_definitions(bench, count):
+    arrays = faces(count)
+    np.testing.assert_allclose(given_back(bench, arrays), defined(arrays), atol=1e-4)
+
+
+def test_without_a_change_it_is_the_crop(bench):
+    crops, inversions, _ = faces(1)
+    np.testing.assert_allclose(given_back(bench, (crops, inversions, inversions)), crops, atol=1e-6)
+
+
+def test_half_precision_networks(device, open_bench):
+    arrays = [array.astype(np.float16) for array in faces(3)]
+    got = given_back(open_bench(device, np.float16), arrays, np.float16)
+    expected = defined([array.astype(np.float32) for array in arrays])
+    np.testing.assert_allclose(got.astype(np.float32), expected, atol=2e-3)
+
+
+def test_images_of_another_type_are_refused(bench):
+    with pytest.raises(AssertionError, match="float16 where float32"):
+        given_back(bench, faces(1), np.float16)
+
+
+MISTAKES = {
+    "one square for another": ("clamped(x - reach, 0", "clamped(x - reach + 1, 0"),
+    "a border with its edge pixel": ("n < 0 ? -n : (n", "n < 0 ? -n - 1 : (n"),
+    "the other border with its edge pixel": ("2 * count - 2 - n", "2 * count - 1 - n"),
+    "gates half a pixel off": ("(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
+    "the generator's range left open": ("open * (read(crops[place]) - clipped(inversions[place]))",
+                                        "open * (read(crops[place]) - read(inversions[place]))"),
+    "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
+    "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_shows(name, open_bench):
+    right, wrong = MISTAKES[name]
+    assert source_code("restore").count(right) == 1
+    bench = type(open_bench("cpu"))(HostKernels(edit=lambda code: code.replace(right, wrong)))
+    arrays = faces(4)
+    assert np.abs(given_back(bench, arrays) - defined(arrays)).max() > 0.01
