@@ -1,6 +1,7 @@
 """From fitted directions to the bundle's file, with a drawn world in place of the generator."""
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from models.training.directions import (
     responds,
     run,
     write_directions,
+    write_report,
 )
 
 ROWS, WIDTH, NAMES = 4, 6, ("age", "smile")
@@ -184,6 +186,24 @@ def test_what_the_minutes_do_not_reach_stays_as_it_is(command) -> None:
     reported, second = command("--minutes", "0", "--codes", "20")
     assert set(reported) == set(NAMES)
     assert all((second[name].direction == first[name].direction).all() for name in NAMES)
+
+
+def test_the_report_has_every_sliders_change_and_worst_leak(
+    found: tuple[dict[str, Slider], DrawnBench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sliders, bench = found
+    monkeypatch.setattr(directions, "draw_sheet", lambda *drawn: None)
+    base = bench.faces(np.zeros((4, ROWS, WIDTH), np.float32))
+    effects = measure_sliders(sliders, bench, base)
+    write_report(tmp_path, sliders, effects, bench, base)
+    report = json.loads((tmp_path / "directions.json").read_text(encoding="utf-8"))
+    assert report["faces"] == 4
+    age = report["sliders"]["age"]
+    assert age["+1"]["change"]["age"] == pytest.approx(effects["age"][1].change[0], abs=0.01)
+    span = effects["smile"][1].change[1] - effects["smile"][0].change[1]
+    dragged = max(abs(end.change[1]) for end in effects["age"])
+    assert age["leak"] == {"smile": pytest.approx(dragged / span, abs=0.002)}
+    assert (tmp_path / "directions.png").is_file()
 
 
 def test_offsets_follow_the_slider() -> None:
