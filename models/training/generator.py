@@ -6,7 +6,9 @@ form and on sampled pixels first, then with the 128 px layer on patches by L1, s
 have none. With --adversarial W a discriminator of the patches plays too. It is meant for fine-tuning what distillation
 has left (--init --adversarial 0.03), for minutes on a CPU and, with wider critics and whole images, longer on a GPU.
 
-The light generator is made from this one by `rigid-live train compression`, which is the same task with other layers.
+A patch's margin is not compared, so the outermost pixels are learned from whole images alone: finish with --init and
+--patch at its largest. The light generator is made from this one by `rigid-live train compression`, which is the same
+task with other layers.
 """
 
 import argparse
