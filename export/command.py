@@ -35,13 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--library", default=RTX, choices=LIBRARIES, help="tensorrt, full TensorRT, builds for the card in this machine"
     )
+    add(
+        "--calibrate",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="CLIP|DIR",
+        help="for int8: clips of real faces, two at least; the last one is left out, to verify with",
+    )
     add("--steps", type=int, default=STEPS, metavar="N", help=f"frames of the comparison with the source ({STEPS})")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export and verify; 0 when done. Raises the errors of `engine/errors.py`; nothing is written then."""
     targets = tuple(text.strip() for text in args.targets.split(",") if text.strip())
-    order = Order(args.to, args.precision, targets, args.library, args.steps)
+    order = Order(args.to, args.precision, targets, args.library, args.steps, tuple(args.calibrate))
     out = export(bundle_path(args.bundle), order, args.out)
     log.info("written: %s", out)
     return 0

@@ -4,11 +4,10 @@ It is the second opinion that `export.verify` compares every other runtime with,
 and it runs on any device that torch knows. On the CPU a half-precision graph is computed as a graphics card does it:
 every operator in float32 inside, its result rounded to the type that the graph gives it. On a GPU, the operators of a
 batch size are captured as one CUDA graph, which reads and writes the same memory every time; arrays of CuPy are copied
-there on the card, and what comes out is a copy. Without CuPy it takes arrays of NumPy only.
+there on the card, and what comes out is a copy.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from engine.bundle import GraphSpec
-from engine.card import LESS, first_line
+from engine.card import LESS, card_obstacles, first_line
 from engine.errors import BundleError, CardFailed
 from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
 from export.onnx_ops import OPERATORS, TORCH_TYPES, Attributes, Operator
@@ -48,6 +47,8 @@ class EagerRuntime:
         found = []
         if device == "cuda" and not torch.cuda.is_available():
             found.append(f"torch {torch.__version__} sees no CUDA device")
+        if device == "cuda":
+            found += card_obstacles()
         if precision == "int8":
             found.append("it computes in fp32, fp16 or bf16, not in int8")
         return tuple(found)
@@ -130,7 +131,7 @@ class _EagerNetwork:
 
 
 class _CardNetwork(_EagerNetwork):
-    """One graph on a card, with a CUDA graph for every batch size seen so far. stream: of CuPy, None without it."""
+    """One graph on a card, with a CUDA graph for every batch size seen so far. stream: of CuPy."""
 
     def __init__(self, model: onnx.ModelProto, spec: GraphSpec, device: torch.device, stream: Any) -> None:
         super().__init__(model, spec, device)
@@ -161,9 +162,6 @@ class _CardNetwork(_EagerNetwork):
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
         """What torch and CuPy do inside is put on the one stream that both know."""
-        if self._stream is None:
-            yield
-            return
         same = torch.cuda.ExternalStream(self._stream.ptr)  # type: ignore[no-untyped-call]
         with self._stream, torch.cuda.stream(same):
             yield
@@ -178,8 +176,8 @@ class _CardNetwork(_EagerNetwork):
             self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
             with torch.cuda.graph(graph):
                 outputs = self._run(fixed)
-        shared = {} if self._stream is None else {**fixed, **outputs}
-        arrays = {name: importlib.import_module("cupy").from_dlpack(tensor) for name, tensor in shared.items()}
+        cupy = importlib.import_module("cupy")
+        arrays = {name: cupy.from_dlpack(tensor) for name, tensor in {**fixed, **outputs}.items()}
         self._captured[batch] = _Capture(graph, fixed, outputs, arrays)
         return self._captured[batch]
 

@@ -29,6 +29,7 @@ from engine.runtimes.tensorrt import RTX, TensorRtRuntime
 from export.bundle import write_manifest
 from export.eager import EagerRuntime
 from export.precision import plain, typed
+from export.to_int8 import Films, quantised, read_films, recorded_inputs
 from export.to_tensorrt import Plan, plan, prepare, write_engines
 from export.verify import SEED, STEPS, compare, drawn_faces, judge, record, report
 
@@ -44,13 +45,17 @@ PREFERRED: Mapping[Format, Precision] = {"onnx": "fp32", "openvino": "fp32", "te
 
 @dataclass(frozen=True)
 class Order:
-    """What to export. targets, library: see `export.to_tensorrt.plan`. steps: of the comparison, at least 1."""
+    """What to export. targets, library: see `export.to_tensorrt.plan`. steps: of the comparison, at least 1.
+
+    calibrate: clips of real faces, or folders of such, for int8.
+    """
 
     to: Format
     precision: Precision = "auto"
     targets: tuple[str, ...] = ()
     library: str = RTX
     steps: int = STEPS
+    calibrate: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,20 @@ def export(source: Path, order: Order, out: Path) -> Path:
     bundle = open_bundle(source)
     _check_place(source, out)
     built_for = plan(order.precision, order.targets, order.library) if order.to == "tensorrt" else None
+    films = read_films(order.calibrate) if order.calibrate else None
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out.parent) as temporary:
         fresh, scratch = Path(temporary) / out.name, Path(temporary) / ".onnx"
         fresh.mkdir()
         scratch.mkdir()
-        models = _typed_models(bundle, order, built_for, scratch)
+        models = _typed_models(bundle, order, built_for, films, scratch)
         names, others = _converted(bundle, models, order, built_for, fresh)
         shutil.copyfile(bundle.folder / DIRECTIONS, fresh / DIRECTIONS)
         graphs = {graph: replace(spec, file=names[spec.file]) for graph, spec in bundle.manifest.graphs.items()}
         write_manifest(fresh, replace(bundle.manifest, graphs=graphs, recipe=""), others)
         made = open_bundle(fresh)
-        figures = _verified(bundle, _rehearsal(made, replace(bundle, folder=scratch), order), order)
+        figures = _verified(bundle, _rehearsal(made, replace(bundle, folder=scratch), order), order, films)
         (fresh / VERIFIED).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         # Another program may have replaced the source's files while they were read, one after the other.
         verify_files(bundle.folder, bundle.manifest)
@@ -98,8 +104,10 @@ def export(source: Path, order: Order, out: Path) -> Path:
 
 
 def _resolved(order: Order) -> Order:
-    if order.precision == "int8":
-        raise UsageError("int8 needs calibration on real crops, which is not done yet; expected fp32, fp16 or bf16")
+    if order.precision == "int8" and order.to != "onnx":
+        raise UsageError(f"int8 is for --to onnx, not for {order.to}")
+    if (order.precision == "int8") != bool(order.calibrate):
+        raise UsageError("int8 is calibrated on clips of real faces: --precision int8 and --calibrate go together")
     if order.to != "tensorrt" and (order.targets or order.library != RTX):
         raise UsageError(f"targets and library are for --to tensorrt, not for {order.to}")
     if order.steps < 1:
@@ -117,13 +125,17 @@ def _check_place(source: Path, out: Path) -> None:
         raise UsageError(f"{out} exists and is no export; name a new folder")
 
 
-def _typed_models(bundle: Bundle, order: Order, built_for: Plan | None, scratch: Path) -> Mapping[str, Path]:
+def _typed_models(
+    bundle: Bundle, order: Order, built_for: Plan | None, films: Films | None, scratch: Path
+) -> Mapping[str, Path]:
     """Every ONNX file of the bundle in the precision asked for, by its name, under the same name in `scratch`."""
     # OpenVINO sets the precision when it compiles, not in the file.
     precision: Precision = "fp32" if order.to == "openvino" else order.precision
+    feeds = recorded_inputs(bundle, films.calibration) if films is not None else {}
     models = {}
     for file in dict.fromkeys(spec.file for spec in bundle.manifest.graphs.values()):
-        model = typed(plain(onnx.load(bundle.folder / file)), precision)
+        model = plain(onnx.load(bundle.folder / file))
+        model = typed(model, precision) if films is None else quantised(model, feeds[file])
         if built_for is not None:
             model = prepare(model, built_for)
         onnx.checker.check_model(model, full_check=True)
@@ -166,21 +178,24 @@ def _rehearsal(made: Bundle, typed_bundle: Bundle, order: Order) -> Rehearsal:
         if not runtime.obstacles("cuda", "auto"):
             return Rehearsal(made, runtime, "cuda", "auto", f"the engines on {runtime.card.name}")
     unproven = "; the engines themselves were not run, because there is no card" if order.to == "tensorrt" else ""
-    if order.precision == "fp32":
-        return Rehearsal(typed_bundle, OnnxRuntime(), "cpu", "fp32", f"the ONNX in onnxruntime on cpu{unproven}")
+    if order.precision in ("fp32", "int8"):
+        return Rehearsal(typed_bundle, OnnxRuntime(), "cpu", "auto", f"the ONNX in onnxruntime on cpu{unproven}")
     words = f"the ONNX in torch on cpu, each operator's result rounded to {order.precision}{unproven}"
     return Rehearsal(typed_bundle, EagerRuntime(), "cpu", "auto", words)
 
 
-def _verified(bundle: Bundle, rehearsal: Rehearsal, order: Order) -> dict[str, Any]:
-    """Runs the source in torch and the export in `rehearsal`'s way; the figures as JSON types."""
+def _verified(bundle: Bundle, rehearsal: Rehearsal, order: Order, films: Films | None) -> dict[str, Any]:
+    """Runs the source in torch and the export in `rehearsal`'s way; the figures as JSON types.
+
+    films: where there are any, the one for verification is shown; else one that the source draws.
+    """
     reasons = rehearsal.runtime.obstacles(rehearsal.device, rehearsal.precision)
     if reasons:
         raise RuntimeUnavailable(f"the export cannot be verified here: {'; '.join(reasons)}")
     reference = f"the bundle's float32 graphs in torch {torch.__version__} on cpu"
     log.info("verify: %d steps of %s, against %s", order.steps, rehearsal.words, reference)
     networks = open_networks(bundle, EagerRuntime(), "cpu", "fp32")
-    crops = drawn_faces(networks, bundle, order.steps)
+    crops = drawn_faces(networks, bundle, order.steps) if films is None else films.verification[: order.steps]
     expected = record(networks, bundle, crops)
     networks.close()
     networks = open_networks(rehearsal.bundle, rehearsal.runtime, rehearsal.device, rehearsal.precision)
@@ -193,6 +208,6 @@ def _verified(bundle: Bundle, rehearsal: Rehearsal, order: Order) -> dict[str, A
         "precision": order.precision,
         "reference": reference,
         "target": rehearsal.words,
-        "seed": SEED,
+        "film": f"drawn, seed {SEED}" if films is None else "crops of a clip that was not calibrated on",
         **report(errors, order.precision),
     }

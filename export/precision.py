@@ -57,7 +57,7 @@ def typed(model: ModelProto, precision: Precision) -> ModelProto:
     if precision == "bf16" and _opset(fresh) < _BF16_OPSET:
         fresh = version_converter.convert_version(fresh, _BF16_OPSET)
     kinds = _element_types(fresh)
-    exact = _exact_nodes(fresh)
+    exact = exact_nodes(fresh)
     _retype(fresh, kinds, exact, HALF_TYPES[precision])
     _check(fresh)
     return fresh
@@ -108,7 +108,7 @@ def _as_convolution(gemm: NodeProto, matrix: np.ndarray) -> tuple[list[NodeProto
     return nodes, [kernel, axes]
 
 
-def _exact_nodes(model: ModelProto) -> set[str]:
+def exact_nodes(model: ModelProto) -> set[str]:
     """The nodes that compute in float32, by their first output."""
     producers = {name: node for node in model.graph.node for name in node.output}
     exact = {node.output[0] for node in model.graph.node if node.op_type in _FLOAT_ONLY}

@@ -42,16 +42,26 @@ class Tolerance:
 
 
 TOLERANCES: Mapping[Precision, Tolerance] = MappingProxyType(
-    {"fp32": Tolerance("max", 1e-3), "fp16": Tolerance("mean", 5e-3), "bf16": Tolerance("mean", 1.5e-2)}
+    {
+        "fp32": Tolerance("max", 1e-3),
+        "fp16": Tolerance("mean", 5e-3),
+        "bf16": Tolerance("mean", 1.5e-2),
+        # 30 dB of the range from -1 to 1.
+        "int8": Tolerance("rms", 2.0 * 10.0 ** (-30.0 / 20.0)),
+    }
 )
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Of one output: its largest and its mean error at every step, and how far the reference reaches over all steps."""
+    """Of one output: its errors at every step, and how far the reference reaches over all steps.
+
+    max, mean, rms: the largest, the mean, and the root of the mean square.
+    """
 
     max: tuple[float, ...]
     mean: tuple[float, ...]
+    rms: tuple[float, ...]
     reach: float
 
 
@@ -112,7 +122,10 @@ def compare(reference: Sequence[Outputs], target: Sequence[Outputs]) -> Mapping[
         if not all(np.isfinite(difference).all() for difference in differences):
             raise ExportError(f"the export's {name} is not finite; export with --precision fp32 or bf16")
         found[name] = Errors(
-            tuple(float(d.max()) for d in differences), tuple(float(d.mean()) for d in differences), reach
+            max=tuple(float(d.max()) for d in differences),
+            mean=tuple(float(d.mean()) for d in differences),
+            rms=tuple(float(np.sqrt(np.square(d).mean())) for d in differences),
+            reach=reach,
         )
     return found
 
@@ -141,9 +154,11 @@ def report(errors: Mapping[str, Errors], precision: Precision) -> dict[str, Any]
             name: {
                 "max": max(error.max),
                 "mean": max(error.mean),
+                "rms": max(error.rms),
                 "reach": error.reach,
                 "max_per_step": list(error.max),
                 "mean_per_step": list(error.mean),
+                "rms_per_step": list(error.rms),
             }
             for name, error in errors.items()
         },

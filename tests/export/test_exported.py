@@ -106,7 +106,10 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
-        (["TINY", "--to", "onnx", "--precision", "int8"], 2, "calibration on real crops, which is not done yet"),
+        (["TINY", "--to", "onnx", "--precision", "int8"], 2, "--precision int8 and --calibrate go together"),
+        (["TINY", "--to", "onnx", "--calibrate", "clips"], 2, "--precision int8 and --calibrate go together"),
+        (["TINY", "--to", "openvino", "--precision", "int8", "--calibrate", "clips"], 2, "int8 is for --to onnx"),
+        (["TINY", "--to", "onnx", "--precision", "int8", "--calibrate", "clips"], 1, "clips does not exist"),
         (["TINY", "--to", "onnx", "--targets", "8.9"], 2, "targets and library are for --to tensorrt"),
         (["TINY", "--to", "tensorrt", "--targets", "1.0"], 2, "targets got 1.0"),
         (["TINY", "--to", "coreml"], 2, "invalid choice"),
