@@ -47,9 +47,9 @@ class Switches:
 PRIMING_STEPS = 2
 """On the first frame of a track. The first of them sees the frame itself as its inversion, the second its own."""
 
-FOLLOWED_SHARE = 0.02
-"""Of the way from the anchor to a frame's own code, that the anchor goes with the frame: a lamp that is switched on has
-arrived after some 50 frames, and what the encoder gets wrong in single frames averages out."""
+FOLLOWED_SHARE = 0.01
+"""Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 100 frames.
+Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
 FULL = Switches()
 
