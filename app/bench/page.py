@@ -26,7 +26,7 @@ _PERCENTILES = ("p50", "p95", "p99", "max")
 
 def write_page(page: Path, reports: Sequence[Path]) -> None:
     """Writes the page, and the reports beside it as one file; raises UsageError when a file is no report."""
-    gathered = {path.stem: read_report(path) for path in reports}
+    gathered = {path.stem: _without_folders(read_report(path)) for path in reports}
     data = page.with_suffix(".json")
     if page == data or len(gathered) < len(reports):
         raise UsageError("expected a page that ends in .md, and reports whose names differ")
@@ -46,6 +46,15 @@ def read_report(path: Path) -> Report:
     if not isinstance(report, dict) or not {"settings", "versions", "stages_ms"} <= report.keys():
         raise UsageError(f"{path} is no report of `rigid-live bench` or `rigid-live run`")
     return report
+
+
+def _without_folders(value: Any) -> Any:
+    """The same with every absolute path as its last name: a page for all has no business with one machine's folders."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def render(reports: Mapping[str, Report], data: str) -> str:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.recurrence import FULL, PRIMING_STEPS, REPAINTED, VARIANTS, Switches, advance, yielded
+from engine.bundle import open_bundle
+from engine.recurrence import FOLLOWED_SHARE, FULL, PRIMING_STEPS, REPAINTED, VARIANTS, Switches, advance, yielded
+from engine.runtimes.select import open_networks, select
 from engine.state import stack, unstack
-from tests.engine.tiny_bundle import DIM, FORMER, ROWS
+from tests.engine.tiny_bundle import DIM, FORMER, ROWS, build
 
 STEPS = 6
 
@@ -23,6 +25,15 @@ def crops():
 @pytest.fixture
 def offset():
     return np.random.default_rng(4).standard_normal((1, ROWS, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def one_encoder_networks(tmp_path_factory):
+    """One graph serves as both encoders, as in the default bundle."""
+    folder = build(tmp_path_factory.mktemp("bundles") / "one_encoder", one_encoder=True)
+    networks = open_networks(open_bundle(folder), select("onnxruntime"))
+    yield networks
+    networks.close()
 
 
 def run(networks, crops, offset, switches=FULL):
@@ -180,6 +191,41 @@ def test_per_frame_forgets(tiny_networks, crops, offset):
     _, after_others = run(tiny_networks, crops, offset, VARIANTS["per_frame"])
     _, alone = run(tiny_networks, crops[-1:], offset, VARIANTS["per_frame"])
     np.testing.assert_array_equal(after_others[-1], alone[-1])
+
+
+def test_the_anchor_follows_slowly_where_the_encoder_gives_all_rows(one_encoder_networks, crops, offset):
+    """After n frames of another picture it has gone 1 - (1 - share)^n of the way; its first frame's code at first."""
+    state, *_ = advance(one_encoder_networks, None, crops[0], offset)
+    first = one_encoder_networks.encoder_anchor(crop=crops[0])["ws"]
+    np.testing.assert_allclose(state.anchor, first, atol=1e-6)
+    last = one_encoder_networks.encoder_anchor(crop=crops[1])["ws"]
+    for _ in range(5):
+        state, *_ = advance(one_encoder_networks, state, crops[1], offset)
+    gone = 1.0 - (1.0 - FOLLOWED_SHARE) ** 5
+    assert 0.01 < gone < 0.2
+    np.testing.assert_allclose(state.anchor, first + gone * (last - first), atol=1e-5)
+
+
+def test_the_latter_rows_are_the_anchors_of_this_frame(one_encoder_networks, crops, offset):
+    """They move with it, a little; by the paper's rule they never do."""
+    for name, moves in (("full", True), ("paper", False)):
+        codes = []
+
+        def generator(codes=codes, **arrays):
+            codes.append(arrays["ws"][:1, FORMER:])
+            return one_encoder_networks.generator(**arrays)
+
+        counting = replace(one_encoder_networks, generator=_Counted(one_encoder_networks.generator.spec, generator))
+        state, *_ = advance(counting, None, crops[0], offset, VARIANTS[name])
+        state, *_ = advance(counting, state, crops[1], offset, VARIANTS[name])
+        assert np.array_equal(codes[-1], codes[0]) != moves
+        np.testing.assert_array_equal(codes[-1], state.anchor[:, FORMER:])
+
+
+def test_without_all_rows_the_anchor_stays(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    after, *_ = advance(tiny_networks, state, crops[1], offset)
+    np.testing.assert_array_equal(after.anchor, state.anchor)
 
 
 def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_changed(tiny_networks, crops, offset):

@@ -1,4 +1,4 @@
-"""The page says what the reports say."""
+"""The page says what the reports say; the one that ships was written from the figures beside it."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 from app.bench.page import read_report, render, write_page
 from engine.errors import UsageError
 from tests.app.bench.made_up import made_up_report, made_up_run_report
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def cells(page: str, row: str) -> list[str]:
@@ -66,6 +68,18 @@ def test_the_page_and_its_figures_are_written_together(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == render(kept, "docs.json")
 
 
+def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
+    report = made_up_report()
+    report["settings"] |= {"source": "/home/somebody/clip.mp4", "sink": ["/home/somebody/out.mp4", "out/b.mp4"]}
+    report["runs"][0]["bundle"] = "/home/somebody/mine"
+    (tmp_path / "a.json").write_text(json.dumps(report), encoding="utf-8")
+    write_page(tmp_path / "docs.md", [tmp_path / "a.json"])
+    kept = json.loads((tmp_path / "docs.json").read_text(encoding="utf-8"))["a"]
+    assert (kept["settings"]["source"], kept["settings"]["sink"]) == ("clip.mp4", ["out.mp4", "out/b.mp4"])
+    assert kept["runs"][0]["bundle"] == "mine"
+    assert "home" not in (tmp_path / "docs.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("content", ["no json", "[]", "{}", None])
 def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "r.json"
@@ -76,3 +90,9 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None) -> No
     with pytest.raises(UsageError):
         write_page(tmp_path / "page.md", [path])
     assert not (tmp_path / "page.md").exists()
+
+
+def test_the_page_that_ships_was_written_from_its_figures() -> None:
+    reports = json.loads((DOCS / "benchmarks.json").read_text(encoding="utf-8"))
+    assert reports
+    assert (DOCS / "benchmarks.md").read_text(encoding="utf-8") == render(reports, "benchmarks.json")
