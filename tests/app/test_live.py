@@ -1,85 +1,22 @@
 """A run that goes on: it follows what is swapped, survives what fails, and always ends."""
 
-import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.feed import Feed
-from app.live import LiveEditor, LiveFrame
-from app.loader import Backend
+from app.live import LiveFrame
 from app.settings import RunSettings
 from app.sources import Source
-from engine.errors import RuntimeUnavailable, SourceError
+from engine.errors import SourceError
 from engine.frames import Controls, Phase
 from tests.app.clips import number_of, numbers_in
-from tests.app.fakes import EndlessSource, FakeLiveSession, our_threads
-from tests.app.registered_camera import Log, is_running, need_pyvirtualcam
-
-LABELS = {"age": "Age", "smile": "Smile"}
-SMILE = Controls({"smile": 0.5})
-
-
-class Bench:
-    """A live editor on fakes, with everything that was opened for it."""
-
-    def __init__(self, controls: Controls = SMILE, settings: RunSettings | None = None) -> None:
-        self.sources: list[EndlessSource] = []
-        self.sessions: list[FakeLiveSession] = []
-        self.no_source = self.no_session = ""
-        self.may_open = threading.Event()
-        self.may_open.set()
-        self.editor = LiveEditor(
-            settings or RunSettings(source="one"),
-            controls,
-            lambda: None,
-            lambda: None,
-            backend=Backend(self._labels, self._open_session),
-            feed=Feed(self._open_source),
-        )
-
-    def _labels(self, settings: RunSettings) -> Mapping[str, str]:
-        return LABELS
-
-    def _open_session(self, settings: RunSettings) -> FakeLiveSession:
-        assert self.may_open.wait(60)
-        if self.no_session:
-            raise RuntimeUnavailable(self.no_session)
-        self.sessions.append(FakeLiveSession(settings.runtime))
-        return self.sessions[-1]
-
-    def _open_source(self, name: str) -> Source:
-        if self.no_source:
-            raise SourceError(self.no_source)
-        self.sources.append(EndlessSource(name))
-        return self.sources[-1]
-
-    def change(self, **changes: object) -> None:
-        self.editor.settings = replace(self.editor.settings, **changes)
-
-    def frame(self) -> LiveFrame:
-        """A frame that was handed over after this call."""
-        self.editor.frames.take(0)
-        frame = self.editor.frames.take(60)
-        assert frame is not None
-        return frame
-
-    def until(self, condition: Callable[[], object]) -> None:
-        give_up = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < give_up, self.editor.state
-            time.sleep(0.005)
-
-    def running(self) -> None:
-        """Waits until a session edits."""
-        self.until(lambda: self.sessions and self.sessions[-1].seen)
+from tests.app.fakes import our_threads
+from tests.app.live_bench import LABELS, SMILE, Bench
 
 
 @pytest.fixture
@@ -290,77 +227,6 @@ def test_a_recording_that_fails_does_not_end_the_run(bench: Bench, tmp_path: Pat
     assert bench.frame().edited.phase is Phase.TRACKING
     bench.change(sink=("null",))
     bench.until(lambda: not bench.editor.state.recording_problem)
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
-    need_pyvirtualcam()
-    made = Log(tmp_path / "sent.txt")
-    made.take_the_place_of_every_camera(monkeypatch)
-    return made
-
-
-def test_the_camera_shows_edited_frames_and_goes_with_its_switch(bench: Bench, log: Log, tmp_path: Path) -> None:
-    bench.running()
-    bench.change(sink=("virtual",))
-    bench.until(lambda: bench.editor.state.camera == "Test Camera (test)")
-    bench.change(sink=("virtual", str(tmp_path / "out.mp4")))
-    bench.until(lambda: bench.editor.state.recording)
-    bench.until(lambda: len(set(log.numbers)) > 5)
-    assert len({process for _, _, process in log.rows}) == 1, "a recording leaves the camera alone"
-    bench.change(sink=("null",))
-    bench.until(lambda: not bench.editor.state.camera)
-    assert log.numbers[-1] == "closed"
-    bench.frame()
-
-
-def test_a_lost_source_is_seen_in_the_camera_as_the_policy_says(
-    bench: Bench, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """White is what the fake policy shows here; neither an edited nor an unedited picture is white."""
-    monkeypatch.setattr("app.feed._RETRY_S", 600.0)
-    bench.running()
-    bench.change(sink=("virtual",))
-    bench.until(lambda: bench.editor.state.camera)
-    bench.sessions[-1].held = 255
-    bench.sources[-1].pulled = True
-    bench.until(lambda: bench.editor.state.problems == ("one is gone",))
-    bench.until(lambda: log.numbers[-5:] == ["255"] * 5)
-
-
-def test_a_camera_that_is_killed_is_told_and_comes_back_while_the_run_goes_on(
-    bench: Bench, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench.running()
-    bench.change(sink=("virtual",))
-    bench.until(lambda: log.rows)
-    (first,) = {process for _, _, process in log.rows}
-    os.kill(first, signal.SIGKILL)
-    bench.until(lambda: any("virtual camera" in problem for problem in bench.editor.state.problems))
-    before = bench.editor.run_log.frames_out
-    bench.until(lambda: bench.editor.run_log.frames_out > before + 5)
-    monkeypatch.setattr("app.virtual_camera._AGAIN_S", 0.0)
-    bench.until(lambda: log.rows[-1][2] != first)
-    bench.until(lambda: not bench.editor.state.problems)
-
-
-def test_a_camera_that_cannot_be_is_told_and_the_run_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.virtual_camera.BACKENDS", {sys.platform: ("unheard of",)})
-    bench.running()
-    bench.change(sink=("virtual",))
-    bench.until(lambda: any("unheard of" in problem for problem in bench.editor.state.problems))
-    assert bench.frame().edited.phase is Phase.TRACKING
-    bench.change(sink=("null",))
-    bench.until(lambda: not bench.editor.state.problems)
-
-
-def test_the_end_ends_the_camera(log: Log) -> None:
-    bench = Bench(settings=RunSettings(source="one", sink=("virtual",)))
-    bench.editor.start()
-    bench.until(lambda: log.rows)
-    assert bench.editor.end(60)
-    assert log.numbers[-1] == "closed"
-    assert not is_running(log.rows[-1][2])
 
 
 def test_the_run_is_over_after_the_frames_that_were_asked_for() -> None:
