@@ -178,8 +178,8 @@ def _step_or_policy(job: Job, frame: CameraFrame) -> EditedFrame | None:
         return job.editor.step(frame, job.controls)
     except UsageError:
         raise
-    except Exception:
-        log.warning("the engine failed on frame %d; the lost-face policy is in force", frame.index)
+    except Exception as error:
+        log.warning("the engine failed on frame %d; the lost-face policy is in force: %s", frame.index, error)
         log.debug("the failure", exc_info=True)
         return None
 

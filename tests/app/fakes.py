@@ -46,17 +46,18 @@ class PatternSource(Closing):
 class FakeSession:
     """Turns a picture upside down by arithmetic; fails on the frames in `fails_on`."""
 
-    def __init__(self, *, seconds: float = 0.0, fails_on: tuple[int, ...] = ()) -> None:
+    def __init__(self, *, seconds: float = 0.0, fails_on: tuple[int, ...] = (), error: Exception | None = None) -> None:
         self.attributes = {"age": None, "smile": None}
         self.held = 0
         """The grey level of what the policy shows."""
         self._seconds = seconds
         self._fails_on = fails_on
+        self._error = error or RuntimeError("out of order")
 
     def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         time.sleep(self._seconds)
         if frame.index in self._fails_on:
-            raise RuntimeError("out of order")
+            raise self._error
         image = frame.image if controls.neutral else 255 - frame.image
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"track": 1.0, "total": 2.0})
 

@@ -15,7 +15,7 @@ from app.report import RunLog
 from app.settings import RunSettings
 from app.sinks import Sink
 from app.sources import PacedSource, Source
-from engine.errors import RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
+from engine.errors import CardFailed, RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
 from engine.frames import Controls, Phase
 from tests.app.clips import clip, cut, number_of, numbers_in, sound_packets, write_clip
 from tests.app.fakes import EndlessSource, FakeSession, PatternSource, RecordingSink
@@ -80,13 +80,15 @@ def test_a_slow_engine_drops_old_frames_of_a_live_source() -> None:
 def test_a_live_frame_that_the_engine_fails_on_goes_out_as_the_policy_says(caplog: pytest.LogCaptureFixture) -> None:
     sink = RecordingSink()
     failing = tuple(range(0, 100, 2))
-    edit(_job(PatternSource(100, live=True, interval_s=0.005), FakeSession(fails_on=failing), sink))
+    session = FakeSession(fails_on=failing, error=CardFailed("the graphics card is out of memory"))
+    edit(_job(PatternSource(100, live=True, interval_s=0.005), session, sink))
     held = [frame for frame in sink.frames if frame.phase is Phase.HOLDING]
     assert held
     assert len(held) < len(sink.frames)
     assert all((frame.index in failing) == (frame.phase is Phase.HOLDING) for frame in sink.frames)
     assert not any(frame.image.any() for frame in held)
     assert f"frame {held[0].index};" in caplog.text
+    assert "in force: the graphics card is out of memory" in caplog.text
 
 
 def test_a_live_source_that_stands_still_is_shown_as_the_policy_says_where_it_would_be_seen(

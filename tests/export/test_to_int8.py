@@ -48,10 +48,10 @@ def test_every_call_of_the_loop_is_recorded(tiny):
     assert {name: array.shape[0] for name, array in feeds["generator.onnx"][0].items()} == {"ws": 2, "noise": 2}
 
 
-def three_convolutions(bundle):
-    """A parser like no other: convolution, ReLU, convolution, ReLU, and the convolution that gives the logits."""
+def four_convolutions(bundle):
+    """A parser like no other: a convolution, a depthwise one, another, and the one that gives the logits."""
     spec, rng = bundle.manifest.graphs["parser"], np.random.default_rng(0)
-    shapes = [(8, 3, 3, 3), (8, 8, 3, 3), (3, 8, 2, 2)]
+    shapes = [(8, 3, 3, 3), (8, 1, 3, 3), (8, 8, 3, 3), (3, 8, 2, 2)]
     weights = [
         numpy_helper.from_array((rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32), f"w{n}")
         for n, shape in enumerate(shapes)
@@ -59,9 +59,10 @@ def three_convolutions(bundle):
     nodes = [
         helper.make_node("Conv", ["crop", "w0"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["d"]),
-        helper.make_node("Conv", ["d", "w2"], ["logits"], strides=[2, 2]),
+        helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1], group=8),
+        helper.make_node("Conv", ["c", "w2"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node("Conv", ["e", "w3"], ["logits"], strides=[2, 2]),
     ]
     ports = [
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in side.items()]
@@ -78,13 +79,13 @@ def answer_of(model, spec, folder, crop):
     return OnnxRuntime().open(folder / "parser.onnx", spec, "cpu", "auto")(crop=crop)["logits"]
 
 
-def test_convolutions_become_int8_but_for_the_last(tiny, tmp_path):
-    model, spec = three_convolutions(tiny)
+def test_convolutions_become_int8_but_for_the_thin_and_the_last(tiny, tmp_path):
+    model, spec = four_convolutions(tiny)
     made = quantised(model, [{"crop": crop} for crop in (*film(1), *film(2))])
     onnx.checker.check_model(made, full_check=True)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
-    weights = [constants[name] for name in constants if constants[name].ndim == 4]
-    assert sorted(str(weight.dtype) for weight in weights) == ["float32", "int8", "int8"]
+    weights = {array.shape: str(array.dtype) for array in constants.values() if array.ndim == 4}
+    assert weights == {(8, 3, 3, 3): "int8", (8, 1, 3, 3): "float32", (8, 8, 3, 3): "int8", (3, 8, 2, 2): "float32"}
     points = [node.input[2] for node in made.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert points
     assert not any(constants[name].any() for name in points), "a zero point that is not 0"
@@ -94,7 +95,7 @@ def test_convolutions_become_int8_but_for_the_last(tiny, tmp_path):
 
 
 def test_what_calibration_has_not_seen_is_cut_off(tiny, tmp_path):
-    model, spec = three_convolutions(tiny)
+    model, spec = four_convolutions(tiny)
     made = quantised(model, [{"crop": crop} for crop in film(1, reach=0.02)])
     crop = film(3)[0]
     expected, found = (answer_of(graph, spec, tmp_path, crop) for graph in (model, made))
