@@ -193,9 +193,9 @@ def _verified(bundle: Bundle, rehearsal: Rehearsal, order: Order, films: Films |
     if reasons:
         raise RuntimeUnavailable(f"the export cannot be verified here: {'; '.join(reasons)}")
     reference = f"the bundle's float32 graphs in torch {torch.__version__} on cpu"
-    log.info("verify: %d steps of %s, against %s", order.steps, rehearsal.words, reference)
     networks = open_networks(bundle, EagerRuntime(), "cpu", "fp32")
     crops = drawn_faces(networks, bundle, order.steps) if films is None else films.verification[: order.steps]
+    log.info("verify: %d steps of %s, against %s", len(crops), rehearsal.words, reference)
     expected = record(networks, bundle, crops)
     networks.close()
     networks = open_networks(rehearsal.bundle, rehearsal.runtime, rehearsal.device, rehearsal.precision)
