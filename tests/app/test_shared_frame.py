@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_a_frame_is_never_seen_half_written() -> None:
             frames.remove()
     assert writer.returncode == 0
     assert len(seen) > 5
+
+
+class _Overtaken:
+    """Slots that are written over once while they are read."""
+
+    def __init__(self, slots: np.ndarray, write: Callable[[], None]) -> None:
+        self._slots, self._write = slots, write
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        self._write()
+        return self._slots[place]
+
+
+def test_a_slot_that_was_written_over_meanwhile_is_read_again() -> None:
+    frames, levels = SharedFrame.create(SIZE), iter(range(1, 4))
+    writer = SharedFrame(frames.path, SIZE)
+
+    def write() -> None:
+        for level in levels:
+            writer.put(np.full((180, 320, 3), level, np.uint8))
+
+    frames._slots = _Overtaken(frames._slots, write)
+    number, image = frames.take()
+    frames.remove()
+    assert number == 3
+    assert np.unique(image).tolist() == [3]
 
 
 def test_only_the_user_can_read_it() -> None:
