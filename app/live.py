@@ -192,6 +192,7 @@ class LiveEditor:
             self._failed(frame, error)
             return self._policy_frame(frame, controls)
         self._failures, self._engine_problem = 0, ""
+        self._loader.works()
         return edited
 
     def _failed(self, frame: CameraFrame, error: Exception) -> None:

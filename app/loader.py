@@ -66,6 +66,7 @@ class Loader:
         """Why the wanted session could not be opened, in one line; empty when it could, or is still being opened."""
         self._backend = backend
         self._key: tuple[object, ...] = ()
+        self._session_key: tuple[object, ...] = ()
         self._pool = ThreadPoolExecutor(1, "loader")
         self._opening: Future[_Opened] | None = None
         self._stale = False
@@ -89,6 +90,11 @@ class Loader:
     def open_again(self) -> None:
         """Has the session replaced by a fresh one: what it runs on may be gone."""
         self._stale = True
+
+    def works(self) -> None:
+        """The session has made a frame: that no fresh one of the same settings could be opened is past."""
+        if self._session_key == self._key:
+            self._stale, self.problem = False, ""
 
     def end(self, timeout_s: float) -> bool:
         """Closes the session; False when one is still being opened after timeout_s seconds."""
@@ -122,7 +128,7 @@ class Loader:
             return
         if self.session is not None:
             self.session.close()
-        self.labels, self.session = fresh.labels, fresh.session
+        self.labels, self.session, self._session_key = fresh.labels, fresh.session, self._key
 
 
 def read_labels(settings: RunSettings) -> Mapping[str, str]:

@@ -212,7 +212,7 @@ def test_the_table_divides_the_data_folder_and_aligned_stills_stay_as_they_are(
 def test_prepared_keeps_packs_in_the_cache_and_reads_folders_of_packs(
     tmp_path: Path, tracker: FakeTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("RIGID_CACHE", str(tmp_path / "cache"))
     write_clip(tmp_path / "data" / "ann" / "a.avi", [100] * 5)
     write_image(tmp_path / "data" / "ann" / "b.png", 70)
     stills, clips = prepared(tmp_path / "data", "train")
