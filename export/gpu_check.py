@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    os.environ.setdefault("RIGID_CACHE", str(args.work / "cache"))
     work = Work(args.work, args.bundle)
     if args.part:
+        os.environ.setdefault("RIGID_CACHE", str(args.work / "cache"))
         Path(args.result).write_text(json.dumps(asdict(run_here(args.part, work))), encoding="utf-8")
         return 0
     out = os.environ.get("OUT")
