@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.runtimes.base import FloatArray, Networks
+from engine.runtimes.base import Answer, FloatArray, Networks, begin
 from engine.state import RecurrentState
 from engine.timing import Stage, untimed
 
@@ -96,10 +96,14 @@ def advance(
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
         return _first_frame(networks, crop, offset, switches, stage)
+    # The recurrent encoder does not need the frame's own code: the two work side by side.
     with stage("encode"):
-        ws, anchor = _image_based_code(networks, crop, state.anchor, switches)
+        code = _code_begun(networks, crop, switches)
     with stage("recur"):
-        ws, noise, h, c = _compensate(networks, state, crop, ws, switches)
+        outputs = _recurred(networks, state, crop)
+    with stage("encode"):
+        ws, anchor = _image_based_code(networks, code()["ws"], state.anchor, switches)
+        ws, noise, h, c = _compensated(networks, outputs, ws, switches)
         noises = noise, yielded(noise, state.inversion, state.edit) if switches.map_yields else noise
     estimated = switches.half_rate and not any(state.estimated)
     with stage("generate"):
@@ -150,17 +154,21 @@ def _started(
     return RecurrentState(crop, inversion, edit, empty, empty, anchor)
 
 
+def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:
+    """Starts the base encoder on a frame: its former rows, or all of them without LFD."""
+    return begin(networks.encoder if switches.lfd else networks.encoder_anchor, crop=crop)
+
+
 def _image_based_code(
-    networks: Networks, crop: FloatArray, anchor: FloatArray, switches: Switches
+    networks: Networks, seen: FloatArray, anchor: FloatArray, switches: Switches
 ) -> tuple[FloatArray, FloatArray]:
     """w_t with its latter rows from the anchor (Eq. 3), or wholly from the frame without LFD; and the anchor after it.
 
-    Both [B, L, D].
+    seen: the frame's own code. Both [B, L, D].
     """
     if not switches.lfd:
-        return networks.encoder_anchor(crop=crop)["ws"], anchor
+        return seen, anchor
     former = networks.former_rows
-    seen = networks.encoder(crop=crop)["ws"]
     # One graph may serve as both encoders; only then all rows are known, and the anchor can follow the light.
     if switches.following and seen.shape[1] == anchor.shape[1]:
         anchor = anchor + np.float32(FOLLOWED_SHARE) * (seen - anchor)
@@ -171,7 +179,11 @@ def _compensate(
     networks: Networks, state: RecurrentState, crop: FloatArray, ws: FloatArray, switches: Switches
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """One step of the recurrent encoder (Eq. 1): (w_t^lfd, n_t, h, c)."""
-    outputs = networks.recurrent(
+    return _compensated(networks, _recurred(networks, state, crop), ws, switches)
+
+
+def _recurred(networks: Networks, state: RecurrentState, crop: FloatArray) -> Mapping[str, FloatArray]:
+    return networks.recurrent(
         crop_prev=state.crop,
         crop=crop,
         inversion_prev=state.inversion,
@@ -179,6 +191,12 @@ def _compensate(
         h=state.h,
         c=state.c,
     )
+
+
+def _compensated(
+    networks: Networks, outputs: Mapping[str, FloatArray], ws: FloatArray, switches: Switches
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """What the recurrent encoder's outputs make of the code: (w_t^lfd, n_t, h, c)."""
     noise = outputs["noise"] if switches.noise_map else np.zeros_like(outputs["noise"])
     if switches.tcc:
         former = networks.former_rows

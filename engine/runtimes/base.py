@@ -3,10 +3,10 @@
 A runtime is chosen once, at start (`engine/runtimes/select.py`), and opens each graph of a bundle as a `Network`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,19 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Free what the network holds; it must not be called afterwards."""
+        ...
+
+
+Answer = Callable[[], Mapping[str, FloatArray]]
+"""Waits for a call that was begun and gives its outputs."""
+
+
+@runtime_checkable
+class SideBySide(Network, Protocol):
+    """A network that can work beside another one, if its runtime can do two things at once."""
+
+    def begin(self, **arrays: FloatArray) -> Answer:
+        """Start a call; nobody may write to the arrays until it is answered."""
         ...
 
 
@@ -88,6 +101,14 @@ class Networks:
         networks = (self.generator, self.encoder_anchor, self.encoder, self.recurrent, self.parser)
         for network in {id(network): network for network in networks}.values():
             network.close()
+
+
+def begin(network: Network, **arrays: FloatArray) -> Answer:
+    """Start a call and go on; a network that cannot work beside others is done when this returns."""
+    if isinstance(network, SideBySide):
+        return network.begin(**arrays)
+    outputs = network(**arrays)
+    return lambda: outputs
 
 
 def batch_of(spec: GraphSpec, arrays: Mapping[str, FloatArray]) -> int:
