@@ -32,11 +32,14 @@ class MobileStyleGanConfig:
     """Widths of the layers from 8 px up; the image is twice the last layer's resolution.
 
     inner: width between the two convolutions of each layer; None for the same as after them.
+    noise_upto: the resolution, in px, up to which convolutions add their constant noise. Without it a runtime fuses
+    bias and activation into the convolution.
     """
 
     widths: tuple[int, ...] = (512, 512, 512, 512, 256)
     stem_width: int = 512
     inner: tuple[int, ...] | None = None
+    noise_upto: int = 1024
 
     @property
     def inner_widths(self) -> tuple[int, ...]:
@@ -67,7 +70,7 @@ class MobileStyleGanConfig:
 TEACHER_1024 = MobileStyleGanConfig(widths=(512, 512, 512, 512, 256, 128, 64))
 WIDE_256 = MobileStyleGanConfig()
 """The teacher's layers up to 128 px: what the light generator is narrowed from (`training/compression.py`)."""
-LIGHT_256 = MobileStyleGanConfig(widths=(512, 512, 512, 384, 128))
+LIGHT_256 = MobileStyleGanConfig(widths=(512, 512, 512, 384, 128), noise_upto=NOISE_RESOLUTION)
 """The generator that ships. Its first three layers are the teacher's own."""
 
 
@@ -88,27 +91,41 @@ class Modulation(nn.Module):
         self.bias = nn.Parameter(torch.full((channels,), 1.0 / gain))
         self.gain = gain
 
+    def scale(self, w: Tensor) -> Tensor:
+        """Of each channel: [B, 512] -> [B, C, 1, 1]."""
+        return (F.linear(w, self.weight, self.bias) * self.gain)[:, :, None, None]
+
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        scale = F.linear(w, self.weight, self.bias) * self.gain
-        return x * scale[:, :, None, None]
+        return x * self.scale(w)
 
 
 class SeparableConv(nn.Module):
-    """Modulate, depthwise 3x3, pointwise, constant noise, bias, leaky ReLU."""
+    """Modulate, depthwise 3x3, pointwise, constant noise if it has one, bias, leaky ReLU."""
 
-    def __init__(self, c_in: int, c_out: int, resolution: int) -> None:
+    noise: nn.Parameter | None
+
+    def __init__(self, c_in: int, c_out: int, resolution: int, noisy: bool = True) -> None:
         super().__init__()
         self.modulation = Modulation(c_in, gain=1.0 / (3.0 * c_in**0.5))
         self.depthwise = nn.Parameter(torch.randn(c_in, 1, 3, 3) * 0.1)
         self.pointwise = nn.Parameter(torch.randn(c_out, c_in, 1, 1))
-        self.noise = nn.Parameter(torch.zeros(1, 1, resolution, resolution), requires_grad=False)
+        constant = nn.Parameter(torch.zeros(1, 1, resolution, resolution), requires_grad=False)
+        self.register_parameter("noise", constant if noisy else None)
         self.bias = nn.Parameter(torch.zeros(1, c_out, 1, 1))
 
     def forward(self, x: Tensor, w: Tensor, added: Tensor | None = None) -> Tensor:
         """added: [B, C_out, H, W], RIGID's noise map already scaled, joins the constant noise."""
-        x = self.modulation(x, w)
+        return self.convolve(self.modulation(x, w), added)
+
+    def convolve(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """What follows the modulation."""
         x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
-        x = F.conv2d(x, self.pointwise) + self.noise + self.bias
+        return self.activate(F.conv2d(x, self.pointwise), added)
+
+    def activate(self, said: Tensor, added: Tensor | None = None) -> Tensor:
+        """What follows the pointwise convolution."""
+        x = said if self.noise is None else said + self.noise
+        x = x + self.bias
         if added is not None:
             x = x + added
         return F.leaky_relu(x, LEAKY_SLOPE)
@@ -162,16 +179,23 @@ def band_order(width: int) -> Tensor:
 class Layer(nn.Module):
     """Double the resolution by an inverse wavelet, then two separable convolutions."""
 
-    def __init__(self, c_in: int, c_inner: int, c_out: int, resolution: int) -> None:
+    def __init__(self, c_in: int, c_inner: int, c_out: int, resolution: int, noisy: bool = True) -> None:
         super().__init__()
         self.up = Modulation(c_in, gain=1.0)
-        self.conv1 = SeparableConv(c_in // 4, c_inner, resolution)
-        self.conv2 = SeparableConv(c_inner, c_out, resolution)
+        self.conv1 = SeparableConv(c_in // 4, c_inner, resolution, noisy)
+        self.conv2 = SeparableConv(c_inner, c_out, resolution, noisy)
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor, added: tuple[Tensor, Tensor] | None = None) -> Tensor:
         first, second = added if added is not None else (None, None)
-        x = self.conv1(inverse_haar(self.up(x, w1)), w1, first)
-        return self.conv2(x, w2, second)
+        return self.conv2(self.conv1.convolve(self.doubled(x, w1), first), w2, second)
+
+    def doubled(self, x: Tensor, w: Tensor) -> Tensor:
+        """What the first convolution sees, modulated: [B, 4C, H, W] -> [B, C, 2H, 2W].
+
+        The wavelet works on each channel alone, so that the modulation after it can come before, on a quarter of the
+        pixels and in one pass with the other.
+        """
+        return inverse_haar(x * (self.up.scale(w) * self.conv1.modulation.scale(w).repeat(1, 4, 1, 1)))
 
 
 class RgbHead(nn.Module):
@@ -201,7 +225,7 @@ class MobileStyleGan(nn.Module):
         self.input = nn.Parameter(torch.randn(1, config.stem_width, 4, 4))
         self.conv1 = StemConv(config.stem_width)
         self.layers = nn.ModuleList(
-            Layer(c_in, c_inner, c_out, 8 << i)
+            Layer(c_in, c_inner, c_out, 8 << i, noisy=8 << i <= config.noise_upto)
             for i, ((c_in, c_out), c_inner) in enumerate(
                 zip(itertools.pairwise(widths), config.inner_widths, strict=True)
             )

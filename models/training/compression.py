@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Narrow, train, score, write. Raises the errors of `engine/errors.py`."""
-    config = MobileStyleGanConfig(widths=args.widths, inner=args.inner)
+    config = MobileStyleGanConfig(widths=args.widths, inner=args.inner, noise_upto=LIGHT_256.noise_upto)
     _check(args, config)
     wide, student = load_wide_generator(args.out), cut_generator(config)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.compiled import compile_network
 from models.discriminator import Discriminator, r1_penalty
-from models.mobile_stylegan import LATENT_DIM, LEAKY_SLOPE, Layer, MobileStyleGan, SeparableConv, inverse_haar
+from models.mobile_stylegan import LATENT_DIM, LEAKY_SLOPE, Layer, MobileStyleGan, SeparableConv
 from models.training.losses import Distance
 
 SQUARED_WEIGHT = 4.0
@@ -81,9 +81,8 @@ class TopLayers(nn.Module):
             assert isinstance(layer, Layer)
             first, second = ws[:, 2 * int(name) + 1], ws[:, 2 * int(name) + 2]
             corners = None if corners is None else 2 * corners
-            x = inverse_haar(layer.up(x, first))
-            for conv, w in ((layer.conv1, first), (layer.conv2, second)):
-                x = _convolve(conv, x, w, corners)
+            x = _convolve(layer.conv1, layer.doubled(x, first), corners)
+            x = _convolve(layer.conv2, layer.conv2.modulation(x, second), corners)
         image: Tensor = self.to_rgb(x, ws[:, -1])
         return image
 
@@ -95,12 +94,12 @@ class TopLayers(nn.Module):
         return F.pad(made, (-margin,) * 4).float()
 
 
-def _convolve(conv: SeparableConv, x: Tensor, w: Tensor, corners: Tensor | None) -> Tensor:
-    """`SeparableConv.forward` of windows, with the constant noise of their places."""
-    noise = conv.noise
-    if corners is not None:
-        noise = windows(noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
-    x = F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
+def _convolve(conv: SeparableConv, x: Tensor, corners: Tensor | None) -> Tensor:
+    """`SeparableConv.convolve` of windows, with the constant noise of their places."""
+    if corners is None or conv.noise is None:
+        return conv.convolve(x)
+    noise = windows(conv.noise.expand(len(x), -1, -1, -1), corners, x.shape[-1])
+    x = F.conv2d(x, conv.depthwise, padding=1, groups=x.shape[1])
     return F.leaky_relu(F.conv2d(x, conv.pointwise) + noise + conv.bias, LEAKY_SLOPE)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from models.compiled import compile_network
-from models.mobile_stylegan import LEAKY_SLOPE, MobileStyleGan, haar, inverse_haar
+from models.mobile_stylegan import LEAKY_SLOPE, MobileStyleGan, haar
 from models.training.log import cosine_rate
 from models.training.samples import image_tensor
 
@@ -36,8 +36,8 @@ class BeforeLastPointwise(nn.Module):
 
     def forward(self, ws: Tensor) -> Tensor:
         layer = self.generator.last_layer
-        x = inverse_haar(layer.up(self.generator.features(ws, upto=-1), ws[:, -3]))
-        x = layer.conv2.modulation(layer.conv1(x, ws[:, -3]), ws[:, -2])
+        x = layer.conv1.convolve(layer.doubled(self.generator.features(ws, upto=-1), ws[:, -3]))
+        x = layer.conv2.modulation(x, ws[:, -2])
         return F.conv2d(x, layer.conv2.depthwise, padding=1, groups=x.shape[1])
 
 
@@ -86,7 +86,9 @@ def start_head(
 def sample_pixels(generator: MobileStyleGan, ws: Tensor, images: NDArray[np.uint8], rng: torch.Generator) -> Pixels:
     """`PIXELS_AN_IMAGE` of each image, at places of its own."""
     network = compile_network(BeforeLastPointwise(generator), ws[:1])
-    constant = generator.last_layer.conv2.noise.flatten()
+    constant = generator.last_layer.conv2.noise
+    assert constant is not None, "only layers with constant noise are started this way"
+    constant = constant.flatten()
     inputs, bands, noise = [], [], []
     for i in trange(len(ws), desc="pixels", unit="image", disable=None):
         where = torch.randperm(len(constant), generator=rng)[:PIXELS_AN_IMAGE]

@@ -16,14 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.mobile_stylegan import (
-    LEAKY_SLOPE,
     Layer,
     MobileStyleGan,
     MobileStyleGanConfig,
     Modulation,
     SeparableConv,
     first_narrower,
-    inverse_haar,
 )
 
 RIDGE = 1e-4
@@ -138,7 +136,7 @@ def feature_moments(wide: MobileStyleGan, below: list[Tensor], ws: Tensor, first
             seen2 = _second_seen(layer, _said(layer.conv1, seen1), code, i)
             for name, features in ((f"{i}.conv1", seen1), (f"{i}.conv2", seen2)):
                 moments[name] = moments.get(name, 0.0) + _moments(features)
-            x = _activated(layer.conv2, _said(layer.conv2, seen2))
+            x = layer.conv2.activate(_said(layer.conv2, seen2))
         seen = wide.to_rgb.modulation(x, code[:, -1])
         moments["head"] = moments.get("head", 0.0) + _moments(seen)
     return moments
@@ -147,24 +145,21 @@ def feature_moments(wide: MobileStyleGan, below: list[Tensor], ws: Tensor, first
 def _first_seen(layer: Layer, x: Tensor, ws: Tensor, i: int) -> Tensor:
     """What the first 1x1 convolution of layer i sees of the activations before it."""
     w = ws[:, 2 * i + 1]
-    return _seen(layer.conv1, inverse_haar(layer.up(x, w)), w)
+    return _seen(layer.conv1, layer.doubled(x, w))
 
 
 def _second_seen(layer: Layer, said1: Tensor, ws: Tensor, i: int) -> Tensor:
     """What the second sees of what the first says."""
-    return _seen(layer.conv2, _activated(layer.conv1, said1), ws[:, 2 * i + 2])
+    activated = layer.conv1.activate(said1)
+    return _seen(layer.conv2, layer.conv2.modulation(activated, ws[:, 2 * i + 2]))
 
 
 def _said(conv: SeparableConv, seen: Tensor) -> Tensor:
     return F.conv2d(seen, conv.pointwise)
 
 
-def _seen(conv: SeparableConv, x: Tensor, w: Tensor) -> Tensor:
-    return F.conv2d(conv.modulation(x, w), conv.depthwise, padding=1, groups=x.shape[1])
-
-
-def _activated(conv: SeparableConv, said: Tensor) -> Tensor:
-    return F.leaky_relu(said + conv.noise + conv.bias, LEAKY_SLOPE)
+def _seen(conv: SeparableConv, modulated: Tensor) -> Tensor:
+    return F.conv2d(modulated, conv.depthwise, padding=1, groups=modulated.shape[1])
 
 
 def _fit_layer(
@@ -189,7 +184,7 @@ def _fit_layer(
     def second(n: int) -> tuple[Tensor, Tensor]:
         seen = _second_seen(full, _said(full.conv1, _first_seen(full, theirs[n].float(), codes[n], i)), codes[n], i)
         said = _said(full.conv2, seen)
-        wholes.append(_activated(full.conv2, said).half())
+        wholes.append(full.conv2.activate(said).half())
         return narrow_second(n), said[:, kept.outputs]
 
     def narrow_second(n: int) -> Tensor:
@@ -201,7 +196,7 @@ def _fit_layer(
         conv.pointwise.copy_(weight[:, :, None, None])
         conv.bias.add_(shift[None, :, None, None])
     narrowed = (_said(layer.conv2, narrow_second(n)) for n in range(len(codes)))
-    return wholes, [_activated(layer.conv2, said).half() for said in narrowed]
+    return wholes, [layer.conv2.activate(said).half() for said in narrowed]
 
 
 def _fit_head(
@@ -251,8 +246,11 @@ def _copy_kept(wide: MobileStyleGan, student: MobileStyleGan, kept: dict[int, Ke
         ):
             _take(conv.modulation, source.modulation, inputs)
             conv.depthwise.copy_(source.depthwise[inputs])
-            conv.noise.copy_(source.noise)
             conv.bias.copy_(source.bias[:, outputs])
+            if conv.noise is not None and source.noise is not None:
+                conv.noise.copy_(source.noise)
+            elif source.noise is not None:
+                conv.bias.add_(source.noise.mean())
     _take(student.to_rgb.modulation, wide.to_rgb.modulation, kept[len(wide.layers) - 1].outputs)
     student.to_rgb.bias.copy_(wide.to_rgb.bias)
 

@@ -36,8 +36,8 @@ def wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MobileStyleGan:
     made = network(codes[:, : TINY.latent_rows]).clamp(-1, 1)
     pictures = ((made.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
 
-    def config(widths: tuple[int, ...], inner: tuple[int, ...]) -> MobileStyleGanConfig:
-        return MobileStyleGanConfig(widths, 16, inner)
+    def config(widths: tuple[int, ...], inner: tuple[int, ...], noise_upto: int) -> MobileStyleGanConfig:
+        return MobileStyleGanConfig(widths, 16, inner, noise_upto)
 
     def cut(config: MobileStyleGanConfig) -> MobileStyleGan:
         student = MobileStyleGan(config)

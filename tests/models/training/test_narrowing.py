@@ -67,15 +67,22 @@ def test_a_fit_finds_the_map_that_made_the_pairs():
     torch.testing.assert_close(found[1], shift, atol=1e-3, rtol=0)
 
 
-def test_redundant_channels_go_without_a_loss(wide: MobileStyleGan, codes: Tensor):
-    """The second half of the last layer's inner channels repeat the first half."""
+@pytest.mark.parametrize("noise_upto", [32, 16])
+def test_redundant_channels_go_without_a_loss(wide: MobileStyleGan, codes: Tensor, noise_upto: int):
+    """The second half of the last layer's inner channels repeat the first half; a flat noise is as good as a bias."""
     layer = wide.layers[2]
     assert isinstance(layer, Layer)
     for tensor in (layer.conv1.pointwise, layer.conv2.modulation.weight, layer.conv2.modulation.bias):
         tensor[8:] = tensor[:8]
     layer.conv1.bias[:, 8:] = layer.conv1.bias[:, :8]
     layer.conv2.depthwise[8:] = layer.conv2.depthwise[:8]
-    student = narrow(wide, MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16, inner=(16, 16, 8)), codes)
+    if noise_upto < 32:
+        for conv in (layer.conv1, layer.conv2):
+            assert conv.noise is not None
+            conv.noise.fill_(0.4)
+    config = MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16, inner=(16, 16, 8), noise_upto=noise_upto)
+    student = narrow(wide, config, codes)
+    assert ("layers.2.conv1.noise" in student.state_dict()) == (noise_upto == 32)
     expected, found = wide(codes[:3]), student(codes[:3])
     assert float((found - expected).square().mean() / expected.var()) < 1e-4
 
