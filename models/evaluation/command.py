@@ -5,7 +5,7 @@ Every variant runs on the same crops. The face masks come from the first bundle'
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], list[ClipRes
     with open_candidates(settings) as candidates:
         judges = Judges.load(settings.windows, settings.lpips, settings.fast)
         results, skipped = _evaluate_clips(clips, candidates, judges, settings)
-        faces = list(_evaluate_faces(candidates, stills, judges)) if stills is not None else []
+        faces, groups = _evaluate_faces(candidates, stills, judges) if stills is not None else ([], [])
     runs = all_blocks(results)
     report = {
         "settings": _plain(asdict(settings)),
@@ -74,6 +74,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], list[ClipRes
         "paired": compare_variants([block for block in runs if block["ablation"] == SWITCHED_OFF]),
         "curves": curve_blocks(results),
         "faces": faces,
+        "face_groups": groups,
         "skipped": skipped,
     }
     return report, results
@@ -153,8 +154,12 @@ def _responses(crops: Pictures, rollout: Rollout, values: Mapping[str, float], j
     return {f"response_{name}": float(np.mean(after[name] - before[name])) for name in values if name in before}
 
 
-def _evaluate_faces(candidates: Sequence[Candidate], stills: Pictures, judges: Judges) -> Iterator[Block]:
-    """A block for each bundle on the held-out stills."""
+def _evaluate_faces(
+    candidates: Sequence[Candidate], stills: Pictures, judges: Judges
+) -> tuple[list[Block], list[Block]]:
+    """A block for each bundle on the held-out stills, and one for each group of people among them."""
+    faces: list[Block] = []
+    groups: list[Block] = []
     bundles = {c.loaded.label: c.loaded for c in candidates if c.ablation == SWITCHED_OFF}
     for loaded in bundles.values():
         attributes = [name for name in _STILL_ATTRIBUTES if name in loaded.bundle.directions]
@@ -165,7 +170,11 @@ def _evaluate_faces(candidates: Sequence[Candidate], stills: Pictures, judges: J
         for attribute, moved in scores.responses.items():
             block |= {f"{attribute}_{name}": value for name, value in moved.items()}
         log.info("%s", block)
-        yield block
+        faces.append(block)
+        for group, (count, inversion) in scores.groups.items():
+            named = inversion.named(judges.distance_name)
+            groups.append({"bundle": loaded.label, "group": group, "stills": count, **named})
+    return faces, groups
 
 
 def _plain(value: Any) -> Any:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import SourceError
 from engine.recurrence import VARIANTS
+from models.evaluation.groups import groups_of, skin_tone
 from models.evaluation.identity import SAME_PERSON, distances
 from models.evaluation.judges import Judges
 from models.evaluation.rollout import LoadedBundle, Pictures, settle_stills
@@ -49,11 +51,14 @@ class FaceScores:
     """Inversion by `MAP_VARIANTS`' names, and for each attribute at value 1 how far it moved its own score.
 
     responses: attribute -> {"with_map", "without_map", "kept" (their ratio)}, in the scorer's unit (years, for age).
+    groups: of each group of people (`models/evaluation/groups.py`) how many stills and their inversion with the map;
+    empty groups are left out.
     """
 
     stills: int
     inversion: Mapping[str, InversionScores]
     responses: Mapping[str, Mapping[str, float]]
+    groups: Mapping[str, tuple[int, InversionScores]]
 
 
 def held_out_faces(folder: Path, limit: int) -> list[Path]:
@@ -101,21 +106,38 @@ def score_faces(
             edits = settle_stills(loaded, crops, {attribute: 1.0}, VARIANTS[MAP_VARIANTS[name]], steps).edits
             moved = judges.scorers.score(edits)[attribute] - before[attribute]
             responses[attribute][name] = float(np.mean(moved))
+    each = {name: _each_inversion(crops, inversions, judges) for name, inversions in neutral.items()}
+    tone_deg = skin_tone(crops, judges.scorers.landmarks(crops)[0])
+    members = {name: who for name, who in groups_of(judges.scorers.score(crops), tone_deg).items() if who.any()}
     return FaceScores(
         stills=len(crops),
-        inversion={name: _inversion_scores(crops, inversions, judges) for name, inversions in neutral.items()},
+        inversion={name: scores.mean() for name, scores in each.items()},
         responses={attribute: _with_ratio(moved) for attribute, moved in responses.items()},
+        groups={name: (int(who.sum()), each["with_map"].mean(who)) for name, who in members.items()},
     )
 
 
-def _inversion_scores(crops: Pictures, inversions: Pictures, judges: Judges) -> InversionScores:
+@dataclass(frozen=True)
+class _EachInversion:
+    """Scores of every still, [N]; see `InversionScores`."""
+
+    mse_x100: NDArray[np.float32]
+    perceptual: NDArray[np.float32]
+    dlib_l2: NDArray[np.float32]
+
+    def mean(self, who: NDArray[np.bool_] | slice = slice(None)) -> InversionScores:
+        """Over all stills, or some."""
+        return InversionScores(
+            mse_x100=float(np.mean(self.mse_x100[who])),
+            perceptual=float(np.mean(self.perceptual[who])),
+            dlib_l2=float(np.mean(self.dlib_l2[who])),
+            same_person=float(np.mean(self.dlib_l2[who] < SAME_PERSON)),
+        )
+
+
+def _each_inversion(crops: Pictures, inversions: Pictures, judges: Judges) -> _EachInversion:
     away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
-    return InversionScores(
-        mse_x100=float(np.mean(squared_errors(crops, inversions))),
-        perceptual=float(np.mean(judges.perceptual_distances(crops, inversions))),
-        dlib_l2=float(np.mean(away)),
-        same_person=float(np.mean(away < SAME_PERSON)),
-    )
+    return _EachInversion(squared_errors(crops, inversions), judges.perceptual_distances(crops, inversions), away)
 
 
 def _with_ratio(moved: Mapping[str, float]) -> dict[str, float]:

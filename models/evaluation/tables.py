@@ -36,6 +36,11 @@ def all_tables(report: Mapping[str, Any]) -> list[Table]:
         Table("Means over clips", report["means"], "`_pooled`: FVD over the windows of all clips as one sample."),
         Table("Clips", report["runs"], "`source_` is the source's own warp error; `response_` in the scorer's unit."),
         Table("Still faces", report["faces"]),
+        Table(
+            "Still faces by group",
+            report["face_groups"],
+            "Apparent age, gender and skin tone (typology angle), as networks and pixels say; with the map.",
+        ),
         Table("Skipped", skipped),
     )
     return [*of_clips, *(table for table in others if table.rows)]

@@ -73,5 +73,6 @@ def report_of(results: Sequence[ClipResult]) -> dict[str, object]:
         "paired": compare_variants([block for block in runs if block["ablation"] == SWITCHED_OFF]),
         "curves": curve_blocks(results),
         "faces": [],
+        "face_groups": [],
         "skipped": {},
     }

@@ -28,7 +28,10 @@ class Brightness:
         return crops.mean(axis=(1, 2)).astype(np.float32) / 255
 
     def score(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        return {"age": crops.mean(axis=(1, 2, 3))}
+        return {"age": crops.mean(axis=(1, 2, 3)), "gender": crops.mean(axis=(1, 2, 3)) - 128}
+
+    def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((len(crops), 468, 3), 128.0, np.float32), np.ones(len(crops), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,10 @@ def test_responses_are_measured_with_and_without_the_map(loaded: LoadedBundle) -
         error = np.square((neutral.inversions.astype(float) - crops) / 127.5).mean() * 100
         assert scores.inversion[name].mse_x100 == pytest.approx(error, rel=1e-4)
         assert list(scores.inversion[name].named("st_lpips")) == ["mse_x100", "st_lpips", "dlib_l2", "same_person"]
+    for group, (count, inversion) in scores.groups.items():
+        assert 0 < count <= 3, group
+        assert (inversion == scores.inversion["with_map"]) == (count == 3)
+    assert sum(count for group, (count, _) in scores.groups.items() if group.startswith("age")) == 3
     moved_by = scores.responses["age"]
     assert moved_by["with_map"] != moved_by["without_map"]
     assert moved_by["kept"] == pytest.approx(moved_by["with_map"] / moved_by["without_map"])
