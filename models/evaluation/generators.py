@@ -3,8 +3,9 @@
 On codes that no training saw: PSNR and ST-LPIPS to the 1024 px network's image scaled down, `detail` (energy of the
 finest Haar bands as a share of its), and the Fréchet distance of pooled AlexNet features (ST-LPIPS's trunk, its last
 two stages) to that network's images of other codes, which has a floor: that network's own images of the scored codes.
-Beside them parameters, arithmetic and milliseconds on OpenVINO, the generators taking turns. What `rigid-live train
-compression` measured on its way, other widths in closed form, is kept in the report and drawn as a curve.
+Beside them parameters, arithmetic and milliseconds on OpenVINO, the generators taking turns, and how far each slider
+moves its own score on all three networks. What `rigid-live train compression` measured on its way, other widths in
+closed form, is kept in the report and drawn as a curve.
 """
 
 import argparse
@@ -27,15 +28,18 @@ from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator, load_wide_generator
 from models.checkpoints.weights import FRESH
 from models.compiled import compile_network, take_turns
+from models.evaluation.edit_response import Maker, edit_responses
 from models.evaluation.fvd import frechet_distance
 from models.evaluation.report import versions
-from models.mobile_stylegan import LATENT_DIM, MobileStyleGan
+from models.mobile_stylegan import LATENT_DIM, TEACHER_1024, MobileStyleGan
 from models.perceptual import StLpips
+from models.scorers import FaceScorers, crops_from_images
 from models.training.compression import COMPRESSION_LOG
+from models.training.directions import DIRECTIONS_FILE, read_directions
 from models.training.generator import HELD_OUT, TARGETS
 from models.training.log import checkpoint_dir
 from models.training.narrowing import gigaflops
-from models.training.samples import image_tensor, teacher_targets
+from models.training.samples import CodeSampler, image_tensor, openvino_teacher, teacher_image, teacher_targets
 from models.training.stills import likeness
 
 log = logging.getLogger(__name__)
@@ -49,14 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--codes", type=int, default=2000, help="unseen codes to score on; the first time 0.2 to 0.8 s each")
     add("--weights", type=Path, default=FRESH, help="folder of fresh weights; what ships where it has none")
+    add("--edit-codes", type=int, default=24, help="codes that every slider moves on all three networks")
     add("--report", type=Path, default=Path("generators.json"))
     add("--plot", type=Path, help="picture of score against arithmetic, SVG")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score both, write report and plot. Raises the errors of `engine/errors.py`."""
-    if args.codes < LEAST_CODES:
-        raise UsageError(f"--codes is {args.codes}; at least {LEAST_CODES} was expected")
+    for flag, count in (("--codes", args.codes), ("--edit-codes", args.edit_codes)):
+        if count < LEAST_CODES:
+            raise UsageError(f"{flag} is {count}; at least {LEAST_CODES} was expected")
     networks = {"wide": load_wide_generator(args.weights), "light": load_light_generator(args.weights)}
     codes, images = teacher_targets(args.codes, 0, UNSEEN_SEED)
     others = teacher_targets(TARGETS, HELD_OUT)[1][HELD_OUT:]
@@ -70,10 +76,16 @@ def run(args: argparse.Namespace) -> int:
     for block in blocks:
         log.info(", ".join(f"{key} {_told(value)}" for key, value in block.items()))
     report = {
-        "settings": {"codes": args.codes, "seed": UNSEEN_SEED, "other_images": len(others)},
+        "settings": {
+            "codes": args.codes,
+            "seed": UNSEEN_SEED,
+            "other_images": len(others),
+            "edit_codes": args.edit_codes,
+        },
         "versions": versions(),
         "runs": blocks,
         "frechet_floor": frechet_distance(real, pooled_features(trunk, image_tensors(images))),
+        "edit_responses": slider_responses(networks, args.edit_codes),
         "closed_form": closed_form_runs(),
     }
     args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -104,6 +116,24 @@ def scores(
     made = [torch.from_numpy(compiled(code[None, :rows]).copy()).clamp(-1.0, 1.0) for code in codes]
     distance = frechet_distance(real, pooled_features(trunk, made))
     return {**likeness(made, image_tensors(images), trunk), "frechet": distance}
+
+
+def slider_responses(networks: Mapping[str, MobileStyleGan], count: int) -> dict[str, dict[str, float]]:
+    """`edit_responses` of the shipped sliders at +1, on the 1024 px network ("teacher") and on these."""
+    teacher = openvino_teacher("bf16")
+
+    def teachers(codes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return np.stack([teacher_image(teacher, code[None]) for code in codes])
+
+    def maker(network: MobileStyleGan) -> Maker:
+        rows = network.config.latent_rows
+        compiled = compile_network(network, torch.zeros(1, rows, LATENT_DIM), "bf16")
+        return lambda codes: np.concatenate([crops_from_images(compiled(code[None, :rows])) for code in codes])
+
+    makers: dict[str, Maker] = {"teacher": teachers, **{name: maker(network) for name, network in networks.items()}}
+    drawn = CodeSampler.open().draw(count, torch.Generator().manual_seed(UNSEEN_SEED)).numpy()
+    codes = np.repeat(drawn[:, None], TEACHER_1024.latent_rows, axis=1)
+    return edit_responses(makers, read_directions(DIRECTIONS_FILE), codes, FaceScorers.open())
 
 
 def image_tensors(images: NDArray[np.uint8]) -> Iterable[Tensor]:

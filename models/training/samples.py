@@ -110,11 +110,16 @@ def teacher_targets(count: int, exact: int, seed: int = 1) -> tuple[NDArray[np.f
     images = np.empty((count, 256, 256, 3), np.uint8)
     networks = {True: openvino_teacher("f32"), False: openvino_teacher("bf16")}
     for i in tqdm(range(count), desc="teacher", unit="image"):
-        image = networks[i < exact](ws[i : i + 1])[0][0].transpose(1, 2, 0)
-        small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
-        images[i] = np.clip((small + 1.0) * 127.5 + 0.5, 0, 255)
+        images[i] = teacher_image(networks[i < exact], ws[i : i + 1])
     _save_atomically(path, ws=ws, images=images)
     return ws, images
+
+
+def teacher_image(teacher: ov.CompiledModel, ws: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What `openvino_teacher` makes of a code [1, 16, 512], scaled down by area: uint8 RGB [256, 256, 3]."""
+    small = cv2.resize(teacher(ws)[0][0].transpose(1, 2, 0), (256, 256), interpolation=cv2.INTER_AREA)
+    levels: NDArray[np.uint8] = np.clip((small + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+    return levels
 
 
 def _save_atomically(path: Path, **arrays: NDArray[np.generic]) -> None:

@@ -160,6 +160,12 @@ def test_a_whole_evaluation(clips: Path, pinned: Callable[[str], Path], tmp_path
     assert faces["age_kept"] == pytest.approx(faces["age_with_map"] / faces["age_without_map"])
     assert sum(group["stills"] for group in written["face_groups"] if "gender" in group["group"]) == 2
     text = report.with_suffix(".md").read_text()
-    for title in ("Still faces by group", "Ablation: switched off", "Ablation: retrained without", "Paired differences", "Clips"):
+    for title in (
+        "Still faces by group",
+        "Ablation: switched off",
+        "Ablation: retrained without",
+        "Paired differences",
+        "Clips",
+    ):
         assert f"## {title}" in text
     assert "data:image/jpeg;base64," in report.with_suffix(".html").read_text()

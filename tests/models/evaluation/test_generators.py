@@ -54,6 +54,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MobileStyleGan:
     monkeypatch.setattr(generators, "compile_network", in_torch)
     monkeypatch.setattr(generators, "checkpoint_dir", lambda name: tmp_path / name)
     monkeypatch.setattr(StLpips, "load", random_judge)
+    monkeypatch.setattr(generators, "slider_responses", lambda networks, count: {"age": dict.fromkeys(networks, count)})
     return wide
 
 
@@ -87,6 +88,7 @@ def test_a_report_tells_the_better_generator_and_a_picture_is_drawn(teacher: Mob
     assert [line["psnr_db"] for line in told["closed_form"]] == [20.0], (
         "the newest run of a shape, without the wide one"
     )
+    assert told["edit_responses"] == {"age": {"wide": 24, "light": 24}}
     assert plot.read_text().count("<svg") == 1
     assert "light, trained" in plot.read_text()
 
@@ -94,3 +96,5 @@ def test_a_report_tells_the_better_generator_and_a_picture_is_drawn(teacher: Mob
 def test_too_few_codes_are_refused() -> None:
     with pytest.raises(UsageError, match="--codes is 1; at least 2"):
         generators.run(arguments("--codes", "1"))
+    with pytest.raises(UsageError, match="--edit-codes is 0; at least 2"):
+        generators.run(arguments("--edit-codes", "0"))
