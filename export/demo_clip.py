@@ -61,12 +61,18 @@ def codes_over_time(identity_seed: int) -> NDArray[np.float32]:
 
 
 def open_parser() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Person or background, from the bundle's parser: image [1, 3, 256, 256] -> mask [0, 1] [128, 128]."""
+    """Person or background, from the bundle's parser: image [1, 3, 256, 256] -> mask [0, 1] [128, 128].
+
+    One pixel is taken off all round, and specks are left out, so that nothing of the old background comes along.
+    """
     graph = openvino_core().compile_model(recipe_folder("default") / "parser.onnx", "CPU")
 
     def mask_of(image: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = graph(image)[0][0]
-        return np.asarray(np.clip(0.5 + 0.25 * (logits[1:].max(axis=0) - logits[0]), 0, 1), np.float32)
+        mask = np.clip(0.5 + 0.25 * (logits[1:].max(axis=0) - logits[0]), 0, 1)
+        _, parts = cv2.connectedComponents((mask > 0.1).astype(np.uint8))
+        alone = mask * (parts == parts[64, 64])
+        return np.asarray(cv2.erode(alone, np.ones((3, 3), np.uint8)), np.float32)
 
     return mask_of
 
@@ -88,6 +94,8 @@ def staged(face: NDArray[np.float32], person: NDArray[np.float32], t_s: float) -
     # Shoulders end where the image does: they fade out there.
     edge[:, :50] = edge[:, -50:] = 0.0
     mask = cv2.GaussianBlur(cv2.resize(person, (SIZE, SIZE)), (0, 0), 2.5) * cv2.blur(edge, (99, 1))
+    # The parser sometimes takes the wall above the hair for hair.
+    mask[:24] *= np.linspace(0.0, 1.0, 24, dtype=np.float32)[:, None] ** 2
     small = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     over = cv2.warpAffine(small, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     shown = cv2.warpAffine(mask, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_CONSTANT)[..., None]
