@@ -4,12 +4,12 @@ It is the second opinion that `export.verify` compares every other runtime with,
 and it runs on any device that torch knows. On the CPU a half-precision graph is computed as a graphics card does it:
 every operator in float32 inside, its result rounded to the type that the graph gives it. On a GPU, the operators of a
 batch size are captured as one CUDA graph, which reads and writes the same memory every time; arrays of CuPy are copied
-there on the card, and what comes out is a copy.
+there on the card, and what comes out is a copy. Within `EagerRuntime.capture` they become part of the larger graph.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import Tensor
 from engine.bundle import GraphSpec
 from engine.card import LESS, card_obstacles, first_line
 from engine.errors import BundleError, CardFailed
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 from export.onnx_ops import OPERATORS, TORCH_TYPES, Attributes, Operator
 from export.precision import HALF_TYPES, plain, typed
 
@@ -41,6 +41,24 @@ class EagerRuntime:
     def stream(self) -> Any:
         """See `Runtime.stream`."""
         return importlib.import_module("cupy").cuda.Stream(non_blocking=True)
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`."""
+        graph = torch.cuda.CUDAGraph()
+        with _card_errors(), torch.inference_mode(), _on_stream(self.stream) as same:
+            # Relaxed, because CuPy may have to ask for memory. One pool for all graphs: none is at work beside another.
+            with torch.cuda.graph(graph, pool=self._pool, stream=same, capture_error_mode="relaxed"):
+                work()
+
+        def replay() -> None:
+            with _card_errors(), _on_stream(self.stream):
+                graph.replay()
+
+        return replay
+
+    @cached_property
+    def _pool(self) -> Any:
+        return torch.cuda.graph_pool_handle()
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""
@@ -142,14 +160,20 @@ class _CardNetwork(_EagerNetwork):
         """See `Network.__call__`; raises CardFailed."""
         batch = batch_of(self._spec, arrays)
         from_host = isinstance(next(iter(arrays.values())), np.ndarray)
-        with _card_errors(), torch.inference_mode(), self._on_stream():
+        with _card_errors(), torch.inference_mode(), _on_stream(self._stream):
             captured = self._captured.get(batch) or self._capture(batch)
             for name, array in arrays.items():
                 if from_host:
                     captured.inputs[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
                 else:
                     captured.arrays[name][...] = array
-            captured.graph.replay()
+            if torch.cuda.is_current_stream_capturing():
+                # The graph of a whole step holds these operators, and cannot hold another graph's launch.
+                with _exact():
+                    for name, tensor in self._run(captured.inputs).items():
+                        captured.outputs[name].copy_(tensor)
+            else:
+                captured.graph.replay()
             if from_host:
                 return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in captured.outputs.items()}
             return {name: captured.arrays[name].copy() for name in captured.outputs}
@@ -159,19 +183,11 @@ class _CardNetwork(_EagerNetwork):
         self._captured.clear()
         super().close()
 
-    @contextmanager
-    def _on_stream(self) -> Iterator[None]:
-        """What torch and CuPy do inside is put on the one stream that both know."""
-        same = torch.cuda.ExternalStream(self._stream.ptr)  # type: ignore[no-untyped-call]
-        with self._stream, torch.cuda.stream(same):
-            yield
-
     def _capture(self, batch: int) -> "_Capture":
         shapes = {name: shape_for(self._spec, name, batch) for name in self._spec.inputs}
         fixed = {name: torch.zeros(shape, device=self._device) for name, shape in shapes.items()}
         graph = torch.cuda.CUDAGraph()
-        # fp32 means fp32: TF32 keeps ten bits of it.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        with _exact():
             torch.cuda.synchronize(self._device)  # the weights were sent on another stream
             self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
             with torch.cuda.graph(graph):
@@ -190,6 +206,20 @@ class _Capture:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     arrays: Mapping[str, Any]
+
+
+@contextmanager
+def _on_stream(stream: Any) -> Iterator[Any]:
+    """What torch and CuPy do inside is put on the one stream that both know; gives torch's name for it."""
+    same = torch.cuda.ExternalStream(stream.ptr)  # type: ignore[no-untyped-call]
+    with stream, torch.cuda.stream(same):
+        yield same
+
+
+def _exact() -> AbstractContextManager[None]:
+    """fp32 means fp32: TF32 keeps ten bits of it."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+    return flags
 
 
 @contextmanager

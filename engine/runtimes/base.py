@@ -3,7 +3,7 @@
 A runtime is chosen once, at start (`engine/runtimes/select.py`), and opens each graph of a bundle as a `Network`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,6 +17,10 @@ FloatArray = NDArray[np.float32]
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+Replay = Callable[[], None]
+"""Does on a card what was captured, once more."""
 
 
 class Network(Protocol):
@@ -56,6 +60,13 @@ class Runtime(Protocol):
         """
         ...
 
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """What `work` would put on `stream`, its networks' part too, as one CUDA graph; it is not done now.
+
+        It must have been done once before. None where the networks cannot be captured, and on the CPU.
+        """
+        ...
+
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """Every reason why it cannot be used here in that way; empty when it can."""
         ...
@@ -67,6 +78,10 @@ class Runtime(Protocol):
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
         """Load one ONNX file; raises BundleError when it is not the graph that `spec` describes."""
         ...
+
+
+Capture = Callable[[Callable[[], None]], Replay | None]
+"""`Runtime.capture`."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ are compiled on first use and kept.
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from engine.bundle import GraphSpec
 from engine.errors import BundleError
 from engine.openvino_core import openvino_core
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 
 
 class OpenVinoRuntime:
@@ -26,6 +26,10 @@ class OpenVinoRuntime:
 
     def __init__(self, threads: int = 0) -> None:
         self._threads = threads
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`."""
+        return None
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""

@@ -39,6 +39,7 @@ class Capture:
         self.work, self.launches = work, 0
 
     def launch(self, stream):
+        assert not stream.is_capturing(), "a graph cannot hold another one's launch"
         self.launches += 1
         for run in self.work:
             run()
@@ -58,7 +59,11 @@ class Stream:
         pass
 
     def begin_capture(self):
+        assert self.captured is None, "a capture within a capture"
         self.captured = []
+
+    def is_capturing(self):
+        return self.captured is not None
 
     def end_capture(self):
         self.captures.append(Capture(self.captured))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.kernels.imaging import CardImaging
+from engine.kernels.whole_step import open_card
 from engine.runtimes.select import open_networks
 from export import card_step, gpu_check, gpu_parts
 from export.eager import EagerRuntime
@@ -157,12 +157,14 @@ def card(monkeypatch, kernels):
     monkeypatch.setattr(card_step, "WARM_UP", 1)
     monkeypatch.setattr(card_step, "STEPS", 3)
     monkeypatch.setattr(EagerRuntime, "stream", nullcontext())
-    monkeypatch.setattr(
-        card_step, "open_imaging",
-        lambda device, runtime, networks, parser, settings: CardImaging(
-            kernels, parser, settings.mask, settings.max_faces, (128, 128)
-        ) if device == "cuda" else None,
-    )  # fmt: skip
+
+    def open_imaging(device, runtime, networks, parser, settings):
+        if device == "cpu":
+            return None, None
+        rest = settings.mask, settings.switches, settings.max_faces, lambda work: None
+        return open_card(kernels, networks, parser, *rest)
+
+    monkeypatch.setattr(card_step, "open_imaging", open_imaging)
     monkeypatch.setattr(gpu_parts.CudaKernels, "open", lambda: kernels)
     monkeypatch.setattr(
         gpu_parts,
@@ -186,12 +188,13 @@ def test_a_runtime_is_verified_and_timed(card, work, monkeypatch):
     assert found.figures["verify"]["steps"] == 3
     assert [step["faces"] for step in found.figures["steps"]] == [2]
     assert 0 < found.figures["steps"][0]["p50_ms"] <= found.figures["steps"][0]["p99_ms"]
+    assert (found.figures["steps"][0]["at_once"], found.figures["in_pieces"]["at_once"]) == (3, 0)
 
 
 def test_a_step_that_is_too_slow_or_allocates_is_a_failure(card, work, monkeypatch):
-    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0}
+    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0, "at_once": 3, "steps": 3}
     monkeypatch.setattr(card_step, "CASES", card_step.CASES[:1])
-    monkeypatch.setattr(card_step, "latency", lambda *given: figures)
+    monkeypatch.setattr(card_step, "latency", lambda *given, **more: figures)
     monkeypatch.setattr(card_step, "network_times_us", lambda networks, stream: {})
     monkeypatch.setattr(gpu_parts, "_verified", lambda *given: {"worst": 1e-3})
     run = gpu_parts.runtime_part("eager", "fp16", 4.0)
