@@ -26,10 +26,12 @@ from engine.runtimes.tensorrt import TensorRtRuntime
 from export import card_step
 from export.eager import EagerRuntime
 from export.exported import Format, Order, export
+from export.torch_tensorrt import TorchTensorRtRuntime
 from export.verify import STEPS, TOLERANCES, compare, drawn_faces, record, report
 
 PACKAGES = ("torch", "cupy-cuda13x", "cupy-cuda12x", "numpy", "opencv-python-headless", "onnx", "onnxruntime",
-            "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "torch-tensorrt")  # fmt: skip
+            "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "torch-tensorrt",
+            "torch-tensorrt-rtx")  # fmt: skip
 
 WANTED_P50_MS = 4.0
 """The whole step of the paper's networks in fp16, one face in 640x360, on a data-centre card."""
@@ -200,6 +202,12 @@ def _prepared(name: str, precision: Precision, work: Work) -> tuple[Runtime, Bun
     """The runtime, the bundle in the form that it takes, and the precision to open that with."""
     if name == "eager":
         return EagerRuntime(), open_bundle(work.source), precision
+    if name == "torch-tensorrt":
+        compiling = TorchTensorRtRuntime()
+        missing = compiling.obstacles("cuda", precision)
+        if missing:
+            raise NotHere("; ".join(missing))
+        return compiling, open_bundle(work.source), precision
     runtime: Runtime = OnnxRuntime() if name == "onnxruntime" else TensorRtRuntime()
     if name != "onnxruntime" and importlib.util.find_spec(name) is None:
         raise NotHere(f"the package {name}")
@@ -254,6 +262,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "tensorrt_rtx-fp16": Part(runtime_part("tensorrt_rtx", "fp16", WANTED_P50_MS), 240),
         "tensorrt-fp16": Part(runtime_part("tensorrt", "fp16", WANTED_P50_MS), 240),
         "onnxruntime-fp16": Part(runtime_part("onnxruntime", "fp16"), 240),
+        "torch-tensorrt-fp16": Part(runtime_part("torch-tensorrt", "fp16"), 240),
         "eager-fp32": Part(runtime_part("eager", "fp32"), 180),
     }
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.bundles import prepare_bundle
-from app.pipeline import eager_runtime
+from app.pipeline import torch_runtime
 from engine.assets import asset_path
 from engine.bundle import GraphSpec, open_bundle
 from engine.bundle_build import bundle_path
@@ -28,7 +28,7 @@ STEPS = 3
 
 def open_baseline(faces: int) -> Session:
     """The session; raises RuntimeUnavailable without torch. At first the bundle is built, which takes a minute."""
-    runtime = eager_runtime()
+    runtime = torch_runtime("eager")
     bundle = open_bundle(bundle_path(prepare_bundle(BUNDLE)))
     networks = paper_structure(open_networks(bundle, runtime, "cpu", "fp32"))
     tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))

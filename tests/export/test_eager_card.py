@@ -62,7 +62,7 @@ def card(monkeypatch):
         yield
         Graph.capturing = None
 
-    run = _CardNetwork._run
+    run = _CardNetwork.run
 
     def watched(self, inputs):
         outputs = {name: tensor.clone() for name, tensor in run(self, inputs).items()}
@@ -90,7 +90,7 @@ def card(monkeypatch):
     Graph.made, Graph.whole = 0, None
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: Graph.whole is not None)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
-    monkeypatch.setattr(_CardNetwork, "_run", watched)
+    monkeypatch.setattr(_CardNetwork, "run", watched)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture_whole)
     monkeypatch.setattr(torch.cuda, "stream", streams)
@@ -135,8 +135,8 @@ def test_a_graph_of_a_whole_step_holds_the_operators_themselves(tiny, card, monk
     crop = RemoteArray(inputs_for(network.spec, 1, 0)["crop"])
     network(crop=crop)
     runs = []
-    run = type(network)._run
-    monkeypatch.setattr(type(network), "_run", lambda self, inputs: runs.append(1) or run(self, inputs))
+    run = type(network).run
+    monkeypatch.setattr(type(network), "run", lambda self, inputs: runs.append(1) or run(self, inputs))
     replay = runtime.capture(lambda: network(crop=crop))
     assert (Graph.made, len(runs)) == (2, 1)
     replay()
