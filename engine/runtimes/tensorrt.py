@@ -55,8 +55,6 @@ class TensorRtRuntime:
         found = []
         if device != "cuda":
             found.append(f"it runs on cuda only, not on {device}")
-        if precision == "int8":
-            found.append("its engines compute in fp32, fp16 or bf16, not in int8")
         if not self._can_load("cupy"):
             driver = driver_obstacle()
             found += [driver] if driver else []

@@ -175,8 +175,8 @@ class TestRefusals:
             raise ModuleNotFoundError(module)
 
         with pytest.raises(RuntimeUnavailable) as caught:
-            select("tensorrt", "cpu", "int8", runtimes=(TensorRtRuntime(load),))
-        for part in ("cuda only, not on cpu", "int8", "cupy is not installed", "tensorrt_rtx nor tensorrt"):
+            select("tensorrt", "cpu", "auto", runtimes=(TensorRtRuntime(load),))
+        for part in ("cuda only, not on cpu", "cupy is not installed", "tensorrt_rtx nor tensorrt"):
             assert part in str(caught.value)
 
     def test_a_driver_that_is_too_old(self):
