@@ -259,3 +259,21 @@ class TestRefusals:
             network(**inputs_for(network.spec, 1))
         machine.library.fails = False
         assert np.isfinite(network(**inputs_for(network.spec, 1))["logits"]).all()
+
+    def test_an_engine_that_the_library_cannot_load(self, engines):
+        machine = Machine()
+        machine.library.broken = True
+        with pytest.raises(
+            RuntimeUnavailable, match=r"cannot be loaded: no kernel image for this device; build"
+        ) as told:
+            opened(machine, engines)
+        assert "\n" not in str(told.value)
+
+    def test_an_engine_that_gets_no_memory_and_then_does(self, engines, empty_cache):
+        machine = Machine()
+        network = opened(machine, engines, "parser")
+        machine.library.full = True
+        with pytest.raises(CardFailed, match=r"parser.engine gets no memory on the card; close other programs"):
+            network(**inputs_for(network.spec, 1))
+        machine.library.full = False
+        assert np.isfinite(network(**inputs_for(network.spec, 1))["logits"]).all()
