@@ -106,8 +106,7 @@ class Session:
         imaging: Imaging | None = None,
         whole: WholeSteps | None = None,
     ) -> None:
-        """runtime: what the networks run on, in words. imaging: on the same device, by default on the CPU. whole: on a
-        card, what takes most steps at once."""
+        """runtime: what the networks run on, in words. imaging, whole: on the same device, by default on the CPU."""
         self._runtime = runtime
         self._networks = networks
         self._tracker = tracker

@@ -9,6 +9,8 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | `mask.cu` | `compositing.face_masks` |
 | `blend.cu` | `compositing.blend` |
 
+`whole_step.py` puts all of a step on the card as one CUDA graph.
+
 Colour conversion has no file of its own: it is part of reading a pixel (`image.cuh`), so no converted frame is made.
 """
 

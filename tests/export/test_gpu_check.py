@@ -1,6 +1,7 @@
 """The script for a machine with a card: its order, its resuming and its parts, on stand-ins; no card is here."""
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -239,9 +240,29 @@ def test_a_planted_mistake_is_found_and_named(source, right, wrong, step):
     assert all(levels <= 1.0 for name, levels in worst.items() if name != step)
 
 
+def test_int8_is_calibrated_on_films_that_the_bundle_draws(card, work, monkeypatch):
+    """A bare machine has no tracker for clips."""
+    given = []
+
+    def export(source, order, folder, films):
+        given.append((order.to, order.precision, order.calibrate, films))
+        shutil.copytree(source, folder)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(gpu_parts.TensorRtRuntime, "obstacles", lambda self, device, precision: ())
+    monkeypatch.setattr(gpu_parts, "export", export)
+    for precision in ("int8", "fp16"):
+        gpu_parts._prepared("tensorrt_rtx", precision, work)
+    (to, precision, calibrate, films), (*_, none) = given
+    assert (to, precision, calibrate, none) == ("tensorrt", "int8", (), None)
+    assert [len(film) for film in (*films.calibration, films.verification)] == [6, 6, 6]
+    assert np.abs(films.calibration[0][0] - films.verification[0]).max() > 0.05
+
+
 def test_what_is_not_installed_is_no_failure(work, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for run in (gpu_parts.runtime_part("tensorrt", "fp16"), gpu_parts.suite):
+    parts = [gpu_parts.runtime_part(name, "fp16") for name in ("tensorrt", "torch-tensorrt")]
+    for run in (*parts, gpu_parts.suite):
         with pytest.raises(NotHere):
             run(work)
     monkeypatch.setattr("shutil.which", lambda name: None)
