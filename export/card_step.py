@@ -17,6 +17,7 @@ from engine.geometry import CROP_SIZE, Affine, square_from_frame
 from engine.imaging import CpuImaging, Imaging
 from engine.kernels.imaging import CardImaging
 from engine.kernels.load import Array, Kernels
+from engine.kernels.whole_step import WholeSteps
 from engine.runtimes.base import FloatArray, Networks, Runtime, shape_for
 from engine.session import Session, Settings, open_imaging
 from engine.smoothing import start
@@ -100,12 +101,14 @@ def open_case(
     *,
     on_card: bool = True,
     at_once: bool = True,
-) -> Session:
-    """A session with faces in given places. at_once: on a card, steps are taken whole where they can be."""
+) -> tuple[Session, WholeSteps | None]:
+    """A session with faces in given places. at_once: on a card, steps are taken whole where they can be, by what comes
+    with it."""
     parser, settings = bundle.manifest.parser, Settings(max_faces=case.faces)
     imaging, whole = open_imaging("cuda" if on_card else "cpu", runtime, networks, parser, settings)
     whole = whole if at_once else None
-    return Session(networks, GivenFaces(case), bundle.directions, parser, settings, runtime.name, imaging, whole)
+    faces = GivenFaces(case)
+    return Session(networks, faces, bundle.directions, parser, settings, runtime.name, imaging, whole), whole
 
 
 def latency(
@@ -113,7 +116,8 @@ def latency(
 ) -> dict[str, Any]:
     """The whole step, from a frame of the host to the edited frame of the host; and what it allocates on the card.
 
-    at_once: as in `open_case`; the figure `at_once` says of how many steps that came true.
+    at_once: as in `open_case`; the figure `at_once` says of how many steps that came true, `graphs` how many CUDA
+    graphs were captured for them.
     """
     import cupy
 
@@ -126,9 +130,9 @@ def latency(
         def alloc_preprocess(self, **arguments: int) -> None:
             self.count += 1
 
-    session = open_case(bundle, runtime, networks, case, at_once=at_once)
+    session, whole = open_case(bundle, runtime, networks, case, at_once=at_once)
     film, controls = frames_of(case), all_sliders(bundle)
-    took_ms, whole = [], 0
+    took_ms, steps_at_once = [], 0
     for n in range(WARM_UP):
         session.step(replace(film[n % len(film)], index=n, captured_ns=n * FRAME_NS), controls)
     before = torch.cuda.memory_stats().get("num_device_alloc", 0)
@@ -138,12 +142,13 @@ def latency(
             started = time.perf_counter()
             edited = session.step(frame, controls)
             took_ms.append((time.perf_counter() - started) * 1e3)
-            whole += "card" in edited.stages_ms and "parse" not in edited.stages_ms
+            steps_at_once += "card" in edited.stages_ms and "parse" not in edited.stages_ms
     figures = {f"p{q}_ms": float(np.percentile(took_ms, q)) for q in (50, 95, 99)}
+    taken = {"at_once": steps_at_once, "graphs": whole.graphs if whole else 0}
     pool = cupy.get_default_memory_pool()
     of_torch = torch.cuda.memory_stats().get("num_device_alloc", 0) - before
     memory = {"allocations": allocations.count + of_torch, "pool_bytes": pool.total_bytes()}
-    return {**asdict(case), **figures, "max_ms": max(took_ms), "steps": STEPS, "at_once": whole, **memory}
+    return {**asdict(case), **figures, "max_ms": max(took_ms), "steps": STEPS, **taken, **memory}
 
 
 def frames_of(case: Case) -> list[CameraFrame]:
@@ -189,7 +194,7 @@ def step_differences(
     """
     case = CASES[0]
     sessions = [
-        open_case(bundle, runtime, networks, case, on_card=card)
+        open_case(bundle, runtime, networks, case, on_card=card)[0]
         for networks, card in ((on_card, True), (on_cpu, False))
     ]
     apart, beyond, changed = 0, 0.0, 0

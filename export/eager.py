@@ -45,7 +45,7 @@ class EagerRuntime:
         return importlib.import_module("cupy").cuda.Stream(non_blocking=True)
 
     def capture(self, work: Callable[[], None]) -> Replay | None:
-        """See `Runtime.capture`."""
+        """See `Runtime.capture`; raises CardFailed."""
         graph = torch.cuda.CUDAGraph()
         with card_errors(), torch.inference_mode(), on_stream(self.stream) as same:
             # Relaxed, because CuPy may have to ask for memory. One pool for all graphs: none is at work beside another.

@@ -15,9 +15,10 @@ Frame and total come back. The loop's state lies in two sets of fixed buffers, r
 fails leaves the set that it read as it was.
 """
 
+import logging
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
+from engine.errors import CardFailed
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
 from engine.kernels import blend, warp
@@ -35,6 +37,8 @@ from engine.kernels.warp import BLOCKS_SIDE, align_faces, plan_crops
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Capture, FloatArray, Networks, Replay, shape_for
 from engine.state import RecurrentState, unstack
+
+log = logging.getLogger(__name__)
 
 LEAST_EXTENT_PX = 256
 """Rectangles of faces are rounded up to this or its doubles, so that a moving face does not need graph after graph."""
@@ -82,6 +86,8 @@ class WholeSteps:
         self._parcel: _Parcel | None = None
         self._graphs: OrderedDict[_Key, Replay] = OrderedDict()
         self._unfinished = False
+        self.graphs = 0
+        """CUDA graphs that were captured so far."""
 
     def step(
         self,
@@ -147,12 +153,22 @@ class WholeSteps:
             # What a graph reads and writes must be nobody else's, also when the graph is not at work.
             with self._kernels.set_apart():
                 self._enqueue(key, parcel)  # libraries choose and compile on the way, which cannot be recorded
-                replay = self._capture(lambda: self._enqueue(key, parcel)) or (lambda: self._enqueue(key, parcel))
+                replay = self._recorded(lambda: self._enqueue(key, parcel))
         else:
             replay()
         self._graphs[key] = replay
         if len(self._graphs) > KEPT_GRAPHS:
             self._graphs.popitem(last=False)
+
+    def _recorded(self, work: Callable[[], None]) -> Replay:
+        """What does the work again: a graph or, where it cannot be captured, the work itself."""
+        try:
+            replay = self._capture(work)
+        except CardFailed as error:
+            log.warning("this step cannot be captured as a CUDA graph; it is launched piece by piece: %s", error)
+            return work
+        self.graphs += replay is not None
+        return replay or work
 
     def _enqueue(self, key: _Key, parcel: "_Parcel") -> None:
         """The step, from the frame on the card to the edited frame there. Nothing of it may depend on the host."""

@@ -63,7 +63,8 @@ class Runtime(Protocol):
     def capture(self, work: Callable[[], None]) -> Replay | None:
         """What `work` would put on `stream`, its networks' part too, as one CUDA graph; it is not done now.
 
-        It must have been done once before. None where the networks cannot be captured, and on the CPU.
+        It must have been done once before. None where the networks cannot be captured, and on the CPU. Raises
+        CardFailed.
         """
         ...
 

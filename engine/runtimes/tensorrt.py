@@ -94,11 +94,11 @@ class TensorRtRuntime:
         return self._opened[-1]
 
     def capture(self, work: Callable[[], None]) -> Replay | None:
-        """See `Runtime.capture`."""
+        """See `Runtime.capture`; raises CardFailed."""
         if not all(network.capturable for network in self._opened):
             return None
         stream = self.stream
-        with stream:
+        with card_errors(self._cupy), stream:
             graph = _captured(stream, work)
         return lambda: graph.launch(stream)
 

@@ -135,6 +135,12 @@ def test_a_run_that_fails_while_captured_ends_the_capture(engines, empty_cache):
     with pytest.raises(CardFailed, match="failed on the card"):
         machine.runtime.capture(lambda: network(crop=crop))
     machine.library.fails = False
+
+    def capture():
+        raise CudaError("cudaErrorStreamCaptureUnsupported\nmore")
+
+    with pytest.raises(CardFailed, match=r"the graphics card failed: cudaErrorStreamCaptureUnsupported$"):
+        machine.runtime.capture(capture)
     assert np.isfinite(network(crop=crop)["logits"]).all()
 
 

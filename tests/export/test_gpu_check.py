@@ -162,7 +162,7 @@ def card(monkeypatch, kernels):
     def open_imaging(device, runtime, networks, parser, settings):
         if device == "cpu":
             return None, None
-        rest = settings.mask, settings.switches, settings.max_faces, lambda work: None
+        rest = settings.mask, settings.switches, settings.max_faces, lambda work: work
         return open_card(kernels, networks, parser, *rest)
 
     monkeypatch.setattr(card_step, "open_imaging", open_imaging)
@@ -189,11 +189,12 @@ def test_a_runtime_is_verified_and_timed(card, work, monkeypatch):
     assert found.figures["verify"]["steps"] == 3
     assert [step["faces"] for step in found.figures["steps"]] == [2]
     assert 0 < found.figures["steps"][0]["p50_ms"] <= found.figures["steps"][0]["p99_ms"]
-    assert (found.figures["steps"][0]["at_once"], found.figures["in_pieces"]["at_once"]) == (3, 0)
+    first, in_pieces = found.figures["steps"][0], found.figures["in_pieces"]
+    assert [(figures["at_once"], figures["graphs"]) for figures in (first, in_pieces)] == [(3, 2), (0, 0)]
 
 
 def test_a_step_that_is_too_slow_or_allocates_is_a_failure(card, work, monkeypatch):
-    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0, "at_once": 3, "steps": 3}
+    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0, "at_once": 3, "graphs": 2, "steps": 3}
     monkeypatch.setattr(card_step, "CASES", card_step.CASES[:1])
     monkeypatch.setattr(card_step, "latency", lambda *given, **more: figures)
     monkeypatch.setattr(card_step, "network_times_us", lambda networks, stream: {})
@@ -202,9 +203,10 @@ def test_a_step_that_is_too_slow_or_allocates_is_a_failure(card, work, monkeypat
     assert not run(work).fulfilled
     figures["p50_ms"] = 3.9
     assert run(work).fulfilled
-    figures["allocations"] = 1
-    assert not run(work).fulfilled
-    figures["allocations"] = 0
+    for name, wrong, right in (("allocations", 1, 0), ("graphs", 0, 2)):
+        figures[name] = wrong
+        assert not run(work).fulfilled
+        figures[name] = right
     monkeypatch.setattr(gpu_parts, "_verified", lambda *given: {"worst": 6e-3})
     assert not run(work).fulfilled
 

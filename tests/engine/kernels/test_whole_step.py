@@ -160,6 +160,19 @@ def test_networks_that_cannot_be_captured_take_the_same_step(make_both, monkeypa
     assert counted()["captures"] == 0
 
 
+def test_a_capture_that_fails_is_told_and_the_step_taken_all_the_same(make_both, monkeypatch, caplog):
+    def capture(work):
+        raise CardFailed("the graphics card failed: cudaErrorStreamCaptureUnsupported")
+
+    monkeypatch.setattr(DEVICE, "capture", capture)
+    on_cpu, on_card = make_both(lambda index: SEEN)
+    for frame in frames(5):
+        shown = [session.step(frame, SMILE) for session in (on_cpu, on_card)]
+        assert cv2.absdiff(shown[0].image, shown[1].image).max() <= 1
+    # Once for either set of the state.
+    assert caplog.text.count("cannot be captured as a CUDA graph; it is launched piece by piece: the graphics") == 2
+
+
 def test_a_result_stays_the_callers(make_both):
     _, session = make_both(lambda index: SEEN)
     shown = [session.step(frame, SMILE).image for frame in frames(6)]
