@@ -20,6 +20,7 @@ State = Literal["yes", "no", "note"]
 _DEVICES: tuple[Literal["cpu", "cuda"], ...] = ("cpu", "cuda")
 
 
+_TORCH_TENSORRT = ("torch-tensorrt", "torch-tensorrt-rtx")
 _SCREENLESS = ("offscreen", "minimal")
 _QT_LIBRARIES = {
     "libEGL.so.1": "libegl1",
@@ -105,6 +106,27 @@ def _runtimes() -> Iterator[Finding]:
         yield Finding("no", "runtime eager", "the package torch is not installed: install the extra train")
     else:
         yield Finding("yes", "runtime eager", f"torch {importlib.metadata.version('torch')}")
+    yield _torch_tensorrt()
+
+
+def _torch_tensorrt() -> Finding:
+    """Which of the two packages there is, without loading it, which takes seconds."""
+    there = [package for package in _TORCH_TENSORRT if _version(package)]
+    if not there:
+        text = f"neither {' nor '.join(_TORCH_TENSORRT)} is installed: extras of these names, each in an environment"
+        return Finding("no", "runtime torch-tensorrt", f"{text} of its own")
+    if len(there) > 1:
+        text = f"{' and '.join(there)} bring the same module: uninstall both, then install one"
+        return Finding("no", "runtime torch-tensorrt", text)
+    return Finding("note", "runtime torch-tensorrt", f"{there[0]} {_version(there[0])}; it needs an NVIDIA card")
+
+
+def _version(package: str) -> str:
+    """Of an installed package; empty when it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _gpu() -> Finding:

@@ -37,6 +37,12 @@ _STILL_NS = 500_000_000
 _FAILURES_IN_A_ROW = 100
 """A live run goes on after a failing frame, but not when all frames fail."""
 
+TORCH_RUNTIMES: Mapping[str, tuple[str, str]] = {
+    "eager": ("export.eager", "EagerRuntime"),
+    "torch-tensorrt": ("export.torch_tensorrt", "TorchTensorRtRuntime"),
+}
+"""Runtimes by the names that `--runtime` has for them: module and class."""
+
 Notice = Callable[[SourceInfo, RunLog], None]
 """Called after every frame that was written."""
 
@@ -204,7 +210,7 @@ def open_session(settings: RunSettings) -> "Session":
 
     return Session.open(
         bundle=prepare_bundle(settings.bundle),
-        runtime=eager_runtime() if settings.runtime == "eager" else settings.runtime,
+        runtime=torch_runtime(settings.runtime) if settings.runtime in TORCH_RUNTIMES else settings.runtime,
         device=cast("Device", settings.device),
         precision=cast("Precision", settings.precision),
         lost_face=settings.lost_face,
@@ -213,11 +219,11 @@ def open_session(settings: RunSettings) -> "Session":
     )
 
 
-def eager_runtime() -> "Runtime":
-    """The torch runtime, which the engine does not know of; raises RuntimeUnavailable without torch."""
+def torch_runtime(name: str) -> "Runtime":
+    """One of `TORCH_RUNTIMES`, which the engine does not know of; raises RuntimeUnavailable without torch."""
+    module, kind = TORCH_RUNTIMES[name]
     try:
-        module = import_module("export.eager")
+        runtime: Runtime = getattr(import_module(module), kind)()
     except ModuleNotFoundError as error:
-        raise RuntimeUnavailable(f"eager: it needs the package {error.name}; install the extra `train`") from error
-    runtime: Runtime = module.EagerRuntime()
+        raise RuntimeUnavailable(f"{name}: it needs the package {error.name}; install the extra `train`") from error
     return runtime

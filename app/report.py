@@ -17,7 +17,10 @@ from app.files import write_whole
 from engine.errors import SinkError
 from engine.frames import EditedFrame, Phase
 
-_PACKAGES = ("rigid-live", "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime")
+_PACKAGES = ("rigid-live", "numpy", "opencv-python-headless", "av", "openvino", "onnxruntime", "onnxruntime-gpu",
+             "torch", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13",
+             "torch-tensorrt", "torch-tensorrt-rtx")  # fmt: skip
+"""What decides a run; some are always missing."""
 _KEPT = 1 << 16
 
 

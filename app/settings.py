@@ -10,7 +10,7 @@ from engine.errors import UsageError
 from engine.frames import Controls
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "runtime": ("auto", "openvino", "onnxruntime", "tensorrt", "eager"),
+    "runtime": ("auto", "openvino", "onnxruntime", "tensorrt", "torch-tensorrt", "eager"),
     "device": ("cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16", "int8"),
     "lost_face": ("hold", "freeze", "blank", "passthrough"),

@@ -174,6 +174,12 @@ def forgetting(faces: Faces, slots: Collection[int]) -> Faces:
     return tuple(Face(face.track) if slot in slots else face for slot, face in enumerate(faces))
 
 
+def with_states(faces: Faces, slots: Iterable[int], states: Iterable[RecurrentState]) -> Faces:
+    """The slots, those of these numbers with these states."""
+    new = dict(zip(slots, states, strict=True))
+    return tuple(replace(face, recurrent=new.get(slot, face.recurrent)) for slot, face in enumerate(faces))
+
+
 def exposed(faces: Faces) -> bool:
     """Whether the frame may show a face unedited that the user wants edited.
 

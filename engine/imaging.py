@@ -6,12 +6,13 @@ card, where the arrays between a frame and its edit never leave the card.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, blend, face_masks, give_back, image_from_u8
+from engine.compositing import MaskShape, Patch, face_masks, give_back, image_from_u8, paste
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
 from engine.runtimes.base import FloatArray, Network
@@ -57,6 +58,30 @@ class Imaging(Protocol):
         ...
 
 
+WORTH_A_THREAD = 4 << 20
+"""Bytes of a frame from which its copy is made beside the networks: 4K takes as long as laying a face over it."""
+
+
+class _FrameCopy:
+    """A frame and the copy of it that the faces are laid over; a large one is copied by a thread of its own."""
+
+    def __init__(self, image: ImageU8) -> None:
+        self.image = image
+        self._copy: ImageU8 | None = None
+        self._thread: Thread | None = None
+        if image.nbytes >= WORTH_A_THREAD:
+            self._copy = np.empty_like(image, order="C")
+            self._thread = Thread(target=np.copyto, args=(self._copy, image), name="frame copy", daemon=True)
+            self._thread.start()
+
+    def take(self) -> ImageU8:
+        """The copy, the caller's to write to; once."""
+        if self._copy is None or self._thread is None:
+            return self.image.copy()
+        self._thread.join()
+        return self._copy
+
+
 class CpuImaging:
     """See `Imaging`; on the CPU."""
 
@@ -70,7 +95,7 @@ class CpuImaging:
 
     def place_frame(self, image: ImageU8) -> PlacedFrame:
         """See `Imaging.place_frame`."""
-        return image
+        return _FrameCopy(image)
 
     def place(self, array: FloatArray) -> FloatArray:
         """See `Imaging.place`."""
@@ -78,7 +103,7 @@ class CpuImaging:
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
-        return _batch([image_from_u8(align(frame, crop_from_frame))[0] for crop_from_frame in crops_from_frame])
+        return _batch([image_from_u8(align(frame.image, crop_from_frame))[0] for crop_from_frame in crops_from_frame])
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.give_back`."""
@@ -92,7 +117,9 @@ class CpuImaging:
         self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
     ) -> ImageU8:
         """See `Imaging.blend`."""
-        return blend(frame, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, strict=True)])
+        out: ImageU8 = frame.take()
+        paste(out, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, strict=True)])
+        return out
 
 
 def _batch(faces: Sequence[FloatArray]) -> FloatArray:

@@ -30,12 +30,13 @@ from engine.faces import (
     needs_second_look,
     overtaken,
     unaccounted,
+    with_states,
 )
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
-from engine.geometry import CROP_SIZE, translation
+from engine.geometry import CROP_SIZE, Affine, translation
 from engine.imaging import CpuImaging, Imaging
-from engine.kernels.imaging import CardImaging
 from engine.kernels.load import CudaKernels
+from engine.kernels.whole_step import WholeSteps, open_card
 from engine.policies import LostFace, stand_in
 from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for
@@ -103,14 +104,16 @@ class Session:
         settings: Settings | None = None,
         runtime: str = "",
         imaging: Imaging | None = None,
+        whole: WholeSteps | None = None,
     ) -> None:
-        """runtime: what the networks run on, in words. imaging: on the same device, by default on the CPU."""
+        """runtime: what the networks run on, in words. imaging, whole: on the same device, by default on the CPU."""
         self._runtime = runtime
         self._networks = networks
         self._tracker = tracker
         self._directions = directions
         self._settings = settings or Settings()
         self._imaging = imaging or CpuImaging(parser, self._settings.mask)
+        self._whole = whole
         _, *code = shape_for(networks.generator.spec, "ws", 1)
         self._code_shape = (code[0], code[1])
         self._faces = self._no_faces()
@@ -145,8 +148,8 @@ class Session:
         networks = open_networks(opened, chosen, device, precision)
         described = chosen.describe(device, precision)
         parser = opened.manifest.parser
-        imaging = open_imaging(device, chosen, networks, parser, settings)
-        session = cls(networks, tracker, opened.directions, parser, settings, described, imaging)
+        imaging, whole = open_imaging(device, chosen, networks, parser, settings)
+        session = cls(networks, tracker, opened.directions, parser, settings, described, imaging, whole)
         session.warm_up()
         return session
 
@@ -215,12 +218,15 @@ class Session:
         blank = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         for batch in range(1, self._settings.max_faces + 1):
             faces, crops_from_frame = (Face(),) * batch, (translation(0.0, 0.0),) * batch
-            for _ in range(2):
-                with self._imaging.at_work():
+            with self._imaging.at_work():
+                for _ in range(2):
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
                     faces, edits, masks = self._painted(faces, range(batch), crops, clock)
                     self._imaging.blend(placed, edits, masks, crops_from_frame)
+                faces = self._adopted(faces, ())
+                for _ in range(2):
+                    _, faces = self._at_once(blank, faces, dict(enumerate(crops_from_frame)), clock) or (blank, faces)
 
     def close(self) -> None:
         """Free the networks; the session must not be used afterwards."""
@@ -271,20 +277,52 @@ class Session:
         self, frame: CameraFrame, faces: Faces, sightings: Sightings, clock: StageClock
     ) -> tuple[ImageU8, Faces]:
         """The image that goes out, and the slots with their new state and the frame to fall back on."""
-        image = frame.image
+        image, before = frame.image, faces
         seen = {slot: sighting.crop_from_frame for slot, sighting in enumerate(sightings) if sighting is not None}
         crops_from_frame = tuple(seen.values())
+        hidden = exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH
+        done = None if hidden else self._at_once(image, faces, seen, clock)
+        if done is not None:
+            return done[0], holding(done[1], HeldFrame(frame.captured_ns, done[0]))
         if seen:
             with clock.stage("align"):
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
             faces, edits, masks = self._sound(faces, tuple(seen), crops, clock)
-        if exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH:
+            faces = self._adopted(faces, before)
+        if hidden:
             return stand_in(self._settings.lost_face, frame, faces[0].track.held), faces
         if seen:
             with clock.stage("blend"):
                 image = self._imaging.blend(placed, edits, masks, crops_from_frame)
         return image, holding(faces, HeldFrame(frame.captured_ns, image))
+
+    def _at_once(
+        self, image: ImageU8, faces: Faces, seen: Mapping[int, Affine], clock: StageClock
+    ) -> tuple[ImageU8, Faces] | None:
+        """What `_edited` gives of a frame on which all faces that have a state, and no others, are seen.
+
+        None where the step must be taken piece by piece: on other frames, on the CPU, and when the numbers that came
+        are not finite.
+        """
+        states = {slot: face.recurrent for slot, face in enumerate(faces) if face.recurrent is not None}
+        if self._whole is None or not seen or states.keys() != seen.keys():
+            return None
+        with clock.stage("card"):
+            offsets = np.stack([self._offset(faces[slot]) for slot in seen])
+            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets)
+        return done and (done[0], with_states(faces, seen, done[1]))
+
+    def _adopted(self, faces: Faces, before: Faces) -> Faces:
+        """The slots so that the next frame can be taken at once; as they are while a lost face keeps its state.
+
+        before: the slots that the session goes back to should this step still fail.
+        """
+        states = {slot: face.recurrent for slot, face in enumerate(faces) if face.recurrent is not None}
+        if self._whole is None or not all(faces[slot].followed for slot in states):
+            return faces
+        kept = [face.recurrent for face in before]
+        return with_states(faces, states, self._whole.adopt(tuple(states.values()), kept))
 
     def _sound(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Painted:
         """What `_painted` gives; a face whose new state is not finite takes a new anchor on this very frame.
@@ -334,13 +372,15 @@ class Session:
 
 def open_imaging(
     device: Device, runtime: Runtime, networks: Networks, parser: ParserSpec, settings: Settings
-) -> Imaging:
-    """The work on pixels on the device that the networks run on; raises RuntimeUnavailable without CuPy's compiler."""
+) -> tuple[Imaging, WholeSteps | None]:
+    """The work on pixels on the device that the networks run on, and on a card whole steps.
+
+    Raises RuntimeUnavailable without CuPy's compiler.
+    """
     if device == "cpu":
-        return CpuImaging(parser, settings.mask)
+        return CpuImaging(parser, settings.mask), None
     kernels = CudaKernels.open(stream=runtime.stream)
-    *_, height, width = shape_for(networks.parser.spec, "logits", 1)
-    return CardImaging(kernels, parser, settings.mask, settings.max_faces, (width, height))
+    return open_card(kernels, networks, parser, settings.mask, settings.switches, settings.max_faces, runtime.capture)
 
 
 def _finite(face: Face) -> bool:

@@ -150,10 +150,16 @@ class RecurrentState:
     def finite(self) -> bool:
         """Whether every number that the networks gave is finite; on a card this waits for them."""
         with np.errstate(invalid="ignore"):
-            total = self.inversion.sum() + self.edit.sum() + self.h.sum() + self.c.sum()
-        return math.isfinite(float(total))
+            return math.isfinite(float(self.total))
 
-    def _arrays(self) -> Iterator[NDArray[np.float32]]:
+    @property
+    def total(self) -> NDArray[np.float32]:
+        """A number that is not finite where one of those that the networks gave is not; where the arrays lie."""
+        total: NDArray[np.float32] = self.inversion.sum() + self.edit.sum() + self.h.sum() + self.c.sum()
+        return total
+
+    def arrays(self) -> Iterator[NDArray[np.float32]]:
+        """All of them, in the order of the fields."""
         return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor))
 
 
@@ -161,7 +167,7 @@ def stack(states: Sequence[RecurrentState]) -> RecurrentState:
     """Several faces as one batch; one alone is not copied."""
     if len(states) == 1:
         return states[0]
-    arrays = (np.concatenate(arrays) for arrays in zip(*(s._arrays() for s in states), strict=True))
+    arrays = (np.concatenate(arrays) for arrays in zip(*(s.arrays() for s in states), strict=True))
     return RecurrentState(*arrays, estimated=tuple(any(state.estimated) for state in states))
 
 
@@ -170,7 +176,7 @@ def unstack(state: RecurrentState) -> tuple[RecurrentState, ...]:
     faces = range(len(state.crop))
     estimated = state.estimated or (False,) * len(state.crop)
     return tuple(
-        RecurrentState(*(array[k : k + 1] for array in state._arrays()), estimated=(estimated[k],)) for k in faces
+        RecurrentState(*(array[k : k + 1] for array in state.arrays()), estimated=(estimated[k],)) for k in faces
     )
 
 

@@ -17,6 +17,7 @@ from engine.geometry import CROP_SIZE, Affine, square_from_frame
 from engine.imaging import CpuImaging, Imaging
 from engine.kernels.imaging import CardImaging
 from engine.kernels.load import Array, Kernels
+from engine.kernels.whole_step import WholeSteps
 from engine.runtimes.base import FloatArray, Networks, Runtime, shape_for
 from engine.session import Session, Settings, open_imaging
 from engine.smoothing import start
@@ -92,15 +93,32 @@ def picture(size_px: tuple[int, int], seed: int = 0) -> ImageU8:
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def open_case(bundle: Bundle, runtime: Runtime, networks: Networks, case: Case, *, on_card: bool = True) -> Session:
-    """A session with faces in given places."""
+def open_case(
+    bundle: Bundle,
+    runtime: Runtime,
+    networks: Networks,
+    case: Case,
+    *,
+    on_card: bool = True,
+    at_once: bool = True,
+) -> tuple[Session, WholeSteps | None]:
+    """A session with faces in given places. at_once: on a card, steps are taken whole where they can be, by what comes
+    with it."""
     parser, settings = bundle.manifest.parser, Settings(max_faces=case.faces)
-    imaging = open_imaging("cuda" if on_card else "cpu", runtime, networks, parser, settings)
-    return Session(networks, GivenFaces(case), bundle.directions, parser, settings, runtime.name, imaging)
+    imaging, whole = open_imaging("cuda" if on_card else "cpu", runtime, networks, parser, settings)
+    whole = whole if at_once else None
+    faces = GivenFaces(case)
+    return Session(networks, faces, bundle.directions, parser, settings, runtime.name, imaging, whole), whole
 
 
-def latency(bundle: Bundle, runtime: Runtime, networks: Networks, case: Case) -> dict[str, Any]:
-    """The whole step, from a frame of the host to the edited frame of the host; and what it allocates on the card."""
+def latency(
+    bundle: Bundle, runtime: Runtime, networks: Networks, case: Case, *, at_once: bool = True
+) -> dict[str, Any]:
+    """The whole step, from a frame of the host to the edited frame of the host; and what it allocates on the card.
+
+    at_once: as in `open_case`; the figure `at_once` says of how many steps that came true, `graphs` how many CUDA
+    graphs were captured for them.
+    """
     import cupy
 
     class Allocations(cupy.cuda.MemoryHook):  # type: ignore[misc]
@@ -112,8 +130,9 @@ def latency(bundle: Bundle, runtime: Runtime, networks: Networks, case: Case) ->
         def alloc_preprocess(self, **arguments: int) -> None:
             self.count += 1
 
-    session, film, controls = open_case(bundle, runtime, networks, case), frames_of(case), all_sliders(bundle)
-    took_ms = []
+    session, whole = open_case(bundle, runtime, networks, case, at_once=at_once)
+    film, controls = frames_of(case), all_sliders(bundle)
+    took_ms, steps_at_once = [], 0
     for n in range(WARM_UP):
         session.step(replace(film[n % len(film)], index=n, captured_ns=n * FRAME_NS), controls)
     before = torch.cuda.memory_stats().get("num_device_alloc", 0)
@@ -121,13 +140,15 @@ def latency(bundle: Bundle, runtime: Runtime, networks: Networks, case: Case) ->
         for n in range(WARM_UP, WARM_UP + STEPS):
             frame = replace(film[n % len(film)], index=n, captured_ns=n * FRAME_NS)
             started = time.perf_counter()
-            session.step(frame, controls)
+            edited = session.step(frame, controls)
             took_ms.append((time.perf_counter() - started) * 1e3)
+            steps_at_once += "card" in edited.stages_ms and "parse" not in edited.stages_ms
     figures = {f"p{q}_ms": float(np.percentile(took_ms, q)) for q in (50, 95, 99)}
+    taken = {"at_once": steps_at_once, "graphs": whole.graphs if whole else 0}
     pool = cupy.get_default_memory_pool()
     of_torch = torch.cuda.memory_stats().get("num_device_alloc", 0) - before
     memory = {"allocations": allocations.count + of_torch, "pool_bytes": pool.total_bytes()}
-    return {**asdict(case), **figures, "max_ms": max(took_ms), "steps": STEPS, **memory}
+    return {**asdict(case), **figures, "max_ms": max(took_ms), "steps": STEPS, **taken, **memory}
 
 
 def frames_of(case: Case) -> list[CameraFrame]:
@@ -164,7 +185,7 @@ def network_times_us(networks: Networks, stream: Any, repeats: int = 50) -> dict
 
 
 def step_differences(
-    bundle: Bundle, runtime: Runtime, on_card: Networks, on_cpu: Networks, frames: int = 4
+    bundle: Bundle, runtime: Runtime, on_card: Networks, on_cpu: Networks, frames: int = 8
 ) -> dict[str, Any]:
     """How far a session on the card is from one on the CPU, in grey levels of the frames they show.
 
@@ -173,11 +194,13 @@ def step_differences(
     """
     case = CASES[0]
     sessions = [
-        open_case(bundle, runtime, networks, case, on_card=card)
+        open_case(bundle, runtime, networks, case, on_card=card)[0]
         for networks, card in ((on_card, True), (on_cpu, False))
     ]
     apart, beyond, changed = 0, 0.0, 0
-    for frame in frames_of(case)[:frames]:
+    film = frames_of(case)
+    for n in range(frames):  # an anchor, a graph for either set of the state, and then their replays
+        frame = replace(film[n % len(film)], index=n, captured_ns=n * FRAME_NS)
         shown = [session.step(frame, all_sliders(bundle)).image for session in sessions]
         difference = cv2.absdiff(*shown)
         apart, beyond = max(apart, int(difference.max())), max(beyond, float((difference > 1).mean()))

@@ -4,15 +4,16 @@ It is the second opinion that `export.verify` compares every other runtime with,
 and it runs on any device that torch knows. On the CPU a half-precision graph is computed as a graphics card does it:
 every operator in float32 inside, its result rounded to the type that the graph gives it. On a GPU, the operators of a
 batch size are captured as one CUDA graph, which reads and writes the same memory every time; arrays of CuPy are copied
-there on the card, and what comes out is a copy.
+there on the card, and what comes out is a copy. Within `EagerRuntime.capture` they become part of the larger graph.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from torch import Tensor
 from engine.bundle import GraphSpec
 from engine.card import LESS, card_obstacles, first_line
 from engine.errors import BundleError, CardFailed
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 from export.onnx_ops import OPERATORS, TORCH_TYPES, Attributes, Operator
 from export.precision import HALF_TYPES, plain, typed
 
+_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -41,6 +43,24 @@ class EagerRuntime:
     def stream(self) -> Any:
         """See `Runtime.stream`."""
         return importlib.import_module("cupy").cuda.Stream(non_blocking=True)
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`; raises CardFailed."""
+        graph = torch.cuda.CUDAGraph()
+        with card_errors(), torch.inference_mode(), on_stream(self.stream) as same:
+            # Relaxed, because CuPy may have to ask for memory. One pool for all graphs: none is at work beside another.
+            with torch.cuda.graph(graph, pool=self._pool, stream=same, capture_error_mode="relaxed"):
+                work()
+
+        def replay() -> None:
+            with card_errors(), on_stream(self.stream):
+                graph.replay()
+
+        return replay
+
+    @cached_property
+    def _pool(self) -> Any:
+        return torch.cuda.graph_pool_handle()
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""
@@ -60,23 +80,29 @@ class EagerRuntime:
 
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
         """See `Runtime.open`."""
-        try:
-            graph = plain(onnx.load(model))
-        except DecodeError as error:
-            raise BundleError(f"{model} cannot be read as ONNX: {error}") from error
-        wrong = mismatch(spec, {port.name for port in graph.graph.input}, {port.name for port in graph.graph.output})
-        if wrong is not None:
-            raise BundleError(f"{model} {wrong}")
-        if precision in HALF_TYPES:
-            graph = typed(graph, precision)
-        unknown = sorted({node.op_type for node in graph.graph.node} - OPERATORS.keys())
-        if unknown:
-            raise BundleError(f"{model} has operators that the eager runtime does not know: {', '.join(unknown)}")
+        graph = read_graph(model, spec, precision)
         if device == "cpu":
-            return _EagerNetwork(graph, spec, torch.device(device))
+            return EagerNetwork(graph, spec, torch.device(device))
         return _CardNetwork(
             graph, spec, torch.device(device), self.stream if importlib.util.find_spec("cupy") else None
         )
+
+
+def read_graph(model: Path, spec: GraphSpec, precision: Precision) -> onnx.ModelProto:
+    """An ONNX file as plain operators that torch has, in the precision; raises BundleError."""
+    try:
+        graph = plain(onnx.load(model))
+    except DecodeError as error:
+        raise BundleError(f"{model} cannot be read as ONNX: {error}") from error
+    wrong = mismatch(spec, {port.name for port in graph.graph.input}, {port.name for port in graph.graph.output})
+    if wrong is not None:
+        raise BundleError(f"{model} {wrong}")
+    if precision in HALF_TYPES:
+        graph = typed(graph, precision)
+    unknown = sorted({node.op_type for node in graph.graph.node} - OPERATORS.keys())
+    if unknown:
+        raise BundleError(f"{model} has operators that the eager runtime does not know: {', '.join(unknown)}")
+    return graph
 
 
 @dataclass(frozen=True)
@@ -90,12 +116,12 @@ class _Step:
     casts: bool
 
 
-class _EagerNetwork:
-    """One graph as a list of steps."""
+class EagerNetwork:
+    """One graph as a list of steps. device: where its weights lie."""
 
     def __init__(self, model: onnx.ModelProto, spec: GraphSpec, device: torch.device) -> None:
         self._spec = spec
-        self._device = device
+        self.device = device
         self._weights = {tensor.name: _tensor(tensor, device) for tensor in model.graph.initializer}
         self._steps = tuple(_step(node) for node in model.graph.node)
 
@@ -110,27 +136,43 @@ class _EagerNetwork:
         inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         with torch.inference_mode():
             # An answer may share memory with a weight or an input.
-            return {name: tensor.clone().numpy() for name, tensor in self._run(inputs).items()}
+            return {name: tensor.clone().numpy() for name, tensor in self.run(inputs).items()}
 
     def close(self) -> None:
         """See `Network.close`."""
         self._weights.clear()
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        values: dict[str, Any] = {**self._weights, **inputs, "": None}
+    def numbers(self, inputs: Mapping[str, Tensor]) -> Mapping[str, np.ndarray]:
+        """Shapes, indices and scales on the way from inputs of these sizes to the outputs: the same for any content."""
+        values = self._values(inputs, {})
+        names = {name for name, value in values.items() if value is not None and not value.dtype.is_floating_point}
+        names |= {
+            name for step in self._steps if step.operator is OPERATORS["Resize"] for name in step.inputs[1:] if name
+        }
+        return {name: values[name].cpu().numpy() for name in names}
+
+    def run(self, inputs: Mapping[str, Tensor], numbers: Mapping[str, np.ndarray] = _NONE) -> dict[str, Tensor]:
+        """The outputs. numbers: what `numbers` gave; then nothing is asked of tensors but what their sizes are."""
+        values = self._values(inputs, numbers)
+        return {name: values[name] for name in self._spec.outputs}
+
+    def _values(self, inputs: Mapping[str, Tensor], numbers: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        values: dict[str, Any] = {**self._weights, **inputs, "": None, **numbers}
         for step in self._steps:
+            if all(name in numbers for name in step.outputs):
+                continue
             given = [values[name] for name in step.inputs]
             half = next((x.dtype for x in given if x is not None and x.dtype in _HALVES), None)
-            if half is None or step.casts or self._device.type != "cpu":
+            if half is None or step.casts or self.device.type != "cpu":
                 made = step.operator(given, step.attributes)
             else:
                 wide = [x.float() if x is not None and x.dtype == half else x for x in given]
                 made = [x.to(half) if x.dtype == torch.float32 else x for x in step.operator(wide, step.attributes)]
             values.update(zip(step.outputs, made, strict=True))
-        return {name: values[name] for name in self._spec.outputs}
+        return values
 
 
-class _CardNetwork(_EagerNetwork):
+class _CardNetwork(EagerNetwork):
     """One graph on a card, with a CUDA graph for every batch size seen so far. stream: of CuPy."""
 
     def __init__(self, model: onnx.ModelProto, spec: GraphSpec, device: torch.device, stream: Any) -> None:
@@ -142,14 +184,20 @@ class _CardNetwork(_EagerNetwork):
         """See `Network.__call__`; raises CardFailed."""
         batch = batch_of(self._spec, arrays)
         from_host = isinstance(next(iter(arrays.values())), np.ndarray)
-        with _card_errors(), torch.inference_mode(), self._on_stream():
+        with card_errors(), torch.inference_mode(), on_stream(self._stream):
             captured = self._captured.get(batch) or self._capture(batch)
             for name, array in arrays.items():
                 if from_host:
                     captured.inputs[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
                 else:
                     captured.arrays[name][...] = array
-            captured.graph.replay()
+            if torch.cuda.is_current_stream_capturing():
+                # The graph of a whole step holds these operators, and cannot hold another graph's launch.
+                with _exact():
+                    for name, tensor in self.run(captured.inputs).items():
+                        captured.outputs[name].copy_(tensor)
+            else:
+                captured.graph.replay()
             if from_host:
                 return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in captured.outputs.items()}
             return {name: captured.arrays[name].copy() for name in captured.outputs}
@@ -159,23 +207,15 @@ class _CardNetwork(_EagerNetwork):
         self._captured.clear()
         super().close()
 
-    @contextmanager
-    def _on_stream(self) -> Iterator[None]:
-        """What torch and CuPy do inside is put on the one stream that both know."""
-        same = torch.cuda.ExternalStream(self._stream.ptr)  # type: ignore[no-untyped-call]
-        with self._stream, torch.cuda.stream(same):
-            yield
-
     def _capture(self, batch: int) -> "_Capture":
         shapes = {name: shape_for(self._spec, name, batch) for name in self._spec.inputs}
-        fixed = {name: torch.zeros(shape, device=self._device) for name, shape in shapes.items()}
+        fixed = {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
         graph = torch.cuda.CUDAGraph()
-        # fp32 means fp32: TF32 keeps ten bits of it.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            torch.cuda.synchronize(self._device)  # the weights were sent on another stream
-            self._run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
+        with _exact():
+            torch.cuda.synchronize(self.device)  # the weights were sent on another stream
+            self.run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
             with torch.cuda.graph(graph):
-                outputs = self._run(fixed)
+                outputs = self.run(fixed)
         cupy = importlib.import_module("cupy")
         arrays = {name: cupy.from_dlpack(tensor) for name, tensor in {**fixed, **outputs}.items()}
         self._captured[batch] = _Capture(graph, fixed, outputs, arrays)
@@ -193,7 +233,21 @@ class _Capture:
 
 
 @contextmanager
-def _card_errors() -> Iterator[None]:
+def on_stream(stream: Any) -> Iterator[Any]:
+    """What torch and CuPy do inside is put on the one stream that both know; gives torch's name for it."""
+    same = torch.cuda.ExternalStream(stream.ptr)  # type: ignore[no-untyped-call]
+    with stream, torch.cuda.stream(same):
+        yield same
+
+
+def _exact() -> AbstractContextManager[None]:
+    """fp32 means fp32: TF32 keeps ten bits of it."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+    return flags
+
+
+@contextmanager
+def card_errors() -> Iterator[None]:
     """What torch raises of the card inside becomes CardFailed."""
     try:
         yield

@@ -69,18 +69,18 @@ class Rehearsal:
     words: str
 
 
-def export(source: Path, order: Order, out: Path) -> Path:
+def export(source: Path, order: Order, out: Path, films: Films | None = None) -> Path:
     """Converts the bundle in `source` and writes the result as the bundle `out`, which it returns.
 
-    An older export in `out` is replaced. Raises UsageError for what cannot be asked for, BundleError for a source that
-    cannot be trusted, RuntimeUnavailable without what the format needs, ExportError when a graph cannot be converted or
-    computes something else afterwards; nothing is written then.
+    films: for int8, in the place of the order's clips. An older export in `out` is replaced. Raises UsageError for what
+    cannot be asked for, BundleError for a source that cannot be trusted, RuntimeUnavailable without what the format
+    needs, ExportError when a graph cannot be converted or computes something else afterwards; nothing is written then.
     """
-    order = _resolved(order)
+    order = _resolved(order, given_films=films is not None)
     bundle = open_bundle(source)
     _check_place(source, out)
     built_for = plan(order.precision, order.targets, order.library) if order.to == "tensorrt" else None
-    films = read_films(order.calibrate) if order.calibrate else None
+    films = read_films(order.calibrate) if order.calibrate else films
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out.parent) as temporary:
@@ -103,10 +103,10 @@ def export(source: Path, order: Order, out: Path) -> Path:
     return out
 
 
-def _resolved(order: Order) -> Order:
-    if order.precision == "int8" and order.to != "onnx":
-        raise UsageError(f"int8 is for --to onnx, not for {order.to}")
-    if (order.precision == "int8") != bool(order.calibrate):
+def _resolved(order: Order, *, given_films: bool) -> Order:
+    if order.precision == "int8" and order.to == "openvino":
+        raise UsageError("int8 is for --to onnx or tensorrt, not for openvino")
+    if (order.precision == "int8") != (bool(order.calibrate) or given_films):
         raise UsageError("int8 is calibrated on clips of real faces: --precision int8 and --calibrate go together")
     if order.to != "tensorrt" and (order.targets or order.library != RTX):
         raise UsageError(f"targets and library are for --to tensorrt, not for {order.to}")
@@ -135,7 +135,10 @@ def _typed_models(
     models = {}
     for file in dict.fromkeys(spec.file for spec in bundle.manifest.graphs.values()):
         model = plain(onnx.load(bundle.folder / file))
-        model = typed(model, precision) if films is None else quantised(model, feeds[file])
+        if films is None:
+            model = typed(model, precision)
+        else:
+            model = quantised(model, feeds[file], float_biases=built_for is not None)
         if built_for is not None:
             model = prepare(model, built_for)
         onnx.checker.check_model(model, full_check=True)

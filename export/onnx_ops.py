@@ -142,10 +142,10 @@ def _slice(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
 def _gather(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
     x, indices = inputs
     axis = attributes.get("axis", 0)
-    if indices.dim() == 0:
+    if indices.ndim == 0:
         return (x.select(axis, int(indices)),)
-    _needs(indices.dim() == 1, "a gather by a table of indices")
-    return (x.index_select(axis, indices.to(x.device)),)
+    _needs(indices.ndim == 1, "a gather by a table of indices")
+    return (x.index_select(axis, torch.as_tensor(indices, device=x.device)),)
 
 
 def _split(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:

@@ -93,11 +93,12 @@ def recorded_inputs(bundle: Bundle, films: Sequence[Film]) -> Mapping[str, Feeds
     return feeds
 
 
-def quantised(model: ModelProto, feeds: Feeds) -> ModelProto:
+def quantised(model: ModelProto, feeds: Feeds, *, float_biases: bool = False) -> ModelProto:
     """A copy of a plain float32 graph whose convolutions are int8; what does not bear it stays float32.
 
     Kept: what leads from the last weighted layer to an output, depthwise convolutions, which cost little and lose the
-    most, and everything but convolutions.
+    most, and everything but convolutions. float_biases: convolutions keep theirs in float32, as TensorRT wants them;
+    else they are int32, which ONNX Runtime needs to compute in int8.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -123,6 +124,7 @@ def quantised(model: ModelProto, feeds: Feeds) -> ModelProto:
             extra_options={
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
+                "QuantizeBias": not float_biases,
                 # What a convolution gives stays float: rounded once, where the next one takes it.
                 "OpTypesToExcludeOutputQuantization": ["Conv"],
             },

@@ -181,7 +181,8 @@ def _build(
     if not parser.parse(model.SerializeToString()):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         reasons = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors]
-        raise ExportError(f"{library.__name__} cannot read {name}: {'; '.join(reasons) or logger.last_error}")
+        told = " ".join("; ".join(reasons).split()) or logger.last_error
+        raise ExportError(f"{library.__name__} cannot read {name}: {told}")
     parsed = _parsed(network)
     _compare(parsed, spec, name)
     log.info("    %d layers, %s -> %s", parsed.layers, _listed(parsed.inputs), _listed(parsed.outputs))
@@ -241,7 +242,7 @@ def _config(builder: Any, network: Any, wanted: Plan, batches: tuple[int, int, i
         config.num_compute_capabilities = len(wanted.targets)
         for index, target in enumerate(wanted.targets):
             config.set_compute_capability(library.ComputeCapability.__members__[f"SM{target.replace('.', '')}"], index)
-    # fp32 means fp32: TF32 keeps ten bits of it.
+    # fp32 means fp32: TF32 keeps ten bits of it. Beside int8, which keeps seven, it is allowed.
     if wanted.precision == "fp32":
         config.clear_flag(library.BuilderFlag.TF32)
     profile = builder.create_optimization_profile()

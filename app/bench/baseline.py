@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from app.bundles import prepare_bundle
-from app.pipeline import eager_runtime
+from app.pipeline import torch_runtime
 from engine.assets import asset_path
 from engine.bundle import GraphSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.recurrence import VARIANTS
-from engine.runtimes.base import FloatArray, Network, Networks
-from engine.runtimes.select import open_networks
-from engine.session import Session, Settings
+from engine.runtimes.base import Device, FloatArray, Network, Networks
+from engine.runtimes.select import open_networks, select
+from engine.session import Session, Settings, open_imaging
 from engine.tracking import Tracker
 
 BUNDLE = "paper-256"
@@ -26,15 +26,19 @@ STEPS = 3
 """Timed ones; one takes seconds."""
 
 
-def open_baseline(faces: int) -> Session:
-    """The session; raises RuntimeUnavailable without torch. At first the bundle is built, which takes a minute."""
-    runtime = eager_runtime()
+def open_baseline(faces: int, device: Device) -> Session:
+    """The session, on the device of the runs that it is compared with; on a card torch makes each network a CUDA graph.
+
+    At first the bundle is built, which takes a minute. Raises RuntimeUnavailable without torch or the device.
+    """
+    runtime = select("eager", device, "fp32", (torch_runtime("eager"),))
     bundle = open_bundle(bundle_path(prepare_bundle(BUNDLE)))
-    networks = paper_structure(open_networks(bundle, runtime, "cpu", "fp32"))
+    networks = paper_structure(open_networks(bundle, runtime, device, "fp32"))
     tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
-    settings = Settings(max_faces=faces, switches=VARIANTS["paper"])
-    described = f"{runtime.describe('cpu', 'fp32')}, one network after another"
-    return Session(networks, tracker, bundle.directions, bundle.manifest.parser, settings, described)
+    settings, parser = Settings(max_faces=faces, switches=VARIANTS["paper"]), bundle.manifest.parser
+    imaging, _ = open_imaging(device, runtime, networks, parser, settings)
+    described = f"{runtime.describe(device, 'fp32')}, one network after another"
+    return Session(networks, tracker, bundle.directions, parser, settings, described, imaging)
 
 
 def paper_structure(networks: Networks) -> Networks:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.bench import machine
 from app.bench.calibration import Calibration
@@ -23,6 +23,7 @@ from engine.errors import RuntimeUnavailable, UsageError
 from engine.frames import Controls
 
 if TYPE_CHECKING:
+    from engine.runtimes.base import Device
     from engine.session import Session
 
 __all__ = ["add_arguments", "bench", "run"]
@@ -134,7 +135,7 @@ def _open_baseline(settings: BenchSettings, feed: Feed, opened: ExitStack) -> Co
     from app.bench.baseline import open_baseline
 
     (scene,) = settings.scenes
-    session = opened.enter_context(open_baseline(scene.faces))
+    session = opened.enter_context(open_baseline(scene.faces, cast("Device", settings.device)))
     contender = Contender(session, _edit_of(session), feed, scene, lead_in=0)
     contender.warm_up(_BASELINE_WARM_UP)
     return contender

@@ -85,6 +85,7 @@ class SetupPanel(QWidget):
             "openvino": "OpenVINO",
             "onnxruntime": "ONNX Runtime",
             "tensorrt": "TensorRT",
+            "torch-tensorrt": "Torch-TensorRT",
             "eager": "PyTorch",
         }
 

@@ -9,11 +9,11 @@ import numpy as np
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
 from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
-from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.restore import give_back_faces, restore_buffers
-from engine.kernels.warp import align_faces, crop_buffers, plan_crops
+from engine.kernels.warp import align_faces, crop_buffers, place_crops
 
 MOST_BYTE_TIMES = 1.5
 MOST_LAUNCH_US = 3.0
@@ -86,12 +86,12 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     read_px = sum(_area(face_rectangle_px(crop, case.size_px)) for crop in crops)
 
     of_crops = crop_buffers(kernels, case.faces)
-    shrunk_px = plan_crops(kernels, crops, case.size_px, of_crops)
+    shrunk_px = place_crops(kernels, crops, case.size_px, of_crops)
     means_px = case.faces * shrunk_px[0] * shrunk_px[1]
     of_restore = restore_buffers(kernels, case.faces)
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
     of_blend = blend_buffers(kernels, case.faces)
-    extent_px = plan_patches(kernels, crops, case.size_px, of_blend)
+    extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
 
     def timing(step: str, launches: int, least_bytes: int, run: Callable[[], None]) -> Timing:

@@ -67,18 +67,29 @@ def blend_buffers(kernels: Kernels, faces: int) -> BlendBuffers:
     )
 
 
-def plan_patches(
+def place_patches(
     kernels: Kernels, crops_from_frame: Sequence[Affine], frame_size_px: tuple[int, int], buffers: BlendBuffers
 ) -> tuple[int, int]:
-    """Put on the device where the faces go; the (width, height) of the largest rectangle, (0, 0) for none.
+    """Put on the device where the faces go; what `plan_patches` gives.
 
-    frame_size_px: (width, height). The copy reads `buffers.staged` later: wait for the stream before the next plan.
+    The copy reads `buffers.staged` later: wait for the stream before the next.
     """
     faces = len(crops_from_frame)
-    staged = buffers.staged[:faces]
+    extent_px = plan_patches(crops_from_frame, frame_size_px, buffers.staged)
+    kernels.upload(buffers.patches[:faces], buffers.staged[:faces].view(np.uint8).reshape(faces, RECORD.itemsize))
+    return extent_px
+
+
+def plan_patches(
+    crops_from_frame: Sequence[Affine], frame_size_px: tuple[int, int], staged: NDArray[Any]
+) -> tuple[int, int]:
+    """Write where the faces go; the (width, height) of the largest rectangle, (0, 0) for none.
+
+    frame_size_px: (width, height). staged: `RECORD`, at least as many as crops; the first ones are written.
+    """
+    staged = staged[: len(crops_from_frame)]
     for record, crop_from_frame in zip(staged, crops_from_frame, strict=True):
         _plan(record, crop_from_frame, frame_size_px)
-    kernels.upload(buffers.patches[:faces], staged.view(np.uint8).reshape(faces, RECORD.itemsize))
     extent = (staged["rectangle"][:, 2:] - staged["rectangle"][:, :2]).clip(0)
     extent = extent[extent.all(axis=1)]
     return (int(extent[:, 0].max()), int(extent[:, 1].max())) if len(extent) else (0, 0)
@@ -121,11 +132,11 @@ def _blocks_from_image(reading: Reading) -> Affine:
 def blend_faces(
     kernels: Kernels, frame: Array, images: Array, masks: Array, buffers: BlendBuffers, extent_px: tuple[int, int]
 ) -> None:
-    """The frame with the faces over it that `plan_patches` was called for, in their order.
+    """The frame with the faces over it that `place_patches` was called for, in their order.
 
     frame: uint8 BGR [H, W, 3] (any view) on the device; changed in place, and only inside the faces' rectangles.
     images: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE]. masks: float32 [0, 1] [F, CROP_SIZE, CROP_SIZE]. Both
-    contiguous. extent_px: what `plan_patches` gave; a caller that captures the launches for later frames gives the
+    contiguous. extent_px: what `place_patches` gave; a caller that captures the launches for later frames gives the
     largest that they are to hold.
     """
     faces = images.shape[0]

@@ -16,11 +16,11 @@ from engine.compositing import MaskShape
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
 from engine.imaging import PlacedFrame
-from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.restore import give_back_faces, restore_buffers
-from engine.kernels.warp import align_faces, crop_buffers, plan_crops
+from engine.kernels.warp import align_faces, crop_buffers, place_crops
 from engine.runtimes.base import FloatArray, Network
 
 
@@ -33,10 +33,10 @@ class CardImaging:
     ) -> None:
         """logits_size: (width, height) of the parser's output."""
         self._kernels = kernels
-        self._crops = crop_buffers(kernels, faces)
+        self.crop_buffers = crop_buffers(kernels, faces)
         self._restore = restore_buffers(kernels, faces)
         self._masks = mask_buffers(kernels, faces, parts, logits_size, shape)
-        self._patches = blend_buffers(kernels, faces)
+        self.patch_buffers = blend_buffers(kernels, faces)
         self._frame: tuple[NDArray[np.uint8], Array] | None = None
         """The newest frame in page-locked memory of the host, and on the device; None before the first."""
 
@@ -61,9 +61,9 @@ class CardImaging:
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
-        shrunk_px = plan_crops(self._kernels, crops_from_frame, _size_px(frame), self._crops)
+        shrunk_px = place_crops(self._kernels, crops_from_frame, _size_px(frame), self.crop_buffers)
         out = self._images(len(crops_from_frame))
-        align_faces(self._kernels, frame, self._crops, shrunk_px, out)
+        align_faces(self._kernels, frame, self.crop_buffers, shrunk_px, out)
         return out
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
@@ -83,8 +83,8 @@ class CardImaging:
         self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
     ) -> ImageU8:
         """See `Imaging.blend`; waits for all that the step has asked of the card."""
-        extent_px = plan_patches(self._kernels, crops_from_frame, _size_px(frame), self._patches)
-        blend_faces(self._kernels, frame, edits, masks, self._patches, extent_px)
+        extent_px = place_patches(self._kernels, crops_from_frame, _size_px(frame), self.patch_buffers)
+        blend_faces(self._kernels, frame, edits, masks, self.patch_buffers, extent_px)
         out = self._kernels.staging(frame.shape, np.uint8)
         self._kernels.download(out, frame)
         self._kernels.wait()

@@ -9,11 +9,14 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | `mask.cu` | `compositing.face_masks` |
 | `blend.cu` | `compositing.blend` |
 
+`whole_step.py` puts all of a step on the card as one CUDA graph.
+
 Colour conversion has no file of its own: it is part of reading a pixel (`image.cuh`), so no converted frame is made.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -50,6 +53,10 @@ class Kernels(Protocol):
 
     def at_work(self) -> AbstractContextManager[None]:
         """What array code computes on the device inside is in the same order; a failing device raises CardFailed."""
+        ...
+
+    def set_apart(self) -> AbstractContextManager[None]:
+        """Memory that is asked for inside is nobody else's later, also when it is not in use."""
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -171,6 +178,16 @@ class CudaKernels:
         """See `Kernels.at_work`."""
         with card_errors(self._cupy), self._stream:
             yield
+
+    @contextmanager
+    def set_apart(self) -> Iterator[None]:
+        """See `Kernels.set_apart`: a memory pool of its own."""
+        with self._cupy.cuda.using_allocator(self._apart.malloc):
+            yield
+
+    @cached_property
+    def _apart(self) -> Any:
+        return self._cupy.cuda.MemoryPool()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """See `Kernels.empty`."""

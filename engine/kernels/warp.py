@@ -52,18 +52,29 @@ def crop_buffers(kernels: Kernels, faces: int) -> CropBuffers:
     )
 
 
-def plan_crops(
+def place_crops(
     kernels: Kernels, crops_from_frame: Sequence[Affine], frame_size_px: tuple[int, int], buffers: CropBuffers
 ) -> tuple[int, int]:
-    """Put on the device where the crops lie; the (width, height) that `align_faces` must shrink, (0, 0) for none.
+    """Put on the device where the crops lie; what `plan_crops` gives.
 
-    frame_size_px: (width, height). The copy reads `buffers.staged` later: wait for the stream before the next plan.
+    The copy reads `buffers.staged` later: wait for the stream before the next.
     """
     faces = len(crops_from_frame)
-    for record, crop_from_frame in zip(buffers.staged[:faces], crops_from_frame, strict=True):
+    shrunk_px = plan_crops(crops_from_frame, frame_size_px, buffers.staged)
+    kernels.upload(buffers.crops[:faces], buffers.staged[:faces].view(np.uint8).reshape(faces, RECORD.itemsize))
+    return shrunk_px
+
+
+def plan_crops(
+    crops_from_frame: Sequence[Affine], frame_size_px: tuple[int, int], staged: NDArray[Any]
+) -> tuple[int, int]:
+    """Write where the crops lie; the (width, height) that `align_faces` must shrink, (0, 0) for none.
+
+    frame_size_px: (width, height). staged: `RECORD`, at least as many as crops; the first ones are written.
+    """
+    staged = staged[: len(crops_from_frame)]
+    for record, crop_from_frame in zip(staged, crops_from_frame, strict=True):
         _plan(record, crop_from_frame, frame_size_px)
-    staged = buffers.staged[:faces]
-    kernels.upload(buffers.crops[:faces], staged.view(np.uint8).reshape(faces, RECORD.itemsize))
     means = staged["extent"][staged["block"] > 1]
     return (int(means[:, 0].max()), int(means[:, 1].max())) if len(means) else (0, 0)
 
@@ -87,9 +98,9 @@ def _plan(record: NDArray[Any], crop_from_frame: Affine, frame_size_px: tuple[in
 
 
 def align_faces(kernels: Kernels, frame: Array, buffers: CropBuffers, shrunk_px: tuple[int, int], out: Array) -> None:
-    """The aligned crops of the faces that `plan_crops` was called for.
+    """The aligned crops of the faces that `place_crops` was called for.
 
-    frame: uint8 BGR [H, W, 3] (any view) or NV12 [H * 3 / 2, W] on the device. shrunk_px: what `plan_crops` gave; a
+    frame: uint8 BGR [H, W, 3] (any view) or NV12 [H * 3 / 2, W] on the device. shrunk_px: what `place_crops` gave; a
     caller that captures the launches for later frames gives (BLOCKS_SIDE, BLOCKS_SIDE). out: RGB [-1, 1], `real`
     [F, 3, CROP_SIZE, CROP_SIZE], contiguous; written.
     """

@@ -19,6 +19,10 @@ Device = Literal["cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
+Replay = Callable[[], None]
+"""Does on a card what was captured, once more."""
+
+
 class Network(Protocol):
     """One graph of a bundle, ready to run. Not safe to call from two threads at once."""
 
@@ -69,6 +73,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """What `work` would put on `stream`, its networks' part too, as one CUDA graph; it is not done now.
+
+        It must have been done once before. None where the networks cannot be captured, and on the CPU. Raises
+        CardFailed.
+        """
+        ...
+
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """Every reason why it cannot be used here in that way; empty when it can."""
         ...
@@ -80,6 +92,10 @@ class Runtime(Protocol):
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
         """Load one ONNX file; raises BundleError when it is not the graph that `spec` describes."""
         ...
+
+
+Capture = Callable[[Callable[[], None]], Replay | None]
+"""`Runtime.capture`."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ arrays of CuPy are bound by name and never copied, and so are the results; every
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ import numpy as np
 from engine.bundle import GraphSpec
 from engine.card import Import, card_errors, card_obstacles, first_line
 from engine.errors import BundleError, CardFailed, RuntimeUnavailable
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -48,6 +48,10 @@ class OnnxRuntime:
     def stream(self) -> Any:
         """See `Runtime.stream`."""
         return self._load("cupy").cuda.Stream(non_blocking=True)
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`: its sessions wait for the card at the end of every run, which a graph cannot hold."""
+        return None
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""

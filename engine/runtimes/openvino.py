@@ -17,7 +17,7 @@ import numpy as np
 from engine.bundle import GraphSpec
 from engine.errors import BundleError
 from engine.openvino_core import openvino_core
-from engine.runtimes.base import Answer, Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Answer, Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 
 SIDE_BY_SIDE = 2
 """Images that go through a graph at the same time, where there are as many threads."""
@@ -31,6 +31,10 @@ class OpenVinoRuntime:
 
     def __init__(self, threads: int = 0) -> None:
         self._threads = threads
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`."""
+        return None
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 NOT_BUILT_IN = {
     "eager": "it needs torch, which only the app hands to the engine",
+    "torch-tensorrt": "it needs torch, which only the app hands to the engine",
 }
 """Runtimes that the program knows by name but the engine cannot open by itself, and why."""
 

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from engine.bundle import GraphSpec
 from engine.card import LESS, Card, Import, card_errors, card_obstacles, current_card
 from engine.errors import BundleError, CardFailed, RuntimeUnavailable
 from engine.fingerprint import BUILD_COMMAND, EngineRecord, Fingerprint, read_fingerprint, unfit
-from engine.runtimes.base import Device, FloatArray, Network, Precision, batch_of, mismatch, shape_for
+from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,13 @@ class TensorRtRuntime:
         self._load = load
         self._runtimes: dict[str, tuple[Any, Any]] = {}
         """A library's logger and runtime object, by the library's name; they must outlive its engines."""
+        self._opened: list[_TensorRtNetwork] = []
 
     def obstacles(self, device: Device, precision: Precision) -> tuple[str, ...]:
         """See `Runtime.obstacles`."""
         found = []
         if device != "cuda":
             found.append(f"it runs on cuda only, not on {device}")
-        if precision == "int8":
-            found.append("its engines compute in fp32, fp16 or bf16, not in int8")
         if not self._can_load("cupy"):
             driver = driver_obstacle()
             found += [driver] if driver else []
@@ -90,7 +89,18 @@ class TensorRtRuntime:
         if wrong is not None:
             raise BundleError(f"{model} {wrong}")
         jit = self._jit_file(fingerprint, record) if fingerprint.library == RTX else None
-        return _TensorRtNetwork(_Loaded(self._cupy, self.stream, library, engine, model, spec, record.batches, jit))
+        loaded = _Loaded(self._cupy, self.stream, library, engine, model, spec, record.batches, jit)
+        self._opened.append(_TensorRtNetwork(loaded))
+        return self._opened[-1]
+
+    def capture(self, work: Callable[[], None]) -> Replay | None:
+        """See `Runtime.capture`; raises CardFailed."""
+        if not all(network.capturable for network in self._opened):
+            return None
+        stream = self.stream
+        with card_errors(self._cupy), stream:
+            graph = _captured(stream, work)
+        return lambda: graph.launch(stream)
 
     @cached_property
     def stream(self) -> Any:
@@ -226,6 +236,11 @@ class _TensorRtNetwork:
         self._config, self._cache = _runtime_config(loaded)
 
     @property
+    def capturable(self) -> bool:
+        """Whether runs of the batch sizes seen so far may be part of a CUDA graph: nothing is compiled on the way."""
+        return all(map(self._is_capturable, self._contexts.values()))
+
+    @property
     def spec(self) -> GraphSpec:
         """See `Network.spec`."""
         return self._loaded.spec
@@ -256,12 +271,16 @@ class _TensorRtNetwork:
 
     def _enqueue(self, batch: int, buffers: Mapping[str, Any]) -> None:
         stream = self._loaded.stream
+        if stream.is_capturing():  # the graph of a whole step holds this run, and cannot hold another graph's launch
+            self._run(self._bound(batch, buffers))
+            return
         key = (batch, *(array.data.ptr for array in buffers.values()))
         known = key in self._graphs
         graph = self._graphs.pop(key, None)
         if graph is None:
             context = self._bound(batch, buffers)
-            graph = self._captured(context) if known else None
+            capture = known and self._is_capturable(context)
+            graph = _captured(stream, lambda: self._run(context)) if capture else None
             if graph is None:
                 self._run(context)
         self._graphs[key] = graph
@@ -287,21 +306,24 @@ class _TensorRtNetwork:
             context.set_tensor_address(name, array.data.ptr)
         return context
 
-    def _captured(self, context: Any) -> Any:
-        """The run as a CUDA graph; None where the library would have to allocate or compile on the way."""
+    def _is_capturable(self, context: Any) -> bool:
+        """False where the library would have to allocate or compile on the way."""
         stream = self._loaded.stream
-        if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream.ptr):
-            return None
-        stream.begin_capture()
-        try:
-            self._run(context)
-        finally:
-            graph = stream.end_capture()
-        return graph
+        return not hasattr(context, "is_stream_capturable") or bool(context.is_stream_capturable(stream.ptr))
 
     def _run(self, context: Any) -> None:
         if not context.execute_async_v3(self._loaded.stream.ptr):
             raise CardFailed(f"{self._loaded.model} failed on the card")
+
+
+def _captured(stream: Any, work: Callable[[], None]) -> Any:
+    """What `work` puts on the stream, as a CUDA graph."""
+    stream.begin_capture()
+    try:
+        work()
+    finally:
+        graph = stream.end_capture()
+    return graph
 
 
 def _runtime_config(loaded: _Loaded) -> tuple[Any, Any]:

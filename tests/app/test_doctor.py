@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from app.doctor import _virtual_camera, check_source, examine
+from app.doctor import _torch_tensorrt, _virtual_camera, check_source, examine
 from tests.app.clips import clip, rotate_by_metadata
 
 
@@ -42,3 +42,20 @@ def test_the_virtual_camera_is_told_with_what_is_missing(monkeypatch: pytest.Mon
     monkeypatch.setattr("app.virtual_camera.probe", lambda: said)
     findings = [(finding.state, finding.text) for finding in _virtual_camera()]
     assert findings == [("no", said[0][1]), ("yes", "RIGID Live (PipeWire), with `--sink virtual`")]
+
+
+@pytest.mark.parametrize(
+    ("there", "state", "words"),
+    [
+        ((), "no", "neither torch-tensorrt nor torch-tensorrt-rtx is installed"),
+        (("torch-tensorrt-rtx",), "note", "torch-tensorrt-rtx 2.13.0; it needs an NVIDIA card"),
+        (("torch-tensorrt", "torch-tensorrt-rtx"), "no", "bring the same module"),
+    ],
+)
+def test_which_torch_tensorrt_there_is(
+    monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], state: str, words: str
+) -> None:
+    monkeypatch.setattr("app.doctor._version", lambda package: "2.13.0" if package in there else "")
+    finding = _torch_tensorrt()
+    assert finding.state == state
+    assert words in finding.text

@@ -18,7 +18,7 @@ from app.loader import Backend
 from app.settings import RunSettings
 from app.sources import Source, open_playing
 from engine.bundle import GraphSpec
-from engine.errors import RuntimeUnavailable, SourceError
+from engine.errors import CardFailed, RuntimeUnavailable, SourceError
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
 from engine.runtimes.base import Device, Network, Precision, Runtime
 from engine.runtimes.select import select
@@ -39,6 +39,7 @@ class FakeCard:
     runtime: Runtime
     dead: bool = False
     gone: bool = False
+    error: Exception = field(default_factory=lambda: RuntimeError("the card fell off the bus"))
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class CardNetwork:
 
     def __call__(self, **arrays: np.ndarray) -> Mapping[str, np.ndarray]:
         if self.card.dead:
-            raise RuntimeError("the card fell off the bus")
+            raise self.card.error
         return self.network(**arrays)
 
     def close(self) -> None:
@@ -155,6 +156,17 @@ def test_a_card_that_dies_is_told_held_and_replaced(call: Call) -> None:
     call.card.dead = False
     call.quiet()
     call.edited()
+
+
+def test_a_card_without_memory_is_told_held_and_tried_again(call: Call) -> None:
+    """Any later frame may do better, and no fresh session is needed for it."""
+    call.card.error = CardFailed("the graphics card is out of memory (1 GB wanted); close other programs")
+    call.card.dead = True
+    call.told("the engine failed: the graphics card is out of memory (1 GB wanted); close other programs")
+    call.held(5)
+    call.card.dead = False
+    call.edited()
+    call.quiet()
 
 
 def test_a_card_that_stays_away_leaves_the_policy_in_force_until_it_is_back(call: Call) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.pipeline import Job, edit, open_session, run
+from app.pipeline import TORCH_RUNTIMES, Job, edit, open_session, run
 from app.report import RunLog
 from app.settings import RunSettings
 from app.sinks import Sink
@@ -217,14 +217,14 @@ def test_the_part_before_the_damage_is_kept_on_request(tmp_path: Path, session: 
     assert 0 < len(numbers) < 40
 
 
-def test_the_eager_runtime_is_brought_by_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_torch_runtimes_are_brought_by_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine cannot know torch: a session is handed the runtime itself."""
     opened: list[dict[str, object]] = []
     monkeypatch.setattr("engine.session.Session.open", lambda **settings: opened.append(settings))
-    for name in ("eager", "openvino"):
+    for name in ("eager", "torch-tensorrt", "openvino"):
         open_session(RunSettings(bundle=".", runtime=name))
-    assert type(opened[0]["runtime"]).__name__ == "EagerRuntime"
-    assert opened[1]["runtime"] == "openvino"
+    assert [type(given["runtime"]).__name__ for given in opened] == ["EagerRuntime", "TorchTensorRtRuntime", "str"]
+    assert [getattr(given["runtime"], "name", "") for given in opened] == [*TORCH_RUNTIMES, ""]
 
 
 def test_without_torch_eager_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

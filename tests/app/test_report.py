@@ -74,7 +74,9 @@ def test_phases_stages_and_latency_are_told() -> None:
 
 
 def test_versions_name_what_decides_a_run() -> None:
-    assert {"python", "platform", "numpy", "av"} <= versions().keys()
+    there = versions()
+    assert {"python", "platform", "numpy", "av", "torch"} <= there.keys()
+    assert there["torch"].startswith("2.13.0")
 
 
 def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Capture:
         self.work, self.launches = work, 0
 
     def launch(self, stream):
+        assert not stream.is_capturing(), "a graph cannot hold another one's launch"
         self.launches += 1
         for run in self.work:
             run()
@@ -58,7 +59,11 @@ class Stream:
         pass
 
     def begin_capture(self):
+        assert self.captured is None, "a capture within a capture"
         self.captured = []
+
+    def is_capturing(self):
+        return self.captured is not None
 
     def end_capture(self):
         self.captures.append(Capture(self.captured))
@@ -134,13 +139,18 @@ class FakeTensorRt:
 
     def __init__(self, cupy, validity="valid", capturable=True):
         self.cupy, self.validity, self.capturable = cupy, validity, capturable
-        self.contexts, self.jit, self.fails = 0, [], False
+        self.contexts, self.jit, self.fails, self.full, self.broken = 0, [], False, False, False
 
     def Runtime(self, logger):
         return SimpleNamespace(
             get_engine_validity=lambda blob: (self.validity, int(Diagnostics.UNSUPPORTED_CC)),
-            deserialize_cuda_engine=lambda blob: FakeEngine(self, blob, logger),
+            deserialize_cuda_engine=lambda blob: self._engine(blob, logger),
         )
+
+    def _engine(self, blob, logger):
+        if self.broken:
+            logger.log(self.ILogger.Severity.ERROR, "no kernel image\n  for this device")
+        return None if self.broken else FakeEngine(self, blob, logger)
 
 
 class FakeEngine:
@@ -165,6 +175,8 @@ class FakeEngine:
 
     def create_execution_context(self, config):
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+        if self.library.full:
+            return None
         self.library.contexts += 1
         return FakeContext(self)
 

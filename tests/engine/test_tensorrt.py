@@ -93,6 +93,57 @@ def test_a_cuda_graph_for_each_shape_and_set_of_buffers(engines, empty_cache):
     assert sorted(capture.launches for capture in stream.captures) == [4, 4, 4, 4]
 
 
+def test_a_graph_of_a_whole_step_holds_the_runs_of_its_networks(engines, tiny_networks, empty_cache):
+    machine = Machine(pool=1)
+    networks = open_networks(engines, machine.runtime, "cuda")
+    crop = inputs_for(networks.parser.spec, 1)["crop"].view(CardArray)
+    answers = {}
+
+    def work():
+        answers["ws"] = networks.encoder(crop=crop)["ws"]
+        answers["logits"] = networks.parser(crop=crop)["logits"]
+
+    for _ in range(3):  # a graph of their own, which the larger one cannot hold
+        work()
+    (stream,) = machine.cupy.streams
+    assert len(stream.captures) == 2
+    replay = machine.runtime.capture(work)
+    assert len(stream.captures) == 3
+    for seed in (5, 6):
+        crop[...] = inputs_for(networks.parser.spec, 1, seed)["crop"]
+        replay()
+        np.testing.assert_allclose(answers["ws"], tiny_networks.encoder(crop=np.array(crop))["ws"], atol=1e-6)
+        np.testing.assert_allclose(answers["logits"], tiny_networks.parser(crop=np.array(crop))["logits"], atol=1e-5)
+    assert stream.captures[-1].launches == 2
+
+
+def test_a_whole_step_is_not_captured_where_a_network_cannot_be(engines, empty_cache):
+    machine = Machine(capturable=False)
+    network = opened(machine, engines, "parser")
+    crop = inputs_for(network.spec, 1)["crop"].view(CardArray)
+    network(crop=crop)
+    assert machine.runtime.capture(lambda: network(crop=crop)) is None
+    assert not machine.cupy.streams[0].captures
+
+
+def test_a_run_that_fails_while_captured_ends_the_capture(engines, empty_cache):
+    machine = Machine()
+    network = opened(machine, engines, "parser")
+    crop = inputs_for(network.spec, 1)["crop"].view(CardArray)
+    network(crop=crop)
+    machine.library.fails = True
+    with pytest.raises(CardFailed, match="failed on the card"):
+        machine.runtime.capture(lambda: network(crop=crop))
+    machine.library.fails = False
+
+    def capture():
+        raise CudaError("cudaErrorStreamCaptureUnsupported\nmore")
+
+    with pytest.raises(CardFailed, match=r"the graphics card failed: cudaErrorStreamCaptureUnsupported$"):
+        machine.runtime.capture(capture)
+    assert np.isfinite(network(crop=crop)["logits"]).all()
+
+
 def test_graphs_do_not_pile_up(engines, empty_cache):
     machine = Machine(pool=1000)
     network = opened(machine, engines, "parser")
@@ -130,8 +181,8 @@ class TestRefusals:
             raise ModuleNotFoundError(module)
 
         with pytest.raises(RuntimeUnavailable) as caught:
-            select("tensorrt", "cpu", "int8", runtimes=(TensorRtRuntime(load),))
-        for part in ("cuda only, not on cpu", "int8", "cupy is not installed", "tensorrt_rtx nor tensorrt"):
+            select("tensorrt", "cpu", "auto", runtimes=(TensorRtRuntime(load),))
+        for part in ("cuda only, not on cpu", "cupy is not installed", "tensorrt_rtx nor tensorrt"):
             assert part in str(caught.value)
 
     def test_a_driver_that_is_too_old(self):
@@ -213,4 +264,22 @@ class TestRefusals:
         with pytest.raises(CardFailed, match="failed on the card"):
             network(**inputs_for(network.spec, 1))
         machine.library.fails = False
+        assert np.isfinite(network(**inputs_for(network.spec, 1))["logits"]).all()
+
+    def test_an_engine_that_the_library_cannot_load(self, engines):
+        machine = Machine()
+        machine.library.broken = True
+        with pytest.raises(
+            RuntimeUnavailable, match=r"cannot be loaded: no kernel image for this device; build"
+        ) as told:
+            opened(machine, engines)
+        assert "\n" not in str(told.value)
+
+    def test_an_engine_that_gets_no_memory_and_then_does(self, engines, empty_cache):
+        machine = Machine()
+        network = opened(machine, engines, "parser")
+        machine.library.full = True
+        with pytest.raises(CardFailed, match=r"parser.engine gets no memory on the card; close other programs"):
+            network(**inputs_for(network.spec, 1))
+        machine.library.full = False
         assert np.isfinite(network(**inputs_for(network.spec, 1))["logits"]).all()

@@ -1,6 +1,7 @@
 """The script for a machine with a card: its order, its resuming and its parts, on stand-ins; no card is here."""
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine.kernels.imaging import CardImaging
+from engine.kernels.whole_step import open_card
 from engine.runtimes.select import open_networks
 from export import card_step, gpu_check, gpu_parts
 from export.eager import EagerRuntime
@@ -157,12 +158,14 @@ def card(monkeypatch, kernels):
     monkeypatch.setattr(card_step, "WARM_UP", 1)
     monkeypatch.setattr(card_step, "STEPS", 3)
     monkeypatch.setattr(EagerRuntime, "stream", nullcontext())
-    monkeypatch.setattr(
-        card_step, "open_imaging",
-        lambda device, runtime, networks, parser, settings: CardImaging(
-            kernels, parser, settings.mask, settings.max_faces, (128, 128)
-        ) if device == "cuda" else None,
-    )  # fmt: skip
+
+    def open_imaging(device, runtime, networks, parser, settings):
+        if device == "cpu":
+            return None, None
+        rest = settings.mask, settings.switches, settings.max_faces, lambda work: work
+        return open_card(kernels, networks, parser, *rest)
+
+    monkeypatch.setattr(card_step, "open_imaging", open_imaging)
     monkeypatch.setattr(gpu_parts.CudaKernels, "open", lambda: kernels)
     monkeypatch.setattr(
         gpu_parts,
@@ -186,21 +189,24 @@ def test_a_runtime_is_verified_and_timed(card, work, monkeypatch):
     assert found.figures["verify"]["steps"] == 3
     assert [step["faces"] for step in found.figures["steps"]] == [2]
     assert 0 < found.figures["steps"][0]["p50_ms"] <= found.figures["steps"][0]["p99_ms"]
+    first, in_pieces = found.figures["steps"][0], found.figures["in_pieces"]
+    assert [(figures["at_once"], figures["graphs"]) for figures in (first, in_pieces)] == [(3, 2), (0, 0)]
 
 
 def test_a_step_that_is_too_slow_or_allocates_is_a_failure(card, work, monkeypatch):
-    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0}
+    figures = {"p50_ms": 4.1, "p95_ms": 5.0, "p99_ms": 6.0, "allocations": 0, "at_once": 3, "graphs": 2, "steps": 3}
     monkeypatch.setattr(card_step, "CASES", card_step.CASES[:1])
-    monkeypatch.setattr(card_step, "latency", lambda *given: figures)
+    monkeypatch.setattr(card_step, "latency", lambda *given, **more: figures)
     monkeypatch.setattr(card_step, "network_times_us", lambda networks, stream: {})
     monkeypatch.setattr(gpu_parts, "_verified", lambda *given: {"worst": 1e-3})
     run = gpu_parts.runtime_part("eager", "fp16", 4.0)
     assert not run(work).fulfilled
     figures["p50_ms"] = 3.9
     assert run(work).fulfilled
-    figures["allocations"] = 1
-    assert not run(work).fulfilled
-    figures["allocations"] = 0
+    for name, wrong, right in (("allocations", 1, 0), ("graphs", 0, 2)):
+        figures[name] = wrong
+        assert not run(work).fulfilled
+        figures[name] = right
     monkeypatch.setattr(gpu_parts, "_verified", lambda *given: {"worst": 6e-3})
     assert not run(work).fulfilled
 
@@ -236,9 +242,29 @@ def test_a_planted_mistake_is_found_and_named(source, right, wrong, step):
     assert all(levels <= 1.0 for name, levels in worst.items() if name != step)
 
 
+def test_int8_is_calibrated_on_films_that_the_bundle_draws(card, work, monkeypatch):
+    """A bare machine has no tracker for clips."""
+    given = []
+
+    def export(source, order, folder, films):
+        given.append((order.to, order.precision, order.calibrate, films))
+        shutil.copytree(source, folder)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(gpu_parts.TensorRtRuntime, "obstacles", lambda self, device, precision: ())
+    monkeypatch.setattr(gpu_parts, "export", export)
+    for precision in ("int8", "fp16"):
+        gpu_parts._prepared("tensorrt_rtx", precision, work)
+    (to, precision, calibrate, films), (*_, none) = given
+    assert (to, precision, calibrate, none) == ("tensorrt", "int8", (), None)
+    assert [len(film) for film in (*films.calibration, films.verification)] == [6, 6, 6]
+    assert np.abs(films.calibration[0][0] - films.verification[0]).max() > 0.05
+
+
 def test_what_is_not_installed_is_no_failure(work, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for run in (gpu_parts.runtime_part("tensorrt", "fp16"), gpu_parts.suite):
+    parts = [gpu_parts.runtime_part(name, "fp16") for name in ("tensorrt", "torch-tensorrt")]
+    for run in (*parts, gpu_parts.suite):
         with pytest.raises(NotHere):
             run(work)
     monkeypatch.setattr("shutil.which", lambda name: None)

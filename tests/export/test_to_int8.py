@@ -10,11 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 from app.cli import main
 from engine.bundle import open_bundle
 from engine.errors import ExportError, UsageError
+from engine.fingerprint import read_fingerprint
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.select import open_networks
 from export import exported, to_int8
 from export.exported import Order, export
 from export.to_int8 import Films, quantised, read_films, recorded_inputs
+from export.to_tensorrt import TARGETS, build, plan
 from tests.engine.conftest import tiny, tiny_folder, tiny_networks
 
 __all__ = ["tiny", "tiny_folder", "tiny_networks"]
@@ -48,7 +50,7 @@ def test_every_call_of_the_loop_is_recorded(tiny):
     assert {name: array.shape[0] for name, array in feeds["generator.onnx"][0].items()} == {"ws": 2, "noise": 2}
 
 
-def four_convolutions(bundle):
+def four_convolutions(bundle, *, bias=False):
     """A parser like no other: a convolution, a depthwise one, another, and the one that gives the logits."""
     spec, rng = bundle.manifest.graphs["parser"], np.random.default_rng(0)
     shapes = [(8, 3, 3, 3), (8, 1, 3, 3), (8, 8, 3, 3), (3, 8, 2, 2)]
@@ -56,8 +58,9 @@ def four_convolutions(bundle):
         numpy_helper.from_array((rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5).astype(np.float32), f"w{n}")
         for n, shape in enumerate(shapes)
     ]
+    weights.append(numpy_helper.from_array(rng.standard_normal(8).astype(np.float32), "bias"))
     nodes = [
-        helper.make_node("Conv", ["crop", "w0"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["crop", "w0", "bias"] if bias else ["crop", "w0"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "w1"], ["c"], pads=[1, 1, 1, 1], group=8),
         helper.make_node("Conv", ["c", "w2"], ["d"], pads=[1, 1, 1, 1]),
@@ -68,7 +71,7 @@ def four_convolutions(bundle):
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in side.items()]
         for side in (spec.inputs, spec.outputs)
     ]
-    graph = helper.make_graph(nodes, "parser", *ports, weights)
+    graph = helper.make_graph(nodes, "parser", *ports, weights if bias else weights[:-1])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model, spec
@@ -113,8 +116,28 @@ def test_an_export_is_verified_with_a_clip_that_was_left_out(films, tiny_folder,
     assert np.isfinite(networks.parser(crop=film(5)[0])["logits"]).all()
 
 
+def test_engines_in_int8_keep_their_biases_in_float(films, tiny_folder, tmp_path):
+    """TensorRT for RTX reads no int32; and each pair of QuantizeLinear and DequantizeLinear is a layer of its own."""
+    pytest.importorskip("tensorrt_rtx", reason="could not import tensorrt_rtx", exc_type=ImportError)
+    out = export(tiny_folder, Order("tensorrt", "int8", calibrate=(tmp_path,)), tmp_path / "out")
+    fingerprint = read_fingerprint(out)
+    assert (fingerprint.precision, fingerprint.targets) == ("int8", TARGETS)
+    assert "the ONNX in onnxruntime" in json.loads((out / "verify.json").read_text())["target"]
+    plain_out = export(tiny_folder, Order("tensorrt", "fp32"), tmp_path / "plain")
+    layers = [read_fingerprint(folder).engines["generator.engine"].layers for folder in (out, plain_out)]
+    # One convolution: its input and its weights are quantised and dequantised.
+    assert layers[0] >= layers[1] + 4
+    model, spec = four_convolutions(open_bundle(tiny_folder), bias=True)
+    feeds, wanted = [{"crop": crop} for crop in film(1)], plan("int8", ("8.9",))
+    with pytest.raises(ExportError, match=r"cannot read parser.onnx: DequantizeLinear .*Int32") as caught:
+        build(quantised(model, feeds), spec, wanted, (1, 2, 8), "parser.onnx")
+    assert "\n" not in str(caught.value)
+    made = quantised(model, feeds, float_biases=True)
+    assert len(build(made, spec, wanted, (1, 2, 8), "parser.onnx")[1]) > 5_000
+
+
 def test_an_export_that_is_too_coarse_is_not_written(films, monkeypatch, tiny_folder, tmp_path):
-    def coarse(model, feeds):
+    def coarse(model, feeds, *, float_biases):
         for tensor in model.graph.initializer:
             values = numpy_helper.to_array(tensor)
             if values.dtype == np.float32 and values.ndim > 1:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.bench.baseline import paper_structure
+from app.bench.baseline import open_baseline, paper_structure
 from engine.bundle import open_bundle
+from engine.errors import RuntimeUnavailable
 from engine.recurrence import VARIANTS, advance
 from engine.runtimes.base import Networks
 from engine.runtimes.select import open_networks, select
@@ -36,6 +37,13 @@ def counted(tmp_path: Path) -> tuple[Networks, Counter]:
     networks = open_networks(open_bundle(tiny_bundle.build(tmp_path / "tiny")), select("onnxruntime"))
     parts = {name: Counting(getattr(networks, name), name, calls) for name in PARTS}
     return Networks(**parts, former_rows=networks.former_rows), calls
+
+
+def test_it_runs_on_the_device_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor it would make every card look a hundred times as fast as it is; so no card is an error."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(RuntimeUnavailable, match=r"--runtime eager --device cuda .* sees no CUDA device"):
+        open_baseline(1, "cuda")
 
 
 def test_every_network_sees_one_picture_at_a_time_and_the_encoder_all_its_heads(

@@ -66,7 +66,7 @@ def _noted_turns(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_two_runtimes_and_the_baseline(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = _noted_turns(monkeypatch)
     slow = SlowSession(Session.open(bundle, "onnxruntime"))
-    monkeypatch.setattr("app.bench.baseline.open_baseline", lambda faces: slow)
+    monkeypatch.setattr("app.bench.baseline.open_baseline", lambda faces, device: slow)
     report, plot = tmp_path / "r.json", tmp_path / "p.svg"
     words = ["bench", "--frames", "7", "--bundle", str(bundle), "--runtime", "openvino", "--runtime", "onnxruntime"]
     words += ["--precision", "fp32", "--size", "640x360", "--baseline", "eager"]

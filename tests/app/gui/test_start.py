@@ -169,7 +169,7 @@ def test_every_text_can_be_translated(make_stage: MakeStage) -> None:
     finally:
         QApplication.removeTranslator(translator)
     said = {text for several in texts for text in several if any(letter.isalpha() for letter in text)}
-    names = {"OpenVINO", "ONNX Runtime", "TensorRT", "PyTorch", "auto on fake"}
+    names = {"OpenVINO", "ONNX Runtime", "TensorRT", "Torch-TensorRT", "PyTorch", "auto on fake"}
     assert len(said) > 40
     assert {f"¤{label}" for label in LABELS.values()} <= said
     assert {text for text in said if "¤" not in text} <= names

@@ -8,9 +8,9 @@ import numpy as np
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape, Patch, blend, face_masks, image_from_u8, soft_mask
 from engine.geometry import CROP_SIZE, Affine, align, square_from_frame
-from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.mask import mask_buffers, soft_masks
-from engine.kernels.warp import align_faces, crop_buffers, plan_crops
+from engine.kernels.warp import align_faces, crop_buffers, place_crops
 
 PLACES = (
     ((320.0, 180.0), 0.0),
@@ -78,7 +78,7 @@ def aligned(bench, frame, size_px, faces, real=np.float32) -> np.ndarray:
     kernels = bench.kernels
     buffers = crop_buffers(kernels, len(faces))
     out = kernels.empty((len(faces), 3, CROP_SIZE, CROP_SIZE), real)
-    align_faces(kernels, frame, buffers, plan_crops(kernels, faces, size_px, buffers), out)
+    align_faces(kernels, frame, buffers, place_crops(kernels, faces, size_px, buffers), out)
     return bench.get(out)
 
 
@@ -89,7 +89,7 @@ def defined_crops(frame: np.ndarray, faces) -> np.ndarray:
 def blended(bench, frame, size_px, faces, images, soft) -> None:
     """The kernels' blend, into `frame`. frame, images, soft: on the device."""
     buffers = blend_buffers(bench.kernels, len(faces))
-    extent_px = plan_patches(bench.kernels, faces, size_px, buffers)
+    extent_px = place_patches(bench.kernels, faces, size_px, buffers)
     blend_faces(bench.kernels, frame, images, soft, buffers, extent_px)
 
 

@@ -1,10 +1,62 @@
-"""Arrays that lie somewhere else, as CuPy's do: they never turn into NumPy's by themselves, and never mix with them."""
+"""Arrays that lie somewhere else, as CuPy's do: they never turn into NumPy's by themselves, and never mix with them.
 
+What is done to them can be captured as a card captures it: then nothing is computed, and what was kept does the same to
+the same memory each time it is replayed.
+"""
+
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from tests.engine.kernels.host_kernels import HostKernels
+
+
+class Device:
+    """What is being captured, and how often that was done. taped: the work so far, None when nothing is captured."""
+
+    taped = None
+    apart = False
+    captures = 0
+    replays = 0
+
+    def do(self, work):
+        """Does it, or keeps it."""
+        if self.taped is None:
+            work()
+        else:
+            self.taped.append(work)
+
+    def capture(self, work):
+        """As `Runtime.capture`."""
+        assert self.apart, "a graph in memory that others may be given"
+        self.captures += 1
+        self.taped = taped = []
+        try:
+            with np.errstate(all="ignore"):
+                work()
+        finally:
+            self.taped = None
+
+        def replay():
+            self.replays += 1
+            for again in taped:
+                again()
+
+        return replay
+
+
+DEVICE = Device()
+
+
+def made(compute):
+    """A new remote array; while something is captured, its content comes with each replay."""
+    content = np.asarray(compute())
+    if DEVICE.taped is None:
+        return RemoteArray(content)
+    place = np.full_like(content, 77)
+    DEVICE.taped.append(lambda: np.copyto(place, compute()))
+    return RemoteArray(place)
 
 
 class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -28,12 +80,16 @@ class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __setitem__(self, place, value):
         assert isinstance(value, RemoteArray), "an array of NumPy into a remote one"
-        self.content[place] = value.content
+        DEVICE.do(lambda: self.content.__setitem__(place, value.content))
 
     def copy(self):
-        return RemoteArray(self.content.copy())
+        return made(self.content.copy)
+
+    def view(self, dtype):
+        return RemoteArray(self.content.view(dtype))
 
     def __float__(self):
+        assert DEVICE.taped is None, "the host does not know what is only captured"
         return float(self.content)
 
     def __array__(self, dtype=None, copy=None):
@@ -41,23 +97,27 @@ class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         assert method == "__call__"
-        return RemoteArray(ufunc(*map(_only_remote_or_scalar, inputs), **options))
+        plain = list(map(_only_remote_or_scalar, inputs))
+        return made(lambda: ufunc(*plain, **options))
 
     def __array_function__(self, function, types, arguments, options):
         assert function in (np.clip, np.concatenate, np.pad, np.zeros, np.zeros_like), function
-        return RemoteArray(function(*map(_unwrapped, arguments), **options))
+        plain = list(map(_unwrapped, arguments))
+        return made(lambda: function(*plain, **options))
 
     def sum(self):
-        return RemoteArray(self.content.sum())
+        return made(self.content.sum)
 
     def mean(self, axis):
-        return RemoteArray(self.content.mean(axis=axis))
+        return made(lambda: self.content.mean(axis=axis))
 
     def reshape(self, *shape):
-        return RemoteArray(self.content.reshape(*shape))
+        if self.content.flags.c_contiguous:
+            return RemoteArray(self.content.reshape(*shape))
+        return made(lambda: self.content.reshape(*shape))
 
     def astype(self, dtype):
-        return RemoteArray(self.content.astype(dtype))
+        return made(lambda: self.content.astype(dtype))
 
 
 def _only_remote_or_scalar(value):
@@ -75,23 +135,39 @@ def _unwrapped(value):
 class RemoteKernels(HostKernels):
     """The host's kernels on remote arrays."""
 
+    @contextmanager
+    def set_apart(self):
+        DEVICE.apart = True
+        yield
+        DEVICE.apart = False
+
     def empty(self, shape, dtype):
         return RemoteArray(super().empty(shape, dtype))
 
     def put(self, array):
         assert isinstance(array, np.ndarray)
+        assert DEVICE.taped is None, "what the host holds now would come again with every replay"
         return RemoteArray(array.copy())
 
     def upload(self, destination, source):
+        assert DEVICE.taped is None, "what the host holds now would come again with every replay"
         super().upload(destination.content, source)
 
     def download(self, destination, source):
+        assert DEVICE.taped is None, "a graph does not know the caller's array"
         super().upload(destination, source.content)
+
+    def wait(self):
+        assert DEVICE.taped is None, "there is nothing to wait for"
 
     def launch(self, source, name, outputs, *arguments):
         assert not any(isinstance(argument, np.ndarray) for argument in arguments), "an array of NumPy for a kernel"
-        plain = (argument.content if isinstance(argument, RemoteArray) else argument for argument in arguments)
-        super().launch(source, name, outputs, *plain)
+        plain = [argument.content if isinstance(argument, RemoteArray) else argument for argument in arguments]
+        DEVICE.do(lambda: self.run(source, name, outputs, *plain))
+
+    def run(self, source, name, outputs, *arguments):
+        """What a launch does, when its turn comes."""
+        super().launch(source, name, outputs, *arguments)
 
 
 class RemoteNetwork:
@@ -103,8 +179,13 @@ class RemoteNetwork:
     def __call__(self, **arrays):
         for name, array in arrays.items():
             assert isinstance(array, RemoteArray), f"{name} is an array of NumPy"
-        answer = self._network(**{name: array.content for name, array in arrays.items()})
-        return {name: RemoteArray(array) for name, array in answer.items()}
+        plain = {name: array.content for name, array in arrays.items()}
+        places = {name: np.array(array) for name, array in self._network(**plain).items()}
+        if DEVICE.taped is not None:
+            DEVICE.taped.append(
+                lambda: [np.copyto(places[name], array) for name, array in self._network(**plain).items()]
+            )
+        return {name: RemoteArray(array) for name, array in places.items()}
 
 
 def remote(networks):

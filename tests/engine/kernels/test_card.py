@@ -6,7 +6,7 @@ import pytest
 
 from engine.compositing import MaskShape
 from engine.kernels import bandwidth
-from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from tests.engine.kernels.cases import aligned, blended, edits, face_at, levels, logits, masks, noise, united
 from tests.engine.kernels.test_restore import faces as restored_faces
 from tests.engine.kernels.test_restore import given_back
@@ -53,7 +53,7 @@ def test_a_card_allocates_nothing_and_a_graph_follows_the_faces(card, open_bench
     frame, images, soft = card.put(noise()), card.put(edits(1)), card.put(masks(1))
     start = card.put(noise())
     first, second = face_at((200, 150), 90.0, 5.0), face_at((400, 200), 120.0, -9.0)
-    plan_patches(kernels, [first], SIZE_PX, buffers)
+    place_patches(kernels, [first], SIZE_PX, buffers)
     blend_faces(kernels, frame, images, soft, buffers, SIZE_PX)
     kernels.stream.synchronize()
     with kernels.stream:
@@ -62,7 +62,7 @@ def test_a_card_allocates_nothing_and_a_graph_follows_the_faces(card, open_bench
         graph = kernels.stream.end_capture()
     for face in (first, second):
         with Allocations() as allocations:
-            plan_patches(kernels, [face], SIZE_PX, buffers)
+            place_patches(kernels, [face], SIZE_PX, buffers)
             frame.data.copy_from_device_async(start.data, frame.nbytes, kernels.stream)
             graph.launch(kernels.stream)
             kernels.stream.synchronize()

@@ -3,85 +3,31 @@
 There is no card here: g++ compiles the kernels, and arrays that refuse to mix with NumPy's stand for CuPy's.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from engine.errors import CardFailed
 from engine.frames import CameraFrame, Controls, Phase
-from engine.kernels.imaging import CardImaging
-from engine.policies import LostFace
-from engine.recurrence import VARIANTS
-from engine.session import Session, Settings
-from tests.engine.fakes import (
-    EMPTY,
-    FRAME_NS,
-    SEEN,
-    UNSURE_OF,
-    ScriptedTracker,
-    crop_at,
-    face,
-    frames,
-    overflowing,
-    picture,
-)
-from tests.engine.kernels.remote import RemoteKernels, remote
+from tests.engine.fakes import EMPTY, FRAME_NS, SEEN, UNSURE_OF, crop_at, face, frames, picture
 
 SMILE = Controls({"smile": 0.9})
 TWO = ((face(1, 90.0), face(2, 230.0)), ())
 LEFT = ((face(1, 90.0),), ())
 
 
-class CountedKernels(RemoteKernels):
-    """The host's kernels, with everything counted that a card pays for; `at_work` can fail as a card does."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = dict.fromkeys(("uploads", "bytes up", "bytes down", "waits", "launches"), 0)
-        self.shapes = []
-        self.fails_in = None
-
-    def empty(self, shape, dtype):
-        self.shapes.append(tuple(shape))
-        return super().empty(shape, dtype)
-
-    def upload(self, destination, source):
-        self.counts["uploads"] += 1
-        self.counts["bytes up"] += source.nbytes
-        super().upload(destination, source)
-
-    def download(self, destination, source):
-        self.counts["bytes down"] += source.nbytes
-        super().download(destination, source)
-
-    def wait(self):
-        self.counts["waits"] += 1
-
-    def launch(self, source, name, outputs, *arguments):
-        self.counts["launches"] += 1
-        if name == self.fails_in:
-            raise CardFailed("the graphics card is out of memory (1 GB wanted)")
-        super().launch(source, name, outputs, *arguments)
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    return CountedKernels()
-
-
-@pytest.fixture(scope="module")
-def both(tiny, tiny_networks, kernels):
+@pytest.fixture(params=["in pieces", "at once"])
+def both(request, make_both):
     """Makes two sessions for a script: one on the CPU, one whose pixels are the kernels' work."""
+    return lambda *given, **more: make_both(*given, at_once=request.param == "at once", **more)
 
-    def make(looks, lost_face=LostFace.HOLD, max_faces=1, variant="full", networks=tiny_networks):
-        settings, parser = Settings(lost_face, max_faces, VARIANTS[variant]), tiny.manifest.parser
-        imaging = CardImaging(kernels, parser, settings.mask, max_faces, (128, 128))
-        return tuple(
-            Session(its, ScriptedTracker(looks), tiny.directions, parser, settings, imaging=chosen)
-            for its, chosen in ((networks, None), (remote(networks), imaging))
-        )
 
-    return make
+@pytest.fixture
+def in_pieces(make_both):
+    """The same, and no step is taken at once."""
+    return lambda *given, **more: make_both(*given, at_once=False, **more)
 
 
 def differences(sessions, count, shown=frames):
@@ -150,8 +96,8 @@ def test_a_result_is_the_callers(both):
     np.testing.assert_array_equal(first, kept)
 
 
-def test_the_frame_crosses_once_up_and_once_down(both, kernels):
-    _, session = both(lambda index: TWO, max_faces=2)
+def test_the_frame_crosses_once_up_and_once_down(in_pieces, kernels):
+    _, session = in_pieces(lambda index: TWO, max_faces=2)
     for frame in frames(3):
         session.step(frame, SMILE)
     kernels.counts = dict.fromkeys(kernels.counts, 0)
@@ -165,9 +111,9 @@ def test_the_frame_crosses_once_up_and_once_down(both, kernels):
     assert counts["waits"] == 2
 
 
-def test_no_memory_of_a_size_that_follows_the_frame_is_asked_for_again(both, kernels):
+def test_no_memory_of_a_size_that_follows_the_frame_is_asked_for_again(in_pieces, kernels):
     """Buffers of the frame are made for its size once; the loop's own arrays are all that is asked for later."""
-    _, session = both(lambda index: SEEN)
+    _, session = in_pieces(lambda index: SEEN)
     for frame in frames(2):
         session.step(frame, SMILE)
     kernels.shapes.clear()
@@ -200,12 +146,30 @@ def test_a_card_that_fails_leaves_the_session_as_it_was(both, kernels, kernel):
     assert cv2.absdiff(session.step(frame, SMILE).image, expected.step(frame, SMILE).image).max() <= 1
 
 
-def test_numbers_that_are_not_finite_are_not_carried_on(both, tiny_networks):
-    clean, _ = both([SEEN] * 5)
-    _, overflowed = both([SEEN] * 5, networks=overflowing(tiny_networks, {3}))
-    for frame in frames(2):
+class Overflowing:
+    """A recurrent encoder that gives a value that is no number while `now` is set, but not on a track's first frame."""
+
+    def __init__(self, network):
+        self.network, self.spec, self.now = network, network.spec, False
+
+    def __call__(self, **arrays):
+        answer = dict(self.network(**arrays))
+        if self.now and (arrays["crop_prev"] != arrays["crop"]).any():
+            answer["noise"] = answer["noise"].copy()
+            answer["noise"].flat[0] = np.nan
+        return answer
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_numbers_that_are_not_finite_are_not_carried_on(both, tiny_networks, at):
+    """Their frame takes a new anchor, as a session does that was begun there."""
+    clean, _ = both([SEEN] * (at + 4))
+    recurrent = Overflowing(tiny_networks.recurrent)
+    _, overflowed = both([SEEN] * (at + 4), networks=replace(tiny_networks, recurrent=recurrent))
+    for frame in frames(at):
         clean.step(frame, SMILE), overflowed.step(frame, SMILE)
     clean.reset()
-    for frame in frames(3, first=2):
+    for frame in frames(4, first=at):
+        recurrent.now = frame.index == at
         shown = [session.step(frame, SMILE).image for session in (clean, overflowed)]
         assert cv2.absdiff(*shown).max() <= 1

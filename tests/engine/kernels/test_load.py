@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -164,6 +165,34 @@ def test_what_goes_wrong_at_work_is_one_line(fake_cupy, error, message):
         work()
     assert "\n" not in str(caught.value)
     assert fake_cupy.current is None
+
+
+def test_memory_that_is_set_apart_comes_from_a_pool_of_its_own(fake_cupy):
+    """The same one every time, and the usual one again afterwards."""
+    allocators = ["the usual one"]
+
+    @contextmanager
+    def using_allocator(allocator):
+        allocators.append(allocator)
+        yield
+        allocators.pop()
+
+    pools = []
+
+    class Pool:
+        def __init__(self):
+            pools.append(self)
+
+        def malloc(self, size):
+            pass
+
+    fake_cupy.cuda.using_allocator, fake_cupy.cuda.MemoryPool = using_allocator, Pool
+    kernels = CudaKernels.open()
+    for _ in range(2):
+        with kernels.set_apart():
+            assert allocators[-1] == pools[0].malloc
+        assert allocators == ["the usual one"]
+    assert len(pools) == 1
 
 
 def test_a_mistake_of_ours_is_not_the_cards(fake_cupy):

@@ -10,9 +10,9 @@ import pytest
 from engine.compositing import MaskShape
 from engine.geometry import translation
 from engine.kernels import bandwidth
-from engine.kernels.blend import blend_buffers, blend_faces, plan_patches
+from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import source_code
-from engine.kernels.warp import BLOCKS_SIDE, crop_buffers, plan_crops
+from engine.kernels.warp import BLOCKS_SIDE, crop_buffers, place_crops
 from tests.engine.kernels.cases import (
     PLACES,
     aligned,
@@ -192,7 +192,7 @@ def test_the_cost_of_a_blend_follows_the_face_not_the_frame(bench):
     extents = []
     for size_px in (SIZE_PX, (3840, 2160)):
         buffers = blend_buffers(bench.kernels, 1)
-        extents.append(plan_patches(bench.kernels, [face_at((320.4, 180.1), 90.0, 7.0)], size_px, buffers))
+        extents.append(place_patches(bench.kernels, [face_at((320.4, 180.1), 90.0, 7.0)], size_px, buffers))
     assert extents[0] == extents[1]
     assert max(extents[0]) < 2.1 * 90.0 * (np.cos(np.deg2rad(7.0)) + np.sin(np.deg2rad(7.0)))
 
@@ -201,7 +201,7 @@ def test_a_launch_made_for_larger_faces_serves_smaller_ones(bench):
     """As a captured CUDA graph is: the grid stays, the records change."""
     faces = [face_at((320, 180), 150.0, 5.0)]
     buffers = blend_buffers(bench.kernels, 1)
-    extent_px = plan_patches(bench.kernels, faces, SIZE_PX, buffers)
+    extent_px = place_patches(bench.kernels, faces, SIZE_PX, buffers)
     frame = bench.put(noise())
     larger = (extent_px[0] + 200, extent_px[1] + 100)
     blend_faces(bench.kernels, frame, bench.put(edits(1)), bench.put(masks(1)), buffers, larger)
@@ -213,11 +213,11 @@ def test_block_means_of_any_face_fit_their_buffer(bench):
     for _ in range(300):
         face = face_at(rng.uniform(0, 4000, 2), 2.0 ** rng.uniform(8, 14), rng.uniform(-180, 180))
         buffers = crop_buffers(bench.kernels, 1)
-        assert max(plan_crops(bench.kernels, [face], (30000, 30000), buffers)) <= BLOCKS_SIDE
+        assert max(place_crops(bench.kernels, [face], (30000, 30000), buffers)) <= BLOCKS_SIDE
     almost_two = 511.999 * 2.0 ** np.arange(4)
     for half_side_px in almost_two:
         face = face_at((15000.3, 15000.7), half_side_px, 45.0)
-        assert max(plan_crops(bench.kernels, [face], (30000, 30000), crop_buffers(bench.kernels, 1))) <= BLOCKS_SIDE
+        assert max(place_crops(bench.kernels, [face], (30000, 30000), crop_buffers(bench.kernels, 1))) <= BLOCKS_SIDE
 
 
 def test_a_wrong_array_is_refused(bench):
