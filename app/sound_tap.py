@@ -12,7 +12,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from app.video import open_container
+from app.video import open_container, went_to_start
 
 SOUND_HZ = 48_000
 _KEPT_NS = 20_000_000_000
@@ -74,8 +74,9 @@ class LoopingSound:
         """Raises SourceError when the file cannot be read."""
         self.tap = SoundTap()
         self._location = location
-        self._next: tuple[int, NDArray[np.float32]] | None = None
-        self._start_over()
+        self._container = open_container(location)
+        self._pieces: Iterator[tuple[int, NDArray[np.float32]]] = self._decoded()
+        self._next = next(self._pieces, None)
 
     def follow(self, shown_ns: int, start_ns: int, *, again: bool) -> None:
         """Puts the sound up to a frame's time into the tap.
@@ -84,18 +85,20 @@ class LoopingSound:
         again: the file has just started over.
         """
         if again:
-            self.close()
             self._start_over()
-        while (piece := self._next) is not None and piece[0] <= shown_ns:
-            self.tap.put(Heard(start_ns + piece[0], piece[1]))
+        while self._next is not None and self._next[0] <= shown_ns:
+            self.tap.put(Heard(start_ns + self._next[0], self._next[1]))
             self._next = next(self._pieces, None)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; the decoder goes at once, and does not wait for the cycle collector."""
+        self._pieces = iter(())  # it held this object, which held it
         self._container.close()
 
     def _start_over(self) -> None:
-        self._container = open_container(self._location)
+        if not went_to_start(self._container):
+            self.close()
+            self._container = open_container(self._location)
         self._pieces = self._decoded()
         self._next = next(self._pieces, None)
 

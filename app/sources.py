@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.resources import files
@@ -15,6 +14,7 @@ from engine.frames import CameraFrame
 
 if TYPE_CHECKING:
     from app.sound_tap import LoopingSound, SoundTap
+    from app.video import VideoSource
 
 UNSPECIFIED = 2
 """Code point of "not said" in the colour tags of a video stream (ISO/IEC 23091-2)."""
@@ -104,6 +104,10 @@ def open_source(name: str, *, keep_partial: bool = False) -> Source:
         from app.camera import CameraSource  # OpenCV and FFmpeg take long to load: only what is needed is
 
         return CameraSource(int(name))
+    return _open_video(name, keep_partial=keep_partial)
+
+
+def _open_video(name: str, *, keep_partial: bool) -> "VideoSource":
     from app.video import VideoSource
 
     if "://" in name:
@@ -120,15 +124,17 @@ def open_playing(name: str, *, keep_partial: bool = False) -> Source:
 
     Raises SourceError when it cannot be opened.
     """
-    source = open_source(name, keep_partial=keep_partial)
-    if source.info.live:
-        return source
+    if name.isdecimal():
+        return open_source(name)
+    video = _open_video(name, keep_partial=keep_partial)
+    if video.info.live:
+        return video
     sound = None
-    if source.info.sound:
+    if video.info.sound:
         from app.sound_tap import LoopingSound
 
-        sound = LoopingSound(source.info.sound)
-    return LoopingSource(source, lambda: open_source(name, keep_partial=keep_partial), sound)
+        sound = LoopingSound(video.info.sound)
+    return LoopingSource(video, sound)
 
 
 def demo_clip() -> Path:
@@ -186,27 +192,25 @@ class LoopingSource(_PlayingSource):
     the frame's index says that it did: it is 0 again.
     """
 
-    def __init__(self, source: Source, open_again: Callable[[], Source], sound: "LoopingSound | None" = None) -> None:
-        """source: the file at its start. open_again: opens it at its start once more, when its end is reached."""
-        info = source.info
+    def __init__(self, video: "VideoSource", sound: "LoopingSound | None" = None) -> None:
+        """video: a file at its start. sound: what belongs to it."""
+        info = video.info
         tap = sound.tap if sound else None
-        super().__init__(source, replace(info, live=True, frames=0, sound=None, live_sound=tap))
-        self._open_again = open_again
+        super().__init__(video, replace(info, live=True, frames=0, sound=None, live_sound=tap))
+        self._video = video
         self._sound = sound
         self._interval_ns = round(1e9 / info.fps) if info.fps > 0 else 40_000_000
         self._start_ns = time.monotonic_ns()
         self._due_ns = self._start_ns
 
     def read(self) -> CameraFrame | None:
-        """The next frame, not before it is due; None once cancelled, or when the file holds no frame any more."""
-        frame, again = self._source.read(), False
+        """The next frame, not before it is due; None once cancelled."""
+        frame, again = self._video.read(), False
         if frame is None:
-            self._source.close()
-            self._source, again = self._open_again(), True
+            self._video.rewind()
             self._start_ns = self._due_ns + self._interval_ns
-            frame = self._source.read()
-        if frame is None:
-            return None
+            frame, again = self._video.read(), True
+        assert frame is not None
         now_ns = time.monotonic_ns()
         if now_ns - (self._start_ns + frame.captured_ns) > _MAX_LAG_NS:  # the machine slept: go on, do not catch up
             self._start_ns = now_ns - frame.captured_ns

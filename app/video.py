@@ -57,27 +57,13 @@ class VideoSource(Closing):
         keep_partial: read a truncated file as far as it goes; the error then comes from `read`.
         """
         self._location = location
-        self._container = open_container(location)
-        try:
-            self._stream = video_stream(self._container, location)
-            self._damage = None if is_url(location) else missing_bytes(Path(location), self._stream)
-            if self._damage and not keep_partial:
-                raise SourceError(f"{location} is truncated: {self._damage}")
-            self._live = is_url(location) and is_live(location, self._container)
-            self._reformatter = VideoReformatter()
-            self._start_ns = (self._container.start_time or 0) * 1000
-            self._last_ns: int | None = None
-            self._count = 0
-            self._hearing = _Hearing(self._container) if self._live and self._container.streams.audio else None
-            self._frames = self._decode()
-            first = next(self._frames, None)
-            if first is None:
-                raise SourceError(f"{location} holds no video frames")
-            self._pending: CameraFrame | None = self._camera_frame(first)
-            self._info = self._describe(first, self._pending.image)
-        except BaseException:
-            self._container.close()
-            raise
+        self._keep_partial = keep_partial
+        self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        first = self._open()
+        self._first_pts = first.pts
+        self._pending: CameraFrame | None = self._camera_frame(first)
+        self._info = self._describe(first, self._pending.image)
 
     @property
     def info(self) -> SourceInfo:
@@ -100,14 +86,59 @@ class VideoSource(Closing):
     def cancel(self) -> None:
         """Nothing to do: FFmpeg gives up waiting for data by itself."""
 
+    def rewind(self) -> None:
+        """Goes back to the first frame, whose index is 0; SourceError when the source cannot be read any more."""
+        first = self._sought_first()
+        if first is None:
+            self.close()
+            first = self._open()
+        self._pending = self._camera_frame(first)
+
     def close(self) -> None:
-        """Closes the file or connection."""
+        """Closes the file or connection; the decoder goes at once, and does not wait for the cycle collector."""
+        self._frames: Iterator[VideoFrame] = iter(())  # it held this object, which held it
         self._container.close()
 
+    def _open(self) -> VideoFrame:
+        """Opens the source and decodes its first frame."""
+        location = self._location
+        self._container = open_container(location)
+        try:
+            self._stream = video_stream(self._container, location)
+            self._damage = None if is_url(location) else missing_bytes(Path(location), self._stream)
+            if self._damage and not self._keep_partial:
+                raise SourceError(f"{location} is truncated: {self._damage}")
+            self._live = is_url(location) and is_live(location, self._container)
+            # Frame threads let FFmpeg decode ahead while the engine works, without a queue of our own. They cost
+            # frames of delay, which a live source must not have.
+            self._stream.thread_type = "SLICE" if self._live else "AUTO"
+            self._start_ns = (self._container.start_time or 0) * 1000
+            self._hearing = _Hearing(self._container) if self._live and self._container.streams.audio else None
+            return self._decoded_first()
+        except BaseException:
+            self.close()
+            raise
+
+    def _sought_first(self) -> VideoFrame | None:
+        """The first frame, found by going back with the decoder that is there; None where that leads elsewhere."""
+        if not went_to_start(self._container):
+            return None
+        try:
+            first = self._decoded_first()
+        except SourceError:
+            return None
+        return first if first.pts == self._first_pts else None
+
+    def _decoded_first(self) -> VideoFrame:
+        self._last_ns: int | None = None
+        self._count = 0
+        self._frames = self._decode()
+        first = next(self._frames, None)
+        if first is None:
+            raise SourceError(f"{self._location} holds no video frames")
+        return first
+
     def _decode(self) -> Iterator[VideoFrame]:
-        # Frame threads let FFmpeg decode ahead while the engine works, without a queue of our own. They cost
-        # frames of delay, which a live source must not have.
-        self._stream.thread_type = "SLICE" if self._live else "AUTO"
         try:
             for packet in self._container.demux(self._stream, *self._hearing.streams if self._hearing else ()):
                 if self._hearing and packet.stream is not self._stream:
@@ -137,7 +168,10 @@ class VideoSource(Closing):
         return SourceError(f"{self._location} is truncated or corrupt after {self._count} frames: {why}")
 
     def _camera_frame(self, frame: VideoFrame) -> CameraFrame:
-        image = upright(to_bgr(frame, self._reformatter), display_matrix(frame))
+        if frame.rotation != self._rotation:
+            # Not of every frame: one whose side data is looked at is kept until the cycle collector comes.
+            self._rotation, self._matrix = frame.rotation, display_matrix(frame)
+        image = upright(to_bgr(frame, self._reformatter), self._matrix)
         captured_ns = time.monotonic_ns() if self._live else self._presentation_ns(frame)
         if self._hearing and frame.pts is not None and frame.time_base is not None:
             self._hearing.seen(round(frame.pts * frame.time_base * 1_000_000_000), captured_ns)
@@ -224,6 +258,15 @@ def open_container(location: str) -> InputContainer:
         return av.open(location, mode="r", options=options, timeout=timeout)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"{location} cannot be opened as a video: {reason(error)}") from error
+
+
+def went_to_start(container: InputContainer) -> bool:
+    """Goes back to where decoding begins, and says whether the file allows it."""
+    try:  # a second before the start: what a sound decoder needs to begin with lies there
+        container.seek((container.start_time or 0) - av.time_base)
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 def video_stream(container: InputContainer, location: str) -> VideoStream:

@@ -41,7 +41,7 @@ class Outputs(QWidget):
 
     def set_colours(self, colours: Colours) -> None:
         """Takes the theme's colours."""
-        self.record.setIcon(dot_icon(colours.record))
+        self.record.setIcon(dot_icon(colours.record, colours.on_record))
 
     def show_state(self, state: LiveState) -> None:
         """Says what came of what was switched."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
 from PyQt6.QtGui import QColor, QFocusEvent, QFont, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QTransform
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
@@ -19,8 +19,6 @@ _STEP = 0.02
 
 class Preview(QWidget):
     """Shows the newest frame as large as it fits. Turned as in a mirror on request; what is written never is."""
-
-    divider_moved = pyqtSignal(float)
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +150,7 @@ class Preview(QWidget):
             return
         if self._dragging:
             place = self.picture_rect()
-            self._move_divider((event.position().x() - place.left()) / max(place.width(), 1.0))
+            self.set_divider((event.position().x() - place.left()) / max(place.width(), 1.0))
             return
         near = self._near_divider(event.position())
         self.setCursor(Qt.CursorShape.SplitHCursor if near else Qt.CursorShape.ArrowCursor)
@@ -164,7 +162,7 @@ class Preview(QWidget):
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:
         """Puts the divider back to the middle."""
         if event and self._near_divider(event.position()):
-            self._move_divider(0.5)
+            self.set_divider(0.5)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Moves the divider with the arrow keys; Home, End and Backspace: left, right and middle."""
@@ -179,13 +177,9 @@ class Preview(QWidget):
         }
         place = places.get(Qt.Key(event.key()))
         if self.shown_view == "split" and place is not None:
-            self._move_divider(place)
+            self.set_divider(place)
         else:
             super().keyPressEvent(event)
-
-    def _move_divider(self, share: float) -> None:
-        self.set_divider(share)
-        self.divider_moved.emit(self._divider)
 
     def _near_divider(self, at: QPointF) -> bool:
         place = self.picture_rect()

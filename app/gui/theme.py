@@ -31,6 +31,7 @@ class Colours:
     warn_back: str
     warn_text: str
     record: str
+    on_record: str
 
 
 DARK = Colours(
@@ -47,6 +48,7 @@ DARK = Colours(
     warn_back="#4a3413",
     warn_text="#ffdca3",
     record="#ff5a55",
+    on_record="#1f0605",
 )
 LIGHT = Colours(
     stage="#dfe3e8",
@@ -62,6 +64,7 @@ LIGHT = Colours(
     warn_back="#ffe9c2",
     warn_text="#5a3c00",
     record="#d3231d",
+    on_record="#ffffff",
 )
 
 
@@ -134,7 +137,7 @@ def _style(c: Colours) -> str:
     QPushButton:checked, QToolButton:checked {{ background: {c.accent}; color: {c.on_accent};
         border-color: {c.accent}; }}
     QPushButton:disabled, QComboBox:disabled, QDoubleSpinBox:disabled {{ color: {c.muted}; background: {c.panel}; }}
-    QPushButton#record:checked {{ background: {c.record}; border-color: {c.record}; color: #ffffff; }}
+    QPushButton#record:checked {{ background: {c.record}; border-color: {c.record}; color: {c.on_record}; }}
     QPushButton[segment="first"] {{ border-top-right-radius: 0; border-bottom-right-radius: 0; border-right: none; }}
     QPushButton[segment="middle"] {{ border-radius: 0; border-right: none; }}
     QPushButton[segment="last"] {{ border-top-left-radius: 0; border-bottom-left-radius: 0; }}

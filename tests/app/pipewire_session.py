@@ -38,6 +38,30 @@ def pipewire_session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs the desktop's portal, which gives browsers their cameras, in a session of PipeWire's; nobody is asked."""
+    programs = [Path("/usr/libexec") / name for name in ("xdg-permission-store", "xdg-desktop-portal")]
+    missing = [program.name for program in programs if not program.exists()]
+    if missing:
+        pytest.skip(f"there is no {missing[0]} here: `sudo apt-get install xdg-desktop-portal`")
+    folder = Path(os.environ["HOME"])
+    # The portal offers cameras only where a desktop could ask the person. This one has been asked already.
+    desktop = "[portal]\nDBusName=test.Desktop\nInterfaces=org.freedesktop.impl.portal.Access;\nUseIn=test\n"
+    (folder / "test.portal").write_text(desktop, encoding="utf-8")
+    monkeypatch.setenv("XDG_DESKTOP_PORTAL_DIR", str(folder))
+    monkeypatch.setenv("XDG_CURRENT_DESKTOP", "test")
+    store = "org.freedesktop.impl.portal.PermissionStore"
+    call = ["dbus-send", "--session", "--print-reply", f"--dest={store}", f"/{store.replace('.', '/')}"]
+    with ExitStack() as stack:
+        for program in programs:
+            _start(stack, folder, [str(program)], None)
+        answer = [f"{store}.SetPermission", "string:devices", "boolean:true", "string:camera", "string:"]
+        done = subprocess.run([*call, *answer, "array:string:yes"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        yield
+
+
 class Consumer:
     """A program that picks the camera, as a video call does. Frames are read as fast as they come."""
 
@@ -72,7 +96,7 @@ class Consumer:
 
 def _start(stack: ExitStack, folder: Path, words: Sequence[str], made: Path | None) -> None:
     """Starts a program that ends with the stack, and waits until it has made its socket."""
-    with (folder / f"{words[0]}.txt").open("wb") as said:
+    with (folder / f"{Path(words[0]).name}.txt").open("wb") as said:
         process = subprocess.Popen(words, stdout=said, stderr=said, env=os.environ)
     stack.callback(process.wait)
     stack.callback(process.terminate)

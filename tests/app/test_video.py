@@ -1,6 +1,7 @@
 """Files and URLs as sources: every kind of video comes in upright, in BGR, whole and with its times."""
 
 import functools
+import gc
 import http.server
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.sources import open_source
-from app.video import VideoSource, sws_matrix, upright
+from app.video import VideoSource, open_container, sws_matrix, upright
 from engine.errors import SourceError
 from engine.frames import CameraFrame, ImageU8
 from tests.app.clips import clip, cut, number_of, numbered, rotate_by_metadata, write_clip
@@ -77,6 +78,7 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
         ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
         ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
         ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
         ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
     ],
 )
@@ -101,6 +103,60 @@ def test_upright_covers_all_eight_orientations_once() -> None:
     seen = {upright(image, (s, 0.0, 0.0, t)).tobytes() for s in signs for t in signs}
     seen |= {upright(image, (0.0, s, t, 0.0)).tobytes() for s in signs for t in signs}
     assert len(seen) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "opened"),
+    [
+        ("plain.mp4", {"sound": "aac"}, 0),
+        ("plain.mkv", {}, 0),
+        ("stream.ts", {}, 0),
+        ("old.mpg", {"codec": "mpeg1video"}, 0),
+        ("bare.h264", {}, 3),
+    ],
+)
+def test_going_back_gives_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: dict[str, str], opened: int
+) -> None:
+    """From the end, and from the middle. opened: how often the file has to be opened anew for it."""
+
+    def read_on() -> list[tuple[int, int, bytes]]:
+        frames = iter(source.read, None)
+        return [(frame.index, frame.captured_ns, frame.image.tobytes()) for frame in frames]
+
+    calls = []
+    with VideoSource(str(clip(tmp_path / name, 40, **how))) as source:
+        monkeypatch.setattr("app.video.open_container", lambda at: calls.append(at) or open_container(at))
+        first = read_on()
+        source.rewind()
+        assert read_on() == first
+        source.rewind()
+        source.read()
+        source.rewind()
+        assert read_on() == first
+    assert len(first) == 40
+    assert len(calls) == opened
+
+
+def test_nothing_that_was_decoded_waits_for_the_cycle_collector(tmp_path: Path) -> None:
+    """A few seconds of a large video are a gigabyte."""
+
+    def kept(*names: str) -> int:
+        return sum(type(each).__name__ in names for each in gc.get_objects())
+
+    path = str(clip(tmp_path / "in.mp4", 40))
+    gc.collect()
+    gc.disable()
+    try:
+        before = kept("VideoFrame"), kept("InputContainer", "VideoCodecContext")
+        with VideoSource(path) as source:
+            while source.read() is not None:
+                pass
+        del source
+        assert kept("VideoFrame") - before[0] <= 1, "the first, whose display matrix is read, is kept"
+        assert kept("InputContainer", "VideoCodecContext") == before[1]
+    finally:
+        gc.enable()
 
 
 def test_a_change_of_frame_size_comes_through(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from PyQt6.QtCore import Qt
+from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtGui import QColor, QIcon
 from pytestqt.qtbot import QtBot
 
 from app.gui.outputs import Outputs
+from app.gui.theme import DARK, LIGHT
 from app.settings import RunSettings
 from tests.app.gui.conftest import MakeStage, Stage
 from tests.app.registered_camera import Log, is_running, need_pyvirtualcam
@@ -69,3 +71,14 @@ def test_what_the_run_starts_with_is_shown(qtbot: QtBot) -> None:
     outputs.camera.click()
     outputs.record.click()
     assert sinks == [("a.mp4",), ("null",)]
+
+
+def test_the_sign_of_a_recording_is_seen_while_it_runs(qtbot: QtBot) -> None:
+    outputs = Outputs(("out.mp4",))
+    qtbot.addWidget(outputs)
+    for colours in (DARK, LIGHT):
+        outputs.set_colours(colours)
+        for state, behind in ((QIcon.State.Off, colours.raised), (QIcon.State.On, colours.record)):
+            sign = outputs.record.icon().pixmap(QSize(24, 24), QIcon.Mode.Normal, state).toImage().pixelColor(12, 12)
+            apart = zip(sign.getRgb(), QColor(behind).getRgb(), strict=True)
+            assert max(abs(one - other) for one, other in apart) > 100, colours
