@@ -6,8 +6,11 @@ A session has as many slots as it edits faces. A slot is the pair of records tha
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from engine.detection import Detection
 from engine.frames import Phase
+from engine.runtimes.base import FloatArray
 from engine.state import (
     CLEAR_FRAMES,
     HOLD_NS,
@@ -172,6 +175,16 @@ def holding(faces: Faces, held: HeldFrame) -> Faces:
 def forgetting(faces: Faces, slots: Collection[int]) -> Faces:
     """The slots, those of these numbers without their recurrent state: they take a new anchor."""
     return tuple(Face(face.track) if slot in slots else face for slot, face in enumerate(faces))
+
+
+def aiming(faces: Faces, likeness: FloatArray) -> Faces:
+    """The slots, those with a recurrent state on their way to this likeness [L, D]."""
+    return tuple(
+        face
+        if (state := face.recurrent) is None
+        else replace(face, recurrent=replace(state, aim=np.broadcast_to(likeness, state.aim.shape)))
+        for face in faces
+    )
 
 
 def exposed(faces: Faces) -> bool:
