@@ -44,6 +44,7 @@ _OTHERS = {
     "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
     "ceiling": ("models.evaluation.ceiling", "what the light generator can reconstruct at all, by optimisation"),
+    "likeness": ("models.evaluation.likeness", "what Improve likeness does for the people of some clips"),
     "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }

@@ -48,7 +48,7 @@ SPREAD = 0.42
 LISTENING = (0.35, 0.55, 0.75)
 """Shares of the time after which the recurrent encoder is asked what it adds."""
 
-SMALL = 0.02
+SMALL = 0.06
 """Weight of the offset's mean square, in units of the spread."""
 
 _SAME_GENERATOR = 0.1

@@ -32,8 +32,6 @@ from models.perceptual import StLpips
 
 log = logging.getLogger(__name__)
 
-KINDS = ("code", "code_and_map")
-
 Scores = dict[str, float]
 
 
@@ -91,31 +89,35 @@ class Judges:
         }
 
 
-def reconstruct(
-    crop: Tensor, networks: Networks, painter: Painter, judges: Judges, steps: int
-) -> dict[str, Scores | dict[str, Scores]]:
-    """Scores of the encoder's code, and of each of KINDS after some of the steps, for a crop [1, 3, 256, 256]."""
+def reconstruct(crop: Tensor, networks: Networks, painter: Painter, judges: Judges, steps: int) -> dict[str, Any]:
+    """Scores of the encoder's code, and of of the code alone and with a map on the way, for a crop [1, 3, 256, 256]."""
     start = torch.from_numpy(networks.encoder_anchor(crop=crop.numpy())["ws"])
-    seen = painter.see(crop)
-    found: dict[str, Scores | dict[str, Scores]] = {"encoder": judges.scores(crop, start, None)}
-    for kind in KINDS:
-        ws = start.clone().requires_grad_()
-        groups, noise = [(ws, CODE_RATE)], None
-        if kind == "code_and_map":
-            channels = int(networks.generator.spec.inputs["noise"][1])
-            noise = torch.zeros(1, channels, NOISE_RESOLUTION, NOISE_RESOLUTION, requires_grad=True)
-            groups.append((noise, MAP_RATE))
-        curve: dict[str, Scores] = {}
+    channels = int(networks.generator.spec.inputs["noise"][1])
+    nothing = torch.zeros(1, channels, NOISE_RESOLUTION, NOISE_RESOLUTION)
+    maps = {"code": None, "code_and_map": nothing.requires_grad_()}
+    found = {kind: optimise(crop, start, noise, painter, judges, steps) for kind, noise in maps.items()}
+    return {"encoder": judges.scores(crop, start, None), **found}
 
-        def progress(done: int, ws=ws, noise=noise, curve=curve) -> float:
-            if done in (steps // 8, steps // 4, steps // 2, steps):
-                curve[str(done)] = judges.scores(crop, ws, noise)
-            return done / steps
 
-        descend(groups, lambda _, ws=ws, noise=noise: painter.distance(seen, ws, noise), progress)
-        moved = float((ws.detach() - start).square().mean().sqrt())
-        found[kind] = {**curve, "moved": {"rms": moved}}
-    return found
+def optimise(
+    crop: Tensor, start: Tensor, noise: Tensor | None, painter: Painter, judges: Judges, steps: int
+) -> dict[str, Scores]:
+    """Scores after an eighth, a quarter, half and all of the steps, by their number; and how far the code went.
+
+    The code begins at `start` [1, L, 512]. noise: a map to begin with, which is changed in place, or None for no map.
+    """
+    ws, seen = start.clone().requires_grad_(), painter.see(crop)
+    marks = {max(1, steps // part) for part in (8, 4, 2, 1)}
+    scores: dict[str, Scores] = {}
+
+    def progress(done: int) -> float:
+        if done in marks:
+            scores[str(done)] = judges.scores(crop, ws, noise)
+        return done / steps
+
+    groups = [(ws, CODE_RATE)] if noise is None else [(ws, CODE_RATE), (noise, MAP_RATE)]
+    descend(groups, lambda _: painter.distance(seen, ws, noise), progress)
+    return {**scores, "moved": {"rms": float((ws.detach() - start).square().mean().sqrt())}}
 
 
 def means(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

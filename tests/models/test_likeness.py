@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.bundle import open_bundle
 from engine.errors import BundleError
@@ -15,33 +15,16 @@ from models.likeness import LISTENING, Compensation, Painter, check_generator, d
 from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig
 from models.perceptual import StLpips
 from tests.engine.tiny_bundle import DIM, ROWS, build
+from tests.models.waves import CODE_ROWS, SIDE, WIDTH, wave_painter
 
-FRAMES, CODE_ROWS, WIDTH, FORMER, SIDE = 3, 4, 16, 3, 32
+FRAMES, FORMER = 3, 3
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Waves(nn.Module):
-    """Stands for the generator: every number of the code is a wave over the picture, the map a shade of grey."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-        pace = torch.rand(CODE_ROWS * WIDTH, 3, 3, 1, 1, generator=torch.Generator().manual_seed(3))
-        self.register_buffer("waves", 0.3 * torch.sin(pace[:, 0] * x + pace[:, 1] * y + 6.3 * pace[:, 2]))
-
-    def forward(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
-        image = torch.einsum("bk,kchw->bchw", ws.flatten(1), self.waves.to(ws.dtype))
-        return image if noise is None else image + noise.mean(dim=1, keepdim=True)
-
-
 @pytest.fixture
 def painter() -> Painter:
-    torch.manual_seed(3)
-    trunk = StLpips()
-    for head in trunk.heads:
-        head.weight.abs_()
-    return Painter(Waves(), trunk, torch.float32)
+    return wave_painter()
 
 
 @pytest.fixture
