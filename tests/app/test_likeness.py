@@ -124,6 +124,7 @@ class TestSwitch:
         np.testing.assert_array_equal(given, np.full((2, 3), np.mean(range(CROPS))))
         assert switch.in_force
         assert people.names() == []
+        assert switch.problem == ""
 
     def test_frames_too_near_to_each_other_or_without_a_face_do_not_count(self, people: People) -> None:
         switch, session = LikenessSwitch(people, worker()), FakeSession()

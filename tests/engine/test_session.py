@@ -10,7 +10,6 @@ from engine.compositing import Patch, blend
 from engine.errors import BundleError, NotFinite, UnknownAttribute, UsageError
 from engine.faces import exposed
 from engine.frames import CameraFrame, Controls, Phase
-from engine.geometry import align
 from engine.policies import LostFace, blurred
 from engine.session import Session, Settings
 from engine.state import HOLD_NS, shown_values
@@ -412,43 +411,3 @@ def test_blend_is_what_a_session_shows(open_session):
     edit = session._faces[0].recurrent.edit[0]
     painted = blend(frames(1)[0].image, [Patch(edit, np.ones((256, 256), np.float32), crop_at(160, 120))])
     np.testing.assert_array_equal(result.image[115:125, 155:165], painted[115:125, 155:165])
-
-
-def test_a_track_that_begins_later_is_offered_the_likeness(open_session, monkeypatch):
-    monkeypatch.setattr("engine.recurrence.fitting", lambda networks, crop, ws, likeness: ws * 0 + likeness)
-    session = open_session([SEEN])
-    likeness = np.full(session._code_shape, 0.25, np.float32)
-    session.set_likeness(likeness)
-    play(session, 1)
-    np.testing.assert_array_equal(session._faces[0].recurrent.likeness[0], likeness)
-
-
-def test_a_likeness_is_faded_into_a_track_and_out_again(open_session):
-    session = open_session([SEEN] * 12)
-    play(session, 2)
-    likeness = np.full(session._code_shape, 0.25, np.float32)
-    session.set_likeness(likeness)
-    play(session, 1, first=2)
-    state = session._faces[0].recurrent
-    np.testing.assert_array_equal(state.aim[0], likeness)
-    assert 0 < state.likeness.max() < 0.25
-    session.set_likeness(None)
-    assert not session._faces[0].recurrent.aim.any()
-
-
-def test_a_likeness_of_another_shape_or_with_nan_is_refused(open_session):
-    session = open_session([SEEN])
-    rows, width = session._code_shape
-    for wrong in (np.zeros((rows + 1, width), np.float32), np.full((rows, width), np.nan, np.float32)):
-        with pytest.raises(UsageError, match="finite numbers"):
-            session.set_likeness(wrong)
-
-
-def test_the_main_face_can_be_cut_out_with_every_slider_at_0(open_session):
-    session = open_session([SEEN, EMPTY])
-    first, second = frames(2)
-    session.step(first, NEUTRAL)
-    expected = align(first.image, session._faces[0].track.face.crop_from_frame)
-    np.testing.assert_array_equal(session.crop(first), expected[..., ::-1])
-    session.step(second, NEUTRAL)
-    assert session.crop(second) is None
