@@ -1,7 +1,7 @@
 """The process that finds a likeness: `python -m app.likeness_worker --bundle NAME --seconds S`.
 
 It takes aligned crops as one NumPy array from stdin and writes to stdout a line `done SHARE` now and then and at the
-end `found` and the likeness as a NumPy array, or `no REASON`. It works at the lowest priority, with threads that do not
+end `found` and the likeness as a NumPy array, or `no REASON`. It works at a low priority, with threads that do not
 wait in circles, and ends when its stdin does, which happens however the program that started it comes to its end. No
 picture is written anywhere.
 """
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from engine.errors import RigidError
 
 DONE, FOUND, NO = b"done ", b"found\n", b"no "
+LOW = 10
+"""Priority. At the lowest of all, beside an editor that keeps every core busy, it would never be done."""
+
 LEAST_STEP = 0.01
 """Of the work, between two lines."""
 
@@ -35,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(os, "nice"):
-        os.nice(19)
+        os.nice(LOW)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: the processor is the engine's
     crops = np.load(io.BytesIO(_read()), allow_pickle=False)
     threading.Thread(target=_wait_for_the_end, name="end", daemon=True).start()

@@ -9,7 +9,6 @@ finds the same as a free one.
 import argparse
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from models.evaluation.identity import FaceEmbedder, distances
 from models.evaluation.report import versions
 from models.evaluation.rollout import LoadedBundle, Pictures, Rollout, images_from, roll_clip
 from models.evaluation.scores import squared_errors
-from models.likeness import Painter, likeness_of
+from models.likeness import Painter, likeness_of, processor_s
 from models.perceptual import StLpips
 from models.scorers import FaceScorers
 
@@ -87,11 +86,6 @@ def run(args: argparse.Namespace) -> int:
             write_sheet(args.sheets / f"{Path(name).stem}.jpg", sheet)
     loaded.networks.close()
     return 0
-
-
-def processor_s(threads: int) -> float:
-    """Seconds that this process would have taken so far on free cores."""
-    return time.process_time() / threads
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tests.app.fakes import FakeSession
 
 WAIT_S = 60.0
 PATIENT_S = 300.0
-"""For the real worker, which loads torch at the lowest priority."""
+"""For the real worker, which loads torch at a low priority."""
 LIKENESS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 WORKER = """

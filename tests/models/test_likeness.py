@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.bundle import open_bundle
 from engine.errors import BundleError
 from engine.runtimes.select import open_networks, select
-from models.likeness import LISTENING, Compensation, Painter, check_generator, descend, refine, settled
+from models.likeness import LISTENING, Compensation, Painter, check_generator, descend, processor_s, refine, settled
 from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig
 from models.perceptual import StLpips
 from tests.engine.tiny_bundle import DIM, ROWS, build
@@ -139,3 +139,8 @@ def test_the_same_generator_in_another_arithmetic_is_taken() -> None:
     half.generator.to_rgb.bias.add_(0.5)
     with pytest.raises(BundleError, match="default bundle"):
         check_generator(type("Opened", (), {"generator": Same()}), half, ws)
+
+
+def test_time_on_the_processor_is_shared_by_the_threads() -> None:
+    one, four = processor_s(1), processor_s(4)
+    assert four == pytest.approx(one / 4, rel=0.2)

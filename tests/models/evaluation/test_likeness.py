@@ -48,8 +48,3 @@ def test_with_the_likeness_the_loop_comes_nearer(loaded, tmp_path) -> None:
     assert [len(row) for row in sheet] == [2] * 5  # source, and twice inversion and edit, of every third frame
     likeness.write_sheet(tmp_path / "new" / "sheet.jpg", sheet, columns=2)
     assert (tmp_path / "new" / "sheet.jpg").stat().st_size > 0
-
-
-def test_processor_time_is_shared_by_the_threads() -> None:
-    one, four = likeness.processor_s(1), likeness.processor_s(4)
-    assert four == pytest.approx(one / 4, rel=0.2)
