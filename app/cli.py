@@ -43,6 +43,8 @@ _OTHERS = {
     "bench": ("app.bench.command", "how fast each runtime is here, side by side, stage by stage"),
     "export": ("export.command", "a bundle as ONNX, OpenVINO IR or TensorRT engines, verified"),
     "evaluate": ("models.evaluation.command", "score a bundle on clips by the paper's metrics"),
+    "ceiling": ("models.evaluation.ceiling", "what the light generator can reconstruct at all, by optimisation"),
+    "likeness": ("models.evaluation.likeness", "what Improve likeness does for the people of some clips"),
     "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
@@ -167,6 +169,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", default=given, choices=choices)
     add("--max-faces", type=int, default=given, metavar="N", help="edit the N largest faces (1)")
     add("--frames", type=int, default=given, metavar="N", help="stop after N frames")
+    add("--likeness", type=float, default=given, metavar="SECONDS", help="search what the encoder lacks of this person")
+    add("--person", default=given, metavar="NAME", help="keep the likeness on this computer, or use the kept one")
     add("--compare", action="store_true", default=given, help="write before | after side by side")
     add("--keep-partial", action="store_true", default=given, help="keep the output of a truncated source")
     add("--report", default=given, metavar="FILE", help="write counts and timings as JSON")

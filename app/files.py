@@ -1,7 +1,23 @@
-"""Writing small files whole or not at all."""
+"""Small files: written whole or not at all, and named by people."""
 
 import os
+import re
 from pathlib import Path
+
+from engine.errors import UsageError
+
+_FORBIDDEN = re.compile(r'[\x00-\x1f/\\:*?"<>|]')
+_LONGEST = 60
+
+
+def named_file(folder: Path, name: str, suffix: str, what: str) -> Path:
+    """The file that a person calls `name`; UsageError, which says what it is, for a name that no file can have."""
+    if not name or name != name.strip() or name.startswith(".") or len(name) > _LONGEST or _FORBIDDEN.search(name):
+        raise UsageError(
+            f'{name!r} cannot be {what}: expected 1 to {_LONGEST} characters without / \\ : * ? " < > |, '
+            f"not starting with a dot"
+        )
+    return folder / f"{name}{suffix}"
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -14,8 +14,10 @@ from importlib import import_module
 
 from app.camera_switch import CameraSwitch
 from app.feed import Feed
+from app.likeness import LikenessSwitch
 from app.loader import ENGINE, Backend, LiveSession, Loader
 from app.mailbox import Mailbox
+from app.people import People
 from app.recorder import Recorder
 from app.report import RunLog
 from app.settings import RunSettings
@@ -56,7 +58,9 @@ class LiveState:
     on, empty until there is a session. labels: of the bundle's attributes, by name, None until it has been read.
     camera: what programs find the virtual camera as, empty while there is none. recording: the files being written.
     recorded: the one finished last. recording_problem: why one could not be written; it stays until something else is
-    asked for. problems: one line each; what else holds now. over: as many frames were written as the settings ask for.
+    asked for. likeness: share of the search for it that is done, None while none goes on. likeness_found: whether one
+    is in force. likeness_problem: why none is. problems: one line each; what else holds now. over: as many frames were
+    written as the settings ask for.
     """
 
     opening: bool = True
@@ -67,6 +71,9 @@ class LiveState:
     recording: tuple[str, ...] = ()
     recorded: str = ""
     recording_problem: str = ""
+    likeness: float | None = None
+    likeness_found: bool = False
+    likeness_problem: str = ""
     problems: tuple[str, ...] = ()
     over: bool = False
 
@@ -102,6 +109,7 @@ class LiveEditor:
         *,
         backend: Backend = ENGINE,
         feed: Feed | None = None,
+        people: People | None = None,
     ) -> None:
         """on_frame, on_state: called in the engine thread when there is something new; they must not wait."""
         self.settings = settings
@@ -117,6 +125,7 @@ class LiveEditor:
         self._loader = Loader(backend)
         self._recorder = Recorder()
         self._camera = CameraSwitch()
+        self._likeness = LikenessSwitch(people or People())
         self._pace = _Pace()
         self._last: CameraFrame | None = None
         self._failures = 0
@@ -150,6 +159,7 @@ class LiveEditor:
                 self._stop.wait(_POLL_S)
         self._recorder.follow((), None, compare=False)
         self._camera.follow(False, None, compare=False)
+        self._likeness.end()
         fed, loaded = self._feed.end(_POLL_S * 10), self._loader.end(_POLL_S * 30)
         self._ended_well = fed and loaded
 
@@ -158,6 +168,7 @@ class LiveEditor:
         changed = self._feed.follow(settings.source)
         if changed:
             self._last, self._pace = None, _Pace()
+            self._likeness.another_source()
         session = self._loader.session
         self._loader.follow(settings)
         if self._loader.session is not session:
@@ -175,6 +186,8 @@ class LiveEditor:
             # The picture stands still, so the policy decides what of it may stay; its clock goes on.
             frame = replace(self._last, captured_ns=time.monotonic_ns())
             self._show(self._policy_frame(frame, self.controls), frame)
+        stepped = arrival[0] if arrival is not None and self._failures == 0 else None
+        self._likeness.follow(settings, self._loader.session, stepped)
         if 0 < settings.frames <= self.run_log.frames_out:
             self._stop.set()
             self._set_state(replace(self.state, over=True))
@@ -242,6 +255,9 @@ class LiveEditor:
                 recording=self._recorder.names,
                 recorded=self._recorder.finished,
                 recording_problem=self._recorder.problem,
+                likeness=self._likeness.share,
+                likeness_found=self._likeness.in_force,
+                likeness_problem=self._likeness.problem,
                 problems=tuple(filter(None, problems)),
             )
         )

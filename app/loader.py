@@ -7,9 +7,12 @@ from concurrent.futures import TimeoutError as StillBusy
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.settings import RunSettings
 from engine.errors import RigidError
-from engine.frames import CameraFrame, Controls, EditedFrame
+from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,12 @@ class LiveSession(Protocol):
 
     def set_lost_face(self, lost_face: str) -> None:
         """Puts another lost-face policy in force."""
+
+    def set_likeness(self, likeness: NDArray[np.float32] | None) -> None:
+        """Fades a likeness in, or out."""
+
+    def crop(self, frame: CameraFrame) -> ImageU8 | None:
+        """The main face of the frame that was stepped last, aligned."""
 
     def reset(self) -> None:
         """Forgets every frame so far."""

@@ -12,17 +12,20 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from app.bundles import prepare_bundle
 from app.capture import Capture
+from app.likeness import LikenessSwitch
+from app.people import People
 from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
 from app.sinks import Sink, check_sinks, check_writable, open_sink
 from app.sources import PacedSource, Source, SourceInfo, open_source
-from engine.errors import RigidError, RuntimeUnavailable, SinkError, UnknownAttribute, UsageError
+from engine.errors import RigidError, RuntimeUnavailable, SinkError, SourceError, UnknownAttribute, UsageError
 from engine.frames import CameraFrame, Controls, EditedFrame
 
 if TYPE_CHECKING:
@@ -43,6 +46,9 @@ TORCH_RUNTIMES: Mapping[str, tuple[str, str]] = {
 }
 """Runtimes by the names that `--runtime` has for them: module and class."""
 
+_LIKENESS_WITHIN_NS = 12_000_000_000
+"""A face is looked for so long when the likeness is sought in a file."""
+
 Notice = Callable[[SourceInfo, RunLog], None]
 """Called after every frame that was written."""
 
@@ -59,7 +65,10 @@ class Editor(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One source, one editor, its sinks, and how far to go. limit: frames to write, 0 for all."""
+    """One source, one editor, its sinks, and how far to go.
+
+    limit: frames to write, 0 for all. attend: called after each frame of a live source that the editor stepped.
+    """
 
     source: Source
     editor: Editor
@@ -69,6 +78,7 @@ class Job:
     stop: threading.Event
     run_log: RunLog
     notice: Notice
+    attend: Callable[[CameraFrame], None] = lambda frame: None
 
     @property
     def over(self) -> bool:
@@ -95,13 +105,50 @@ def run(settings: RunSettings, stop: threading.Event, notice: Notice = lambda in
         for name in settings.sink:
             sinks.append(open_sink(name, source.info, compare=settings.compare))
             stack.callback(sinks[-1].discard)
-        job = Job(source, session, tuple(sinks), settings.controls, settings.frames, stop, RunLog(), notice)
+        switch = LikenessSwitch(People())
+        stack.callback(switch.end)
+        if settings.likeness and not source.info.live:
+            improve_first(settings, session, switch, stop)
+        switch.follow(settings, session, None)
+        refuse_without_likeness(switch)
+        controls, run_log = settings.controls, RunLog()
+        attend = partial(switch.follow, settings, session)
+        job = Job(source, session, tuple(sinks), controls, settings.frames, stop, run_log, notice, attend)
         edit(job, keep_partial=settings.keep_partial)
     figures = job.run_log.as_json(live=source.info.live)
     report = {"settings": settings.as_json(), "versions": versions(), **figures}
     if settings.report:
         write_report(Path(settings.report), report)
     return report
+
+
+def improve_first(settings: RunSettings, session: "Session", switch: LikenessSwitch, stop: threading.Event) -> None:
+    """Looks for the likeness on a file's first seconds, before anything is edited; the session forgets those frames.
+
+    Raises SourceError when no face is found in them.
+    """
+    with open_source(settings.source) as source:
+        first_ns: int | None = None
+        while switch.share in (None, 0.0) and not switch.searching and not stop.is_set():
+            frame = source.read()
+            first_ns = frame.captured_ns if frame and first_ns is None else first_ns
+            if frame is None or frame.captured_ns - (first_ns or 0) > _LIKENESS_WITHIN_NS:
+                if not switch.search(settings):
+                    raise SourceError(f"{settings.source} shows no face in its first seconds to find a likeness of")
+                break
+            session.step(frame, Controls())
+            switch.follow(settings, session, frame)
+            refuse_without_likeness(switch)
+    log.info("looking for the likeness, %.0f s", settings.likeness)
+    while switch.searching and not stop.wait(_POLL_S):
+        switch.follow(settings, session, None)
+    session.reset()
+
+
+def refuse_without_likeness(switch: LikenessSwitch) -> None:
+    """Raises RuntimeUnavailable when what was asked for cannot be had."""
+    if switch.problem:
+        raise RuntimeUnavailable(switch.problem)
 
 
 def edit(job: Job, *, keep_partial: bool = False) -> None:
@@ -157,6 +204,8 @@ def _edit_newest(job: Job) -> None:
             frame, arrived_ns = last = arrival
             edited = _step_or_policy(job, frame)
             failures = 0 if edited else failures + 1
+            if edited:
+                job.attend(frame)
             if failures == _FAILURES_IN_A_ROW:
                 raise RigidError(f"the engine failed on {failures} frames in a row; `--verbose` tells why")
             _write(job, frame, edited or job.editor.policy_frame(frame, job.controls), {})

@@ -6,14 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.files import write_whole
+from app.files import named_file, write_whole
 from app.settings import resolve
 from engine.errors import SinkError, UsageError
 
 _SUFFIX = ".toml"
-_FORBIDDEN = re.compile(r'[\x00-\x1f/\\:*?"<>|]')
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_LONGEST = 60
 
 
 class PresetFolder:
@@ -63,9 +61,4 @@ class PresetFolder:
 
     def path(self, name: str) -> Path:
         """The preset's file; UsageError for a name that no file can have."""
-        if not name or name != name.strip() or name.startswith(".") or len(name) > _LONGEST or _FORBIDDEN.search(name):
-            raise UsageError(
-                f"{name!r} cannot be a preset's name: expected 1 to {_LONGEST} characters without / \\ : * ? \" < > |, "
-                f"not starting with a dot"
-            )
-        return self._folder / f"{name}{_SUFFIX}"
+        return named_file(self._folder, name, _SUFFIX, "a preset's name")

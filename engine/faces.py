@@ -6,8 +6,11 @@ A session has as many slots as it edits faces. A slot is the pair of records tha
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from engine.detection import Detection
 from engine.frames import Phase
+from engine.runtimes.base import FloatArray
 from engine.state import (
     CLEAR_FRAMES,
     HOLD_NS,
@@ -178,6 +181,16 @@ def with_states(faces: Faces, slots: Iterable[int], states: Iterable[RecurrentSt
     """The slots, those of these numbers with these states."""
     new = dict(zip(slots, states, strict=True))
     return tuple(replace(face, recurrent=new.get(slot, face.recurrent)) for slot, face in enumerate(faces))
+
+
+def aiming(faces: Faces, likeness: FloatArray) -> Faces:
+    """The slots, those with a recurrent state on their way to this likeness [L, D]."""
+    return tuple(
+        face
+        if (state := face.recurrent) is None
+        else replace(face, recurrent=replace(state, aim=np.broadcast_to(likeness, state.aim.shape)))
+        for face in faces
+    )
 
 
 def exposed(faces: Faces) -> bool:

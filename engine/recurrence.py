@@ -7,7 +7,7 @@ paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -58,6 +58,9 @@ FOLLOWED_SHARE = 0.01
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 100 frames.
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
+FADED_SHARE = 0.15
+"""Of the way that is left to a new likeness, that each frame goes: nine tenths within 15 frames."""
+
 FULL = Switches()
 
 VARIANTS: Mapping[str, Switches] = MappingProxyType(
@@ -85,17 +88,19 @@ def advance(
     offset: FloatArray,
     switches: Switches = FULL,
     stage: Stage = untimed,
+    likeness: FloatArray | None = None,
 ) -> Advance:
     """Invert and edit the next crop of B faces.
 
     state: what the previous frame left; None on the first frame of a track, which becomes the anchor. crop: I_t^a
-    [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. Returns the new state, O_t^a and E_t^a,
-    the images [B, 3, S, S], not clipped.
+    [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
+    of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
+    the state's. Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
     """
     if not switches.memory:
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
-        return _first_frame(networks, crop, offset, switches, stage)
+        return _first_frame(networks, crop, offset, switches, stage, likeness)
     # The recurrent encoder does not need the frame's own code: the two work side by side.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
@@ -103,7 +108,8 @@ def advance(
         outputs = _recurred(networks, state, crop)
     with stage("encode"):
         ws, anchor = _image_based_code(networks, code()["ws"], state.anchor, switches)
-        ws, noise, h, c = _compensated(networks, outputs, ws, switches)
+        in_force = state.likeness + np.float32(FADED_SHARE) * (state.aim - state.likeness)
+        ws, noise, h, c = _compensated(networks, outputs, ws + in_force, switches)
         noises = noise, yielded(noise, state.inversion, state.edit) if switches.map_yields else noise
     estimated = switches.half_rate and not any(state.estimated)
     with stage("generate"):
@@ -112,30 +118,55 @@ def advance(
             inversion = edit - (state.edit - state.inversion)
         else:
             inversion, edit = _synthesise(networks, ws, offset, *noises)
-    after = RecurrentState(crop, inversion, edit, h, c, anchor, estimated=(estimated,) * len(crop))
+    marks = (estimated,) * len(crop)
+    after = RecurrentState(crop, inversion, edit, h, c, anchor, in_force, state.aim, estimated=marks)
     return after, inversion, edit
 
 
-def _first_frame(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
+def _first_frame(
+    networks: Networks,
+    crop: FloatArray,
+    offset: FloatArray,
+    switches: Switches,
+    stage: Stage,
+    likeness: FloatArray | None,
+) -> Advance:
     """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
         anchor = networks.encoder_anchor(crop=crop)["ws"]
     with stage("generate"):
+        taken = fitting(networks, crop, anchor, likeness)
         nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
-        bare, edit = _synthesise(networks, anchor, offset, nothing, nothing)
-    inversion, state = crop, _started(networks, crop, crop, edit, anchor)
+        bare, edit = _synthesise(networks, anchor + taken, offset, nothing, nothing)
+    inversion, state = crop, replace(_started(networks, crop, crop, edit, anchor), likeness=taken, aim=taken)
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
-            ws, noise, h, c = _compensate(networks, state, crop, anchor, switches)
+            ws, noise, h, c = _compensate(networks, state, crop, anchor + taken, switches)
             for_edit = yielded(noise, bare, edit) if switches.map_yields else noise
         with stage("generate"):
             inversion, edit = _synthesise(networks, ws, offset, noise, for_edit)
-        state, bare = RecurrentState(crop, inversion, edit, h, c, anchor), inversion
+        state, bare = replace(state, inversion=inversion, edit=edit, h=h, c=c), inversion
     return state, inversion, edit
 
 
+def fitting(networks: Networks, crop: FloatArray, ws: FloatArray, likeness: FloatArray | None) -> FloatArray:
+    """The likeness for each face whose inversion it brings nearer to its crop, 0 for the others: [B, L, D].
+
+    What was found for one person is wrong for another. ws: the encoder's codes of the crops, [B, L, D]; likeness:
+    [L, D], or None. The images are compared without a noise map, by squared error.
+    """
+    nobody = np.zeros_like(ws)
+    if likeness is None:
+        return nobody
+    nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
+    without, with_it = _synthesise(networks, ws, nobody + likeness, nothing, nothing)
+    nearer = ((with_it - crop) ** 2).mean(axis=(1, 2, 3)) < ((without - crop) ** 2).mean(axis=(1, 2, 3))
+    taken: FloatArray = np.where(nearer[:, None, None], likeness, nobody)
+    return taken
+
+
 def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
-    """A frame that knows nothing of the ones before it; the returned state only tells later frames what was seen."""
+    """A frame that knows nothing of the ones before it, nor of a likeness; the state only tells what was seen."""
     with stage("encode"):
         ws = networks.encoder_anchor(crop=crop)["ws"]
     state = _started(networks, crop, crop, crop, ws)
@@ -149,9 +180,9 @@ def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switc
 def _started(
     networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
 ) -> RecurrentState:
-    """A state with an empty ConvLSTM memory."""
-    empty = _zeros(networks.recurrent.spec.inputs["h"], crop)
-    return RecurrentState(crop, inversion, edit, empty, empty, anchor)
+    """A state with an empty ConvLSTM memory and nobody's likeness."""
+    empty, nobody = _zeros(networks.recurrent.spec.inputs["h"], crop), np.zeros_like(anchor)
+    return RecurrentState(crop, inversion, edit, empty, empty, anchor, nobody, nobody)
 
 
 def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:

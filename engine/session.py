@@ -21,6 +21,7 @@ from engine.faces import (
     Faces,
     Sightings,
     advance_face,
+    aiming,
     assign,
     at_rest,
     exposed,
@@ -33,7 +34,7 @@ from engine.faces import (
     with_states,
 )
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
-from engine.geometry import CROP_SIZE, Affine, translation
+from engine.geometry import CROP_SIZE, Affine, align, translation
 from engine.imaging import CpuImaging, Imaging
 from engine.kernels.load import CudaKernels
 from engine.kernels.whole_step import WholeSteps, open_card
@@ -117,6 +118,7 @@ class Session:
         _, *code = shape_for(networks.generator.spec, "ws", 1)
         self._code_shape = (code[0], code[1])
         self._faces = self._no_faces()
+        self._likeness: FloatArray | None = None
 
     @classmethod
     def open(
@@ -172,6 +174,29 @@ class Session:
         """Put another lost-face policy in force from the next frame on; UsageError when there is none of that name."""
         policy = _named(lost_face, {policy.value: policy for policy in LostFace}, "lost-face policy")
         self._settings = replace(self._settings, lost_face=policy)
+
+    def set_likeness(self, likeness: FloatArray | None) -> None:
+        """Add this to the encoder's codes of a person from the next frame on, faded in; None: nothing, faded out.
+
+        likeness: [L, D], found by `models.likeness`. Faces that are tracked now take it as it is; a track that begins
+        later takes it where it fits (`recurrence.fitting`). Raises UsageError for another shape or numbers that are
+        not finite.
+        """
+        if likeness is not None and (likeness.shape != self._code_shape or not np.isfinite(likeness).all()):
+            raise UsageError(f"the likeness is {likeness.shape}; finite numbers [{self._code_shape}] were expected")
+        nobody = np.zeros(self._code_shape, np.float32)
+        with self._imaging.at_work():
+            aim = self._imaging.place(nobody if likeness is None else likeness.astype(np.float32))
+        self._likeness = None if likeness is None else aim
+        self._faces = aiming(self._faces, aim)
+
+    def crop(self, frame: CameraFrame) -> ImageU8 | None:
+        """The main face of the frame that was stepped last, aligned: uint8 RGB [S, S, 3]; None when none is followed.
+
+        frame: that frame. Its sliders may have been at 0.
+        """
+        found = self._faces[0].track.face if self._faces[0].followed else None
+        return None if found is None else np.ascontiguousarray(align(frame.image, found.crop_from_frame)[..., ::-1])
 
     def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """Edit the next frame; with every attribute at 0 the image of the result is the frame's own array.
@@ -352,9 +377,8 @@ class Session:
             before = [state for row in rows if (state := faces[seen[row]].recurrent) is not None]
             offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
-            after, inversion, edit = advance(
-                self._networks, stack(before) if before else None, crop, offset, self._settings.switches, clock.stage
-            )
+            state, switches = stack(before) if before else None, self._settings.switches
+            after, inversion, edit = advance(self._networks, state, crop, offset, switches, clock.stage, self._likeness)
             if self._settings.switches.residual:
                 with clock.stage("restore"):
                     edit = self._imaging.give_back(crop, inversion, edit)

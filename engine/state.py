@@ -134,8 +134,9 @@ class RecurrentState:
     """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
     crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the ConvLSTM's, [B, C, H,
-    W]. anchor: w_1, the code of the track's first frame, [B, L, D]. estimated: of each face, whether O_{t-1} was
-    estimated (`Switches.half_rate`); empty stands for no face.
+    W]. anchor: w_1, the code of the track's first frame, [B, L, D]. likeness: what is added to the encoder's codes in
+    this frame, and aim: where that is going (`engine/recurrence.py`), both [B, L, D]. estimated: of each face, whether
+    O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
     """
 
     crop: NDArray[np.float32]
@@ -144,6 +145,8 @@ class RecurrentState:
     h: NDArray[np.float32]
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
+    likeness: NDArray[np.float32]
+    aim: NDArray[np.float32]
     estimated: tuple[bool, ...] = field(default=(), kw_only=True)
 
     @property
@@ -160,7 +163,7 @@ class RecurrentState:
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """All of them, in the order of the fields."""
-        return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor))
+        return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor, self.likeness, self.aim))
 
 
 def stack(states: Sequence[RecurrentState]) -> RecurrentState:

@@ -14,6 +14,7 @@ from PyQt6.QtGui import QImage
 from app.feed import Feed
 from app.live import LiveEditor, LiveFrame, LiveState
 from app.loader import ENGINE, Backend
+from app.people import People
 from app.settings import RunSettings
 from engine.errors import RigidError
 from engine.frames import Controls, ImageU8
@@ -46,12 +47,19 @@ class Bridge(QObject):
     """The file, and why it could not be written: empty when it was."""
 
     def __init__(
-        self, settings: RunSettings, controls: Controls, *, backend: Backend = ENGINE, feed: Feed | None = None
+        self,
+        settings: RunSettings,
+        controls: Controls,
+        *,
+        backend: Backend = ENGINE,
+        feed: Feed | None = None,
+        people: People | None = None,
     ) -> None:
         super().__init__()
-        self._editor = LiveEditor(
-            settings, controls, self.frame_ready.emit, self.state_changed.emit, backend=backend, feed=feed
-        )
+        self.people = people or People()
+        """The likenesses that are kept."""
+        signals = self.frame_ready.emit, self.state_changed.emit
+        self._editor = LiveEditor(settings, controls, *signals, backend=backend, feed=feed, people=self.people)
 
     @property
     def settings(self) -> RunSettings:

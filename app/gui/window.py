@@ -26,6 +26,7 @@ from app.gui import theme
 from app.gui.banner import Banner
 from app.gui.bridge import Bridge
 from app.gui.buttons import make_button
+from app.gui.likeness_panel import LikenessPanel
 from app.gui.memory import Memory
 from app.gui.outputs import Outputs, new_snapshot
 from app.gui.preset_bar import KEYS, PresetBar
@@ -90,6 +91,7 @@ class Window(QMainWindow):
         self.mirror = make_button(
             self.tr("Mirror"), self.tr("Turns the picture here; what is written is not turned"), "M", checkable=True
         )
+        self.likeness = LikenessPanel(self._bridge.people)
         self.snapshot = make_button(self.tr("Snapshot"), self.tr("Saves the edited picture"), "S")
         self.outputs = Outputs(settings.sink)
         names = {"before": self.tr("Before"), "after": self.tr("After"), "split": self.tr("Split")}
@@ -155,7 +157,11 @@ class Window(QMainWindow):
         column.addLayout(switches)
         column.addLayout(presets)
         column.addWidget(scroll, 1)
+        likeness = QHBoxLayout()
+        likeness.setContentsMargins(14, 0, 14, 0)
+        likeness.addWidget(self.likeness)
         column.addLayout(foot)
+        column.addLayout(likeness)
         setup = QScrollArea()
         setup.setWidgetResizable(True)
         setup.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -181,6 +187,8 @@ class Window(QMainWindow):
         self.compare.released.connect(lambda: self.preview.set_comparing(False))
         self.presets.picked.connect(self._on_preset)
         self.presets.failed.connect(lambda why: self.banner.tell(why, wrong=True))
+        self.likeness.changed.connect(lambda changes: self._change(**changes))
+        self.likeness.failed.connect(lambda why: self.banner.tell(why, wrong=True))
         self.source.picked.connect(lambda source: self._change(source=source))
         self.source.activated.connect(lambda: self.preview.setFocus())
         self.setup.changed.connect(lambda changes: self._change(**changes))
@@ -277,6 +285,10 @@ class Window(QMainWindow):
         self.preview.set_message(self._waiting_for())
         self.snapshot.setEnabled(not state.opening)
         self.outputs.show_state(state)
+        self.likeness.show_state(state)
+        if state.likeness_problem and (self._bridge.settings.likeness or self._bridge.settings.person):
+            self.banner.tell(state.likeness_problem, wrong=True)
+            self._change(likeness=0.0, person="")
         if state.over:
             self.close()
 

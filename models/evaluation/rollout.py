@@ -51,12 +51,19 @@ def pictures_from(images: Images) -> Pictures:
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-def roll_clip(loaded: LoadedBundle, crops: Pictures, values: Mapping[str, float], switches: Switches) -> Rollout:
-    """The loop over consecutive frames of one face."""
+def roll_clip(
+    loaded: LoadedBundle,
+    crops: Pictures,
+    values: Mapping[str, float],
+    switches: Switches,
+    likeness: NDArray[np.float32] | None = None,
+) -> Rollout:
+    """The loop over consecutive frames of one face. likeness: the person's [L, D], from the first frame on."""
     offset, state = loaded.offset(values), None
     inversions, edits = np.empty_like(crops), np.empty_like(crops)
     for t in range(len(crops)):
-        state, inversion, edit = advance(loaded.networks, state, images_from(crops[t : t + 1]), offset, switches)
+        crop = images_from(crops[t : t + 1])
+        state, inversion, edit = advance(loaded.networks, state, crop, offset, switches, likeness=likeness)
         inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
     return Rollout(inversions, edits)
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.sources import Closing, SourceInfo
 from engine.errors import SourceError
@@ -50,9 +51,23 @@ class FakeSession:
         self.attributes = {"age": None, "smile": None}
         self.held = 0
         """The grey level of what the policy shows."""
+        self.face = True
+        """Whether the frames show one."""
+        self.likenesses: list[NDArray[np.float32] | None] = []
+        """What it was given, one after another."""
+        self.resets = 0
         self._seconds = seconds
         self._fails_on = fails_on
         self._error = error or RuntimeError("out of order")
+
+    def set_likeness(self, likeness: NDArray[np.float32] | None) -> None:
+        self.likenesses.append(likeness)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def crop(self, frame: CameraFrame) -> ImageU8 | None:
+        return np.full((8, 8, 3), frame.index % 256, np.uint8) if self.face else None
 
     def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         time.sleep(self._seconds)
@@ -102,7 +117,6 @@ class FakeLiveSession(FakeSession):
         self.runtime = runtime
         self.broken = False
         self.closed = False
-        self.resets = 0
         self.lost_face = ""
         self.seen: list[Controls] = []
 
@@ -115,9 +129,6 @@ class FakeLiveSession(FakeSession):
 
     def set_lost_face(self, lost_face: str) -> None:
         self.lost_face = lost_face
-
-    def reset(self) -> None:
-        self.resets += 1
 
     def close(self) -> None:
         self.closed = True

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.likeness import LikenessSwitch
+from app.people import People
 from app.pipeline import TORCH_RUNTIMES, Job, edit, open_session, run
 from app.report import RunLog
 from app.settings import RunSettings
@@ -17,14 +19,23 @@ from app.sinks import Sink
 from app.sources import PacedSource, Source
 from engine.errors import CardFailed, RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
 from engine.frames import Controls, Phase
-from tests.app.clips import clip, cut, number_of, numbers_in, sound_packets, write_clip
+from tests.app.clips import clip, cut, number_of, numbered, numbers_in, sound_packets, write_clip
 from tests.app.fakes import EndlessSource, FakeSession, PatternSource, RecordingSink
 from tests.app.registered_camera import until
+from tests.app.test_likeness import worker as stand_in
 
 
 def _job(source: Source, session: FakeSession, sink: Sink, *, limit: int = 0) -> Job:
     controls = Controls({"age": 1.0})
     return Job(source, session, (sink,), controls, limit, threading.Event(), RunLog(), lambda info, run_log: None)
+
+
+@pytest.fixture
+def likeness_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for the process that finds likenesses, and nobody who was kept."""
+    people = People(tmp_path / "people")
+    monkeypatch.setattr("app.pipeline.People", lambda: people)
+    monkeypatch.setattr("app.pipeline.LikenessSwitch", lambda people: LikenessSwitch(people, stand_in()))
 
 
 @pytest.fixture
@@ -234,3 +245,55 @@ def test_without_torch_eager_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("app.pipeline.import_module", fail)
     with pytest.raises(RuntimeUnavailable, match="needs the package torch; install the extra `train`"):
         open_session(RunSettings(bundle=".", runtime="eager"))
+
+
+@pytest.mark.usefixtures("likeness_worker")
+class TestLikeness:
+    """Sought in the first seconds of a file before anything is edited; beside a live run."""
+
+    def settings(self, tmp_path: Path, frames: int, **others: object) -> RunSettings:
+        source = tmp_path / "clip.mp4"
+        write_clip(source, [numbered(index) for index in range(frames)])
+        return RunSettings(str(source), set={"age": 1.0}, likeness=1.0, **others)
+
+    def test_a_file_is_edited_with_the_likeness_from_its_first_frame_on(self, session, tmp_path: Path) -> None:
+        begun: list[int] = []
+        session.step, step = lambda frame, controls: _noted(begun, session, step, frame, controls), session.step
+        report = run(self.settings(tmp_path, 100), threading.Event())
+        assert report["frames_out"] == 100
+        assert len(session.likenesses) == session.resets == 1
+        assert begun == [1] * 100  # every edited frame came after it
+
+    def test_a_short_clip_is_made_do_with(self, session, tmp_path: Path) -> None:
+        run(self.settings(tmp_path, 10), threading.Event())
+        assert len(session.likenesses) == 1
+
+    def test_a_clip_without_a_face_is_an_error(self, session, tmp_path: Path) -> None:
+        session.face = False
+        with pytest.raises(SourceError, match="shows no face"):
+            run(self.settings(tmp_path, 10), threading.Event())
+
+    def test_somebody_who_was_not_kept_is_an_error(self, session, tmp_path: Path) -> None:
+        settings = replace(self.settings(tmp_path, 10), likeness=0.0, person="anna")
+        with pytest.raises(RuntimeUnavailable, match="anna"):
+            run(settings, threading.Event())
+
+    def test_a_live_run_goes_on_meanwhile(self, session, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = EndlessSource(interval_s=0.05)
+        monkeypatch.setattr("app.pipeline.open_source", lambda name, keep_partial=False: source)
+        stop = threading.Event()
+        settings = RunSettings("0", set={"age": 1.0}, likeness=1.0)
+        report: list[dict] = []
+        running = threading.Thread(target=lambda: report.append(run(settings, stop)))
+        running.start()
+        until(lambda: session.likenesses)
+        stop.set()
+        running.join()
+        assert report[0]["frames_out"] > 8
+        assert session.resets == 0
+
+
+def _noted(begun: list[int], session: FakeSession, step, frame, controls):
+    if not controls.neutral:
+        begun.append(len(session.likenesses))
+    return step(frame, controls)

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from engine.bundle import open_bundle
-from engine.recurrence import FOLLOWED_SHARE, FULL, PRIMING_STEPS, REPAINTED, VARIANTS, Switches, advance, yielded
+from engine.recurrence import (
+    FADED_SHARE,
+    FOLLOWED_SHARE,
+    FULL,
+    PRIMING_STEPS,
+    REPAINTED,
+    VARIANTS,
+    Switches,
+    advance,
+    fitting,
+    yielded,
+)
 from engine.runtimes.select import open_networks, select
 from engine.state import stack, unstack
 from tests.engine.tiny_bundle import DIM, FORMER, ROWS, build
@@ -278,3 +289,64 @@ class _Counted:
 
     def __call__(self, **arrays):
         return self._function(**arrays)
+
+
+class Grey:
+    """A generator whose images are grey, as bright as the mean of the code."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __call__(self, ws, noise):
+        return {"image": np.broadcast_to(ws.mean(axis=(1, 2))[:, None, None, None], (len(ws), 3, 8, 8))}
+
+
+def test_a_likeness_is_taken_by_the_face_that_it_brings_nearer(tiny_networks):
+    networks = replace(tiny_networks, generator=Grey(tiny_networks.generator.spec))
+    crops = np.stack([np.full((3, 8, 8), level, np.float32) for level in (0.5, -0.5)])
+    likeness = np.full((ROWS, DIM), 0.3, np.float32)
+    taken = fitting(networks, crops, np.zeros((2, ROWS, DIM), np.float32), likeness)
+    np.testing.assert_array_equal(taken, np.stack([likeness, np.zeros_like(likeness)]))
+
+
+def test_without_a_likeness_the_generator_is_not_asked(tiny_networks, crops):
+    silent = replace(tiny_networks, generator=None)
+    assert not fitting(silent, crops[0], np.ones((1, ROWS, DIM), np.float32), None).any()
+
+
+def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, offset):
+    codes_alone = Switches(noise_map=False, tcc=False, following=False)
+    aim = np.random.default_rng(6).standard_normal((1, ROWS, DIM)).astype(np.float32)
+    state, *_ = advance(tiny_networks, None, crops[0], offset, codes_alone)
+    after, inversion, edit = advance(tiny_networks, replace(state, aim=aim), crops[1], offset, codes_alone)
+    np.testing.assert_allclose(after.likeness, FADED_SHARE * aim, rtol=1e-6)
+    np.testing.assert_array_equal(after.anchor, state.anchor)
+    seen = tiny_networks.encoder(crop=crops[1])["ws"][:, :FORMER]
+    ws = np.concatenate([seen, state.anchor[:, FORMER:]], axis=1) + after.likeness
+    nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
+    for moved, image in ((ws, inversion), (ws + offset, edit)):
+        np.testing.assert_allclose(tiny_networks.generator(ws=moved, noise=nothing)["image"], image, atol=1e-5)
+    for _ in range(40):
+        after, *_ = advance(tiny_networks, after, crops[1], offset, codes_alone)
+    np.testing.assert_allclose(after.likeness, aim, atol=0.01)
+
+
+def test_a_track_begins_with_the_likeness_that_fits_at_once(tiny_networks, crops, offset):
+    aim = np.random.default_rng(6).standard_normal((ROWS, DIM)).astype(np.float32)
+    anchor = tiny_networks.encoder_anchor(crop=crops[0])["ws"]
+    nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
+    own = tiny_networks.generator(ws=anchor + aim, noise=nothing)["image"]
+    # The encoder sees the crop of before, the loop this person, whom the likeness brings back wholly.
+    networks = replace(tiny_networks, encoder_anchor=lambda crop: {"ws": anchor})
+    state, *_ = advance(networks, None, own, offset, likeness=aim)
+    np.testing.assert_array_equal(state.likeness[0], aim)
+    np.testing.assert_array_equal(state.aim[0], aim)
+    other, *_ = advance(
+        networks, None, tiny_networks.generator(ws=anchor, noise=nothing)["image"], offset, likeness=aim
+    )
+    assert not other.likeness.any()
+    assert not other.aim.any()
+    edit = tiny_networks.generator(ws=anchor + aim + offset, noise=nothing)["image"]
+    for switches in (VARIANTS["paper"], Switches(noise_map=False, tcc=False)):
+        first, *_ = advance(networks, None, own, offset, switches, likeness=aim)
+        np.testing.assert_allclose(first.edit, edit, atol=1e-5)

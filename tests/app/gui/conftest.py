@@ -19,6 +19,7 @@ from app.gui.bridge import Bridge
 from app.gui.memory import Memory
 from app.gui.window import Window
 from app.loader import Backend
+from app.people import People
 from app.settings import RunSettings
 from app.sources import Source
 from engine.errors import RuntimeUnavailable, SourceError
@@ -110,7 +111,7 @@ def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         sources: Callable[[str], Source] | None = None,
     ) -> Stage:
         settings = settings or RunSettings()
-        memory = Memory(tmp_path / "config")
+        memory, people = Memory(tmp_path / "config"), People(tmp_path / "people")
 
         def open_session(settings: RunSettings) -> FakeLiveSession:
             if stage.no_session:
@@ -125,7 +126,9 @@ def make_stage(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return stage.sources[-1]
 
         backend = real or Backend(lambda settings: labels, open_session)
-        bridge = Bridge(settings, Controls(settings.set), backend=backend, feed=Feed(sources or open_source))
+        bridge = Bridge(
+            settings, Controls(settings.set), backend=backend, feed=Feed(sources or open_source), people=people
+        )
         stage = Stage(Window(bridge, memory), bridge, memory)
         made.append(stage)
         qtbot.addWidget(stage.window)
@@ -155,7 +158,7 @@ def open_real(qtbot: QtBot, tmp_path: Path) -> Iterator[Callable[[RunSettings], 
     opened: list[Window] = []
 
     def open_window(settings: RunSettings) -> Window:
-        bridge = Bridge(settings, settings.controls)
+        bridge = Bridge(settings, settings.controls, people=People(tmp_path / "people"))
         opened.append(Window(bridge, Memory(tmp_path)))
         qtbot.addWidget(opened[-1])
         opened[-1].show()
