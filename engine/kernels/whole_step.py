@@ -139,7 +139,7 @@ class WholeSteps:
     def _set_of(self, states: Sequence[RecurrentState]) -> int | None:
         """The set of buffers whose first rows these states are; None where they are not."""
         for number, rows in enumerate(self._rows):
-            if len(states) <= len(rows) and all(s.crop is row.crop for s, row in zip(states, rows, strict=False)):
+            if len(states) <= len(rows) and all(map(_same, states, rows)):
                 return number
         return None
 
@@ -196,7 +196,7 @@ class WholeSteps:
         recurrent = self._networks.recurrent.spec.inputs
         images = [(3, CROP_SIZE, CROP_SIZE)] * 3
         memory = [tuple(int(axis) for axis in recurrent[name][1:]) for name in ("h", "c")]
-        shapes = [*images, *memory, self._code]
+        shapes = [*images, *memory, *[self._code] * 3]
         return RecurrentState(*(self._kernels.empty((self._faces, *shape), np.float32) for shape in shapes))
 
 
@@ -278,6 +278,11 @@ def _rounded(extent_px: int, limit_px: int) -> int:
 
 def _first(buffers: RecurrentState, faces: int) -> RecurrentState:
     return RecurrentState(*(array[:faces] for array in buffers.arrays()))
+
+
+def _same(state: RecurrentState, row: RecurrentState) -> bool:
+    """Whether a state is the buffers themselves, all of them: a session may have put another aim into it."""
+    return all(array is buffer for array, buffer in zip(state.arrays(), row.arrays(), strict=True))
 
 
 def _copy(state: RecurrentState, place: RecurrentState) -> None:

@@ -101,7 +101,7 @@ class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
         return made(lambda: ufunc(*plain, **options))
 
     def __array_function__(self, function, types, arguments, options):
-        assert function in (np.clip, np.concatenate, np.pad, np.zeros, np.zeros_like), function
+        assert function in (np.broadcast_to, np.clip, np.concatenate, np.pad, np.zeros, np.zeros_like), function
         plain = list(map(_unwrapped, arguments))
         return made(lambda: function(*plain, **options))
 

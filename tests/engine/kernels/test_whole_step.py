@@ -189,3 +189,20 @@ def test_sliders_at_rest_and_lost_faces_are_as_ever(make_both):
         shown = [session.step(frame, controls) for session in (on_cpu, on_card)]
         assert shown[0].phase is shown[1].phase
         assert cv2.absdiff(shown[0].image, shown[1].image).max() <= 1
+
+
+def test_a_likeness_that_is_set_in_the_middle_of_a_track_is_on_the_card_too(make_both):
+    """It changes what the state lies in, so that one step is taken in pieces."""
+    sessions = make_both([SEEN] * 6)
+    _, without = make_both([SEEN] * 6)
+    likeness = np.random.default_rng(4).normal(0.0, 2.0, (12, 8)).astype(np.float32)
+    pieces = []
+    for frame in frames(6):
+        if frame.index == 3:
+            for session in sessions:
+                session.set_likeness(likeness)
+        shown = [session.step(frame, SMILE) for session in (*sessions, without)]
+        assert cv2.absdiff(shown[0].image, shown[1].image).max() <= 1
+        pieces.append(not is_at_once(shown[1]))
+    assert pieces == [True, False, False, True, False, False]
+    assert cv2.absdiff(shown[1].image, shown[2].image).max() > 1
