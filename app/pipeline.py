@@ -1,7 +1,7 @@
 """A run: frames from a source through the engine into the sinks.
 
-A file is read frame by frame and nothing is dropped: every frame in is a frame out. FFmpeg decodes and encodes on
-threads of its own, so the plain loop keeps the processor busy. A live source is read by a capture thread that leaves
+A file is read frame by frame and nothing is dropped: every frame in is a frame out; while the engine works on one, the
+next is decoded and the one before encoded. A live source is read by a capture thread that leaves
 frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and latency stays
 bounded.
 """
@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -179,14 +180,26 @@ def check_attributes(values: Mapping[str, float], known: Mapping[str, object]) -
 
 
 def _edit_every(job: Job) -> None:
-    while not job.over:
-        started_s = time.perf_counter()
-        frame = job.source.read()
-        if frame is None:
-            return
-        job.run_log.frames_in += 1
-        read_ms = (time.perf_counter() - started_s) * 1e3
-        _write(job, frame, job.editor.step(frame, job.controls), {"read": read_ms})
+    with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
+        reading, writing = decoder.submit(_timed_read, job.source), None
+        while not job.stop.is_set() and (not job.limit or job.run_log.frames_in < job.limit):
+            frame, read_ms = reading.result()
+            if frame is None:
+                break
+            job.run_log.frames_in += 1
+            reading = decoder.submit(_timed_read, job.source)
+            edited = job.editor.step(frame, job.controls)
+            if writing is not None:
+                writing.result()
+            writing = encoder.submit(_write, job, frame, edited, {"read": read_ms})
+        if writing is not None:
+            writing.result()
+
+
+def _timed_read(source: Source) -> tuple[CameraFrame | None, float]:
+    """The next frame, and how many ms it took."""
+    started_s = time.perf_counter()
+    return source.read(), (time.perf_counter() - started_s) * 1e3
 
 
 def _edit_newest(job: Job) -> None:
