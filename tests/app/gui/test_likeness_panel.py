@@ -115,6 +115,7 @@ def test_from_the_button_to_the_session(make_stage: MakeStage, monkeypatch, qtbo
     monkeypatch.setattr(likeness_module.Search.__init__, "__defaults__", (worker(),))
     monkeypatch.setattr(likeness_module.LikenessSwitch.__init__, "__defaults__", (worker(),))
     stage = make_stage()
+    qtbot.waitUntil(stage.window.likeness.improve.isEnabled)
     stage.window.likeness.improve.click()
     qtbot.waitUntil(lambda: bool(stage.session.likenesses))
     qtbot.waitUntil(lambda: stage.window.likeness.improve.text() == "Back to before")
@@ -126,6 +127,7 @@ def test_from_the_button_to_the_session(make_stage: MakeStage, monkeypatch, qtbo
 def test_a_failure_is_told_and_can_be_tried_again(make_stage: MakeStage, monkeypatch, qtbot: QtBot) -> None:
     monkeypatch.setattr(likeness_module, "find_spec", lambda name: None)
     stage = make_stage()
+    qtbot.waitUntil(stage.window.likeness.improve.isEnabled)
     for _ in range(2):
         stage.window.likeness.improve.click()
         qtbot.waitUntil(lambda: "extra `train`" in stage.window.banner.text.text())
