@@ -18,7 +18,7 @@ from app.settings import RunSettings
 from app.sinks import Sink
 from app.sources import PacedSource, Source
 from engine.errors import CardFailed, RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
-from engine.frames import Controls, Phase
+from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
 from tests.app.clips import clip, cut, number_of, numbered, numbers_in, sound_packets, write_clip
 from tests.app.fakes import EndlessSource, FakeSession, PatternSource, RecordingSink
 from tests.app.registered_camera import until
@@ -54,6 +54,40 @@ def test_every_frame_of_a_file_comes_out_edited_in_order() -> None:
     assert [number_of(image) for image in sink.originals] == list(range(50))
     assert sink.ended == "whole"
     assert (job.run_log.frames_in, job.run_log.frames_out, job.run_log.dropped) == (50, 50, 0)
+
+
+def test_while_the_engine_works_the_next_frame_is_decoded_and_the_last_one_encoded() -> None:
+    """Each step waits for both, and would wait for ever in a plain loop."""
+    read, written = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Source(PatternSource):
+        def read(self) -> CameraFrame | None:
+            frame = super().read()
+            read.release()
+            return frame
+
+    class Slow(FakeSession):
+        def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+            assert read.acquire(timeout=30)  # this frame
+            assert read.acquire(timeout=30)  # the next one
+            read.release()
+            assert frame.index == 0 or written.acquire(timeout=30)
+            return super().step(frame, controls)
+
+    class Sink(RecordingSink):
+        def write(self, edited: EditedFrame, original: ImageU8) -> None:
+            super().write(edited, original)
+            written.release()
+
+    sink = Sink()
+    edit(_job(Source(20), Slow(), sink))
+    assert [frame.index for frame in sink.frames] == list(range(20))
+
+
+def test_what_lies_behind_the_limit_does_not_matter() -> None:
+    sink = RecordingSink()
+    edit(_job(PatternSource(50, breaks_at=7), FakeSession(), sink, limit=7))
+    assert (len(sink.frames), sink.ended) == (7, "part")
 
 
 def test_a_limit_ends_the_run_early() -> None:
