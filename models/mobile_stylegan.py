@@ -195,7 +195,8 @@ class Layer(nn.Module):
         The wavelet works on each channel alone, so that the modulation after it can come before, on a quarter of the
         pixels and in one pass with the other.
         """
-        return inverse_haar(x * (self.up.scale(w) * self.conv1.modulation.scale(w).repeat(1, 4, 1, 1)))
+        after = self.conv1.modulation.scale(w)
+        return inverse_haar(x * (self.up.scale(w) * torch.cat((after, after, after, after), dim=1)))
 
 
 class RgbHead(nn.Module):
