@@ -20,6 +20,12 @@ def named_file(folder: Path, name: str, suffix: str, what: str) -> Path:
     return folder / f"{name}{suffix}"
 
 
+def names_in(folder: Path, suffix: str) -> list[str]:
+    """What the folder's files of that suffix are called, in alphabetical order; the files are not read."""
+    found = (path.stem for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+    return sorted(found, key=str.casefold)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes the file under a temporary name beside it, then renames it; an OSError leaves what was there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from app.files import named_file, write_whole
+from app.files import named_file, names_in, write_whole
 from engine.errors import SinkError, UsageError
 
 _SUFFIX = ".npz"
@@ -32,8 +32,7 @@ class People:
 
     def names(self) -> list[str]:
         """The names there are, in alphabetical order; the files are not read."""
-        found = (path.stem for path in self._folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
-        return sorted(found, key=str.casefold)
+        return names_in(self._folder, _SUFFIX)
 
     def load(self, name: str, bundle: str) -> NDArray[np.float32]:
         """The likeness [L, D]; UsageError when there is none of that name, or it belongs to other networks."""

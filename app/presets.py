@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.files import named_file, write_whole
+from app.files import named_file, names_in, write_whole
 from app.settings import resolve
 from engine.errors import SinkError, UsageError
 
@@ -22,8 +22,7 @@ class PresetFolder:
 
     def names(self) -> list[str]:
         """The names there are, in alphabetical order; the files are not read."""
-        found = (path.stem for path in self._folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
-        return sorted(found, key=str.casefold)
+        return names_in(self._folder, _SUFFIX)
 
     def load(self, name: str) -> dict[str, float]:
         """The values of a preset; UsageError when its file cannot be read or holds anything but such values."""

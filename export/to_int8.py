@@ -54,7 +54,7 @@ def read_films(paths: Sequence[Path]) -> Films:
     SourceError for one that shows no face, AssetMissing without the tracker's networks."""
     # They load the tracker, which nothing else here needs.
     from models.evaluation.clips import align_clip, find_clips, open_tracker
-    from models.evaluation.rollout import images_from
+    from models.pictures import images_from
 
     clips = find_clips(paths)
     if len(clips) < 2:

@@ -47,5 +47,11 @@ def eye_light(crops: NDArray[np.uint8], points: Landmarks) -> NDArray[np.float32
 def _levels(crop: NDArray[np.uint8], face: NDArray[np.float32], width_px: int) -> NDArray[np.float64]:
     """Brightness at every mesh point, in stops, [468]."""
     grey = cv2.blur(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32), (width_px, width_px)) + _DARKEST
-    x, y = (np.clip(np.rint(face[:, axis]).astype(int), 0, crop.shape[1 - axis] - 1) for axis in (0, 1))
-    return np.asarray(np.log2(grey[y, x]), dtype=np.float64)
+    return np.asarray(np.log2(at_points(grey, face)), dtype=np.float64)
+
+
+def at_points(image: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An image's [H, W] or [H, W, C] values at points (x, y, ...) [N, 2 or 3]; outside it, those of its border."""
+    x, y = (np.clip(np.rint(points[:, axis]).astype(int), 0, image.shape[1 - axis] - 1) for axis in (0, 1))
+    values: NDArray[np.float32] = image[y, x]
+    return values

@@ -31,6 +31,7 @@ from engine.runtimes.select import open_networks, select
 from models.checkpoints.published import load_light_generator
 from models.mobile_stylegan import LATENT_DIM, MobileStyleGan
 from models.perceptual import StLpips
+from models.pictures import images_from
 
 CODE_RATE = 0.06
 """Adam's step for codes; the codes of faces are spread by 0.42 around their mean."""
@@ -95,21 +96,18 @@ def descend(
     """Adam on tensors, each with its step size, until `progress` says that all is done.
 
     loss: of step n. progress: called after each step with how many were taken, gives the share of the whole that is
-    done then, 1 at the end. The tensors are changed in place. (torch's own Adam loads its compiler first, which takes
-    seconds and leaves its settings in the environment.)
+    done then, 1 at the end. The tensors are changed in place.
     """
-    moments = [(torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor, _ in groups]
+    tensors = [tensor for tensor, _ in groups]
+    adam = torch.optim.Adam([{"params": [tensor]} for tensor in tensors], betas=BETAS)
     steps, done = 0, 0.0
     while done < 1.0:
         strength = min(1.0, (steps + 1) / WARM_STEPS, (1.0 - done) / COOLING)
-        slopes = torch.autograd.grad(loss(steps), [tensor for tensor, _ in groups])
+        slopes = torch.autograd.grad(loss(steps), tensors)
+        for (tensor, rate), slope, group in zip(groups, slopes, adam.param_groups, strict=True):
+            tensor.grad, group["lr"] = slope, rate * strength
+        adam.step()
         steps += 1
-        for (tensor, rate), slope, (mean, square) in zip(groups, slopes, moments, strict=True):
-            mean.lerp_(slope, 1.0 - BETAS[0])
-            square.lerp_(slope.square(), 1.0 - BETAS[1])
-            size = (square / (1.0 - BETAS[1] ** steps)).sqrt_().add_(1e-8)
-            with torch.no_grad():
-                tensor.sub_(mean / size, alpha=rate * strength / (1.0 - BETAS[0] ** steps))
         done = progress(steps)
 
 
@@ -206,11 +204,6 @@ class _Recorded:
 
     def close(self) -> None:
         """The network is another's."""
-
-
-def images_from(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 RGB [T, S, S, 3] as RGB [-1, 1] [T, 3, S, S]."""
-    return np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 @torch.no_grad()

@@ -52,12 +52,6 @@ _AGE_CHIP_PX, _GENDER_CHIP_PX = 64, 32
 _AGES = np.concatenate([[0.25], np.arange(1.0, 81.0)]).astype(np.float32)
 
 
-def crops_from_images(images: NDArray[np.float32]) -> Crops:
-    """Crops of what a generator gives: float32 RGB [B, 3, 256, 256] in [-1, 1] -> uint8 [B, 256, 256, 3]."""
-    levels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
-
-
 @dataclass(frozen=True)
 class FaceScorers:
     """The compiled networks behind the scores; `open` builds one."""

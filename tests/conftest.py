@@ -74,8 +74,8 @@ def environment_kept() -> Generator[None]:
     before = dict(os.environ)
     yield
     # pytest and torch keep some of their own, and OpenCV sets one the first time it is imported.
-    changed = {name for name, _ in before.items() ^ os.environ.items()} - {"LD_LIBRARY_PATH"}
-    changed = {name for name in changed if not name.startswith(("PYTEST_", "TORCH"))}
+    own = ("PYTEST_", "TORCH", "LD_LIBRARY_PATH")
+    changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(own)}
     assert not changed, f"environment variables changed: {', '.join(sorted(changed))}"
 
 

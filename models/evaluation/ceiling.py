@@ -25,10 +25,10 @@ from models.checkpoints.published import load_light_generator
 from models.evaluation.faces import held_out_faces, read_faces
 from models.evaluation.identity import FaceEmbedder, distances
 from models.evaluation.report import versions
-from models.evaluation.rollout import images_from, pictures_from
 from models.likeness import CODE_RATE, MAP_RATE, Painter, descend
 from models.mobile_stylegan import NOISE_RESOLUTION, MobileStyleGan
 from models.perceptual import StLpips
+from models.pictures import images_from, pictures_from
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Judges:
 
 
 def reconstruct(crop: Tensor, networks: Networks, painter: Painter, judges: Judges, steps: int) -> dict[str, Any]:
-    """Scores of the encoder's code, and of of the code alone and with a map on the way, for a crop [1, 3, 256, 256]."""
+    """Scores of the encoder's code, and of the code alone and with a map on the way, for a crop [1, 3, 256, 256]."""
     start = torch.from_numpy(networks.encoder_anchor(crop=crop.numpy())["ws"])
     channels = int(networks.generator.spec.inputs["noise"][1])
     nothing = torch.zeros(1, channels, NOISE_RESOLUTION, NOISE_RESOLUTION)

@@ -23,12 +23,13 @@ from models.evaluation.page import render_page
 from models.evaluation.paired import compare_variants
 from models.evaluation.report import Block, versions, write_report
 from models.evaluation.results import ClipResult, Outcome, all_blocks, curve_blocks, mean_blocks
-from models.evaluation.rollout import LoadedBundle, Pictures, Rollout, face_masks, roll_clip
+from models.evaluation.rollout import LoadedBundle, Rollout, face_masks, roll_clip
 from models.evaluation.scores import Reference, score_rollout, take_reference
 from models.evaluation.settings import EvaluationSettings, add_arguments, from_arguments
 from models.evaluation.tables import all_tables
 from models.evaluation.timing import seconds_per_100_frames
 from models.evaluation.view import take_view
+from models.pictures import Pictures
 
 __all__ = ["add_arguments", "evaluate", "run"]
 

@@ -17,8 +17,9 @@ from engine.recurrence import VARIANTS
 from models.evaluation.groups import groups_of, skin_tone
 from models.evaluation.identity import SAME_PERSON, distances
 from models.evaluation.judges import Judges
-from models.evaluation.rollout import LoadedBundle, Pictures, settle_stills
+from models.evaluation.rollout import LoadedBundle, settle_stills
 from models.evaluation.scores import squared_errors
+from models.pictures import Pictures
 from models.training.splits import Split, load_splits
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

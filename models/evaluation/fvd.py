@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.compiled import compile_network
-from models.evaluation.rollout import Pictures, images_from
 from models.i3d import CLASSES, FRAMES, SIZE_PX, I3d
+from models.pictures import Pictures, images_from
 
 Features = NDArray[np.float64]
 """I3D logits, one window a row, [N, 400]."""

@@ -33,7 +33,8 @@ from models.evaluation.fvd import frechet_distance
 from models.evaluation.report import versions
 from models.mobile_stylegan import LATENT_DIM, TEACHER_1024, MobileStyleGan
 from models.perceptual import StLpips
-from models.scorers import FaceScorers, crops_from_images
+from models.pictures import pictures_from
+from models.scorers import FaceScorers
 from models.training.compression import COMPRESSION_LOG
 from models.training.directions import DIRECTIONS_FILE, read_directions
 from models.training.generator import HELD_OUT, TARGETS
@@ -128,7 +129,7 @@ def slider_responses(networks: Mapping[str, MobileStyleGan], count: int) -> dict
     def maker(network: MobileStyleGan) -> Maker:
         rows = network.config.latent_rows
         compiled = compile_network(network, torch.zeros(1, rows, LATENT_DIM), "bf16")
-        return lambda codes: np.concatenate([crops_from_images(compiled(code[None, :rows])) for code in codes])
+        return lambda codes: np.concatenate([pictures_from(compiled(code[None, :rows])) for code in codes])
 
     makers: dict[str, Maker] = {"teacher": teachers, **{name: maker(network) for name, network in networks.items()}}
     drawn = CodeSampler.open().draw(count, torch.Generator().manual_seed(UNSEEN_SEED)).numpy()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.face_geometry import Landmarks
+from models.face_light import at_points
 
 Members = NDArray[np.bool_]
 
@@ -42,8 +43,7 @@ def skin_tone(crops: NDArray[np.uint8], points: Landmarks) -> NDArray[np.float32
     angles = []
     for crop, face in zip(crops, points, strict=True):
         lab = cv2.cvtColor(cv2.blur(crop, (_SKIN_PX, _SKIN_PX)).astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
-        x, y = (np.clip(np.rint(face[list(_SKIN), axis]).astype(int), 0, crop.shape[1 - axis] - 1) for axis in (0, 1))
-        lightness, _, yellow = lab[y, x].T
+        lightness, _, yellow = at_points(lab, face[list(_SKIN)]).T
         angles.append(np.degrees(np.median(np.arctan2(lightness - 50.0, yellow))))
     return np.array(angles, dtype=np.float32)
 

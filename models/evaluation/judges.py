@@ -12,9 +12,9 @@ from torch import Tensor
 from models.evaluation.fvd import WindowReader
 from models.evaluation.identity import FaceEmbedder
 from models.evaluation.lpips import Lpips
-from models.evaluation.rollout import Pictures, images_from
 from models.flow import SpyNet
 from models.perceptual import StLpips
+from models.pictures import Pictures, images_from
 from models.scorers import FaceScorers
 
 _PAIRS = 4
@@ -52,13 +52,10 @@ class Judges:
         """Under which name the perceptual distance is reported: the two are different numbers."""
         return "lpips" if isinstance(self.distance, Lpips) else "st_lpips"
 
-    @torch.no_grad()
     def perceptual_distances(self, a: Pictures, b: Pictures) -> NDArray[np.float32]:
         """The distance of each pair of pictures at their own size, [N]."""
-        pairs = zip(a, b, strict=True)
-        images = ((torch.from_numpy(images_from(x[None])), torch.from_numpy(images_from(y[None]))) for x, y in pairs)
         with self._arithmetic():
-            return np.array([self.distance(x, y).item() for x, y in images], dtype=np.float32)
+            return perceptual_distances(self.distance, a, b)
 
     def flows(self, frames: Pictures) -> tuple[Tensor, Tensor]:
         """flow(t -> t+1) and flow(t+1 -> t) of neighbouring RGB frames, float32 [T - 1, 2, H, W] each."""
@@ -72,3 +69,11 @@ class Judges:
 
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.fast)
+
+
+@torch.no_grad()
+def perceptual_distances(distance: StLpips | Lpips, a: Pictures, b: Pictures) -> NDArray[np.float32]:
+    """The distance of each pair of pictures at their own size, [N]."""
+    pairs = zip(a, b, strict=True)
+    images = ((torch.from_numpy(images_from(x[None])), torch.from_numpy(images_from(y[None]))) for x, y in pairs)
+    return np.array([distance(x, y).item() for x, y in images], dtype=np.float32)

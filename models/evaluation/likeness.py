@@ -27,11 +27,13 @@ from engine.recurrence import FULL
 from engine.runtimes.select import open_networks, select
 from models.evaluation.clips import align_clip, clip_names, find_clips, open_tracker
 from models.evaluation.identity import FaceEmbedder, distances
+from models.evaluation.judges import perceptual_distances
 from models.evaluation.report import versions
-from models.evaluation.rollout import LoadedBundle, Pictures, Rollout, images_from, roll_clip
+from models.evaluation.rollout import LoadedBundle, Rollout, roll_clip
 from models.evaluation.scores import squared_errors
 from models.likeness import Painter, likeness_of, processor_s
 from models.perceptual import StLpips
+from models.pictures import Pictures
 from models.scorers import FaceScorers
 
 log = logging.getLogger(__name__)
@@ -101,12 +103,6 @@ class Judges:
         """From the asset cache. Raises AssetMissing."""
         return cls(StLpips.load(), FaceEmbedder.load(), FaceScorers.open())
 
-    @torch.no_grad()
-    def unlikeness(self, a: Pictures, b: Pictures) -> float:
-        """Mean ST-LPIPS of pairs."""
-        images = zip(*(torch.from_numpy(images_from(each))[:, None] for each in (a, b)), strict=True)
-        return float(np.mean([self.distance(x, y).item() for x, y in images]))
-
 
 def compare(
     loaded: LoadedBundle,
@@ -127,7 +123,7 @@ def compare(
     sheet += [inversions, *(rollout.edits[chosen] for rollout in rollouts.values())]
     return {
         "mse_x100": float(np.mean(squared_errors(wanted, inversions))),
-        "st_lpips": judges.unlikeness(wanted, inversions),
+        "st_lpips": float(np.mean(perceptual_distances(judges.distance, wanted, inversions))),
         "dlib_l2": float(np.mean(away)),
         "change_between_frames": float(np.abs(np.diff(first.inversions.astype(np.float32), axis=0)).mean()),
         "responses": {name: response(rollout, chosen, name, judges) for name, rollout in rollouts.items()},

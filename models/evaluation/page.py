@@ -12,7 +12,7 @@ import numpy as np
 from models.evaluation.plots import curves_plot, metrics_plot
 from models.evaluation.report import Table, cell
 from models.evaluation.results import ClipResult
-from models.evaluation.rollout import Pictures
+from models.pictures import Pictures
 
 TILE_PX = 144
 _JPEG_QUALITY = 88

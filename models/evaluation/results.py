@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.evaluation.candidates import Candidate
 from models.evaluation.fvd import ClipFeatures, fvd_scores
 from models.evaluation.report import Block, means
-from models.evaluation.rollout import Pictures
 from models.evaluation.scores import Curves
+from models.pictures import Pictures
 
 GROUP = ("bundle", "variant", "ablation")
 """What a mean over clips is taken for."""

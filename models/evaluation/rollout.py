@@ -10,12 +10,7 @@ from engine.bundle import Bundle
 from engine.directions import edit_offset
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
-
-Pictures = NDArray[np.uint8]
-"""uint8 RGB [N, 256, 256, 3]."""
-
-Images = NDArray[np.float32]
-"""float32 RGB [N, 3, 256, 256] in [-1, 1]."""
+from models.pictures import Pictures, images_from, pictures_from
 
 
 @dataclass(frozen=True)
@@ -38,17 +33,6 @@ class LoadedBundle:
         """n of Eq. 5 for slider values, [1, L, D]."""
         manifest = self.bundle.manifest
         return edit_offset(self.bundle.directions, values, (manifest.latent_rows, manifest.latent_dim))[None]
-
-
-def images_from(pictures: Pictures) -> Images:
-    """uint8 RGB pictures as the networks see them."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def pictures_from(images: Images) -> Pictures:
-    """Images rounded and clipped to 8 bits."""
-    levels = np.clip(np.rint((images + np.float32(1)) * np.float32(127.5)), 0, 255)
-    return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def roll_clip(

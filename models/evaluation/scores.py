@@ -15,8 +15,9 @@ from models.evaluation.fvd import ClipFeatures, Features
 from models.evaluation.identity import Embeddings, unit
 from models.evaluation.judges import Judges
 from models.evaluation.metrics import mse_x100, tg_id, tl_id, trusted_masks, warp_errors
-from models.evaluation.rollout import Pictures, Rollout, images_from
+from models.evaluation.rollout import Rollout
 from models.evaluation.view import FaceView
+from models.pictures import Pictures, images_from
 
 _PAIRS = 4
 """Pairs of frames that are warped together; bounds the memory."""

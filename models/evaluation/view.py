@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from engine.compositing import MaskShape, Patch, blend, face_masks
 from engine.geometry import Affine, Rectangle, compose, face_rectangle_px, invert_affine, warp
 from models.evaluation.clips import AlignedClip, read_frames
-from models.evaluation.rollout import LoadedBundle, Pictures, images_from
+from models.evaluation.rollout import LoadedBundle
+from models.pictures import Pictures, images_from
 
 LONGEST_SIDE_PX = 320
 """A larger rectangle is scaled down to it: the flow's time grows with its area."""

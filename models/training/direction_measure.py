@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.perceptual import StLpips
-from models.scorers import Crops, FaceScorers, crops_from_images
+from models.pictures import pictures_from
+from models.scorers import Crops, FaceScorers
 from models.training.direction_fit import ScoreTable
 
 Render = Callable[..., NDArray[np.float32]]
@@ -87,7 +88,7 @@ def render_crops(render: Render, ws: NDArray[np.float32]) -> Crops:
     for start in range(0, len(ws), RENDER_BATCH):
         pair = ws[start : start + RENDER_BATCH]
         padded = pair[np.minimum(np.arange(RENDER_BATCH), len(pair) - 1)]
-        crops.append(crops_from_images(render(np.ascontiguousarray(padded)))[: len(pair)])
+        crops.append(pictures_from(render(np.ascontiguousarray(padded)))[: len(pair)])
     return np.concatenate(crops)
 
 

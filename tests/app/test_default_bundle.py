@@ -1,6 +1,7 @@
 """The program as it ships, on real clips: what the person sees is edited, whole, and only where the face is."""
 
 import json
+import logging
 from itertools import islice
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_whole_clips_smile_and_age(
         assert sum(1 for _ in frames_of(sink)) == told["frames_out"]
         assert _sound_seconds(sink) == pytest.approx(_sound_seconds(source), abs=0.1)
         scores[name] = _mean_score(sink, source, tracker, scorers, name)
+    logging.getLogger(__name__).info("%s at +1: %s", clip, scores)
     assert scores["smile"] > 0.005, scores
     assert scores["age"] >= 15, scores
 

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,6 @@ from engine.frames import Controls, Phase
 from tests.app.clips import number_of, numbers_in
 from tests.app.fakes import our_threads
 from tests.app.live_bench import LABELS, SMILE, Bench
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    made.editor.start()
-    yield made
-    made.may_open.set()
-    assert made.editor.end(60)
 
 
 def _is_unedited(frame: LiveFrame) -> bool:

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,7 @@ import pytest
 from app.settings import RunSettings
 from engine.frames import Phase
 from tests.app.live_bench import Bench
-from tests.app.registered_camera import Log, is_running, need_pyvirtualcam
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    made.editor.start()
-    yield made
-    made.may_open.set()
-    assert made.editor.end(60)
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
-    need_pyvirtualcam()
-    made = Log(tmp_path / "sent.txt")
-    made.take_the_place_of_every_camera(monkeypatch)
-    return made
+from tests.app.registered_camera import Log, is_running
 
 
 def test_the_camera_shows_edited_frames_and_goes_with_its_switch(bench: Bench, log: Log, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2  # noqa: F401 - sets a variable of the environment when it is loaded, which a test must not
 import numpy as np
 import pytest
 from PyQt6.QtWidgets import QMessageBox

@@ -2,9 +2,7 @@
 
 import os
 import signal
-from pathlib import Path
 
-import pytest
 from PyQt6.QtCore import QSize, Qt
 from PyQt6.QtGui import QColor, QIcon
 from pytestqt.qtbot import QtBot
@@ -13,17 +11,9 @@ from app.gui.outputs import Outputs
 from app.gui.theme import DARK, LIGHT
 from app.settings import RunSettings
 from tests.app.gui.conftest import MakeStage, Stage
-from tests.app.registered_camera import Log, is_running, need_pyvirtualcam
+from tests.app.registered_camera import Log, is_running
 
 LEFT = Qt.MouseButton.LeftButton
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
-    need_pyvirtualcam()
-    made = Log(tmp_path / "sent.txt")
-    made.take_the_place_of_every_camera(monkeypatch)
-    return made
 
 
 def test_the_camera_is_switched_on_told_and_off(log: Log, stage: Stage, qtbot: QtBot) -> None:

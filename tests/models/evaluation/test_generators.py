@@ -15,17 +15,10 @@ from engine.errors import UsageError
 from models.evaluation import generators
 from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig
 from models.perceptual import StLpips
+from tests.models.waves import random_trunk
 
 CONFIG = MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)
 CODES = 5
-
-
-def random_judge() -> StLpips:
-    torch.manual_seed(2)
-    judge = StLpips()
-    for head in judge.heads:
-        head.weight.abs_()
-    return judge
 
 
 def in_torch(network: nn.Module, example: Tensor, precision: str = "f32") -> Callable[[NDArray[np.float32]], object]:
@@ -53,7 +46,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MobileStyleGan:
     monkeypatch.setattr(generators, "load_light_generator", lambda folder: light)
     monkeypatch.setattr(generators, "compile_network", in_torch)
     monkeypatch.setattr(generators, "checkpoint_dir", lambda name: tmp_path / name)
-    monkeypatch.setattr(StLpips, "load", random_judge)
+    monkeypatch.setattr(StLpips, "load", random_trunk)
     monkeypatch.setattr(generators, "slider_responses", lambda networks, count: {"age": dict.fromkeys(networks, count)})
     return wide
 

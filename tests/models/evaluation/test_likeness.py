@@ -6,7 +6,8 @@ import pytest
 from engine.bundle import open_bundle
 from engine.runtimes.select import open_networks, select
 from models.evaluation import likeness
-from models.evaluation.rollout import LoadedBundle, pictures_from
+from models.evaluation.rollout import LoadedBundle
+from models.pictures import pictures_from
 from tests.engine.tiny_bundle import DIM, ROWS, build
 from tests.models.evaluation.test_ceiling import Embedder
 from tests.models.waves import random_trunk

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.scorers import crops_from_images
+from models.pictures import pictures_from
 from models.training.direction_measure import Effect, RangeLimits, leakage, render_crops, usable_step
 
 STEPS = (1.0, 2.0, 3.0, 4.0)
@@ -70,7 +70,7 @@ def test_an_odd_number_of_codes_is_rendered_in_pairs() -> None:
 
 def test_images_become_crops_by_rounding_and_clipping() -> None:
     image = np.array([-1.2, -1.0, 0.0, 1.0, 1.5], dtype=np.float32)[None, None, None].repeat(3, axis=1)
-    assert crops_from_images(image)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert pictures_from(image)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
 def test_a_leak_is_a_share_of_the_dragged_sliders_own_range() -> None:

@@ -28,6 +28,7 @@ from models.training.distillation import (
     windows,
 )
 from models.training.loop import fit, loop_options
+from tests.models.waves import random_trunk
 
 CONFIG = MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)
 """Of images of 64 px, and 16 px activations below the last layer."""
@@ -157,15 +158,6 @@ def in_torch(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.float3
     return lambda ws: network(torch.from_numpy(ws)).detach().numpy()
 
 
-def random_judge() -> StLpips:
-    """A distance with random features; like the published one it weighs them all positively."""
-    torch.manual_seed(2)
-    judge = StLpips()
-    for head in judge.heads:
-        head.weight.abs_()
-    return judge
-
-
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> MobileStyleGan:
     """A teacher of the student's size: its images are the targets."""
@@ -177,7 +169,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> MobileStyleGan:
     monkeypatch.setattr(training, "HELD_OUT", HELD_OUT)
     monkeypatch.setattr(training, "teacher_targets", lambda count, exact: (ws.numpy(), images))
     monkeypatch.setattr(training, "published_generator", lambda config: small_generator())
-    monkeypatch.setattr(StLpips, "load", random_judge)
+    monkeypatch.setattr(StLpips, "load", random_trunk)
     for module in (generator_start, distillation):
         monkeypatch.setattr(module, "compile_network", in_torch)
     monkeypatch.setattr(loop, "WARMUP_STEPS", 1)
