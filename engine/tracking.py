@@ -94,8 +94,8 @@ class Tracker:
 
     @classmethod
     def open(cls, detector: Path, landmarks: Path, threads: int = 2) -> "Tracker":
-        """Compile both networks from their tflite files."""
-        return cls(FaceDetector.open(detector, threads), FaceMesh.open(landmarks, threads))
+        """Compile both networks from their tflite files; threads: the detector's."""
+        return cls(FaceDetector.open(detector, threads), FaceMesh.open(landmarks))
 
     def detect(self, image_u8: ImageU8, threshold: float = 0.5) -> list[Detection]:
         """Faces in a whole frame, best first; the same frame always gives the same answer.
