@@ -18,6 +18,7 @@ from app.likeness import LikenessSwitch
 from app.loader import ENGINE, Backend, LiveSession, Loader
 from app.mailbox import Mailbox
 from app.people import People
+from app.priority import let_the_window_go_first
 from app.recorder import Recorder
 from app.report import RunLog
 from app.settings import RunSettings
@@ -147,6 +148,7 @@ class LiveEditor:
         return not self._thread.is_alive() and self._ended_well
 
     def _work(self) -> None:
+        let_the_window_go_first()
         if not self.controls.neutral:  # once the session loads, imports wait for each other, and the picture with them
             import_module(_POLICIES)
         while not self._stop.is_set():

@@ -1,5 +1,7 @@
 """A run that goes on: it follows what is swapped, survives what fails, and always ends."""
 
+import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,6 +31,15 @@ def test_frames_come_edited_with_what_they_were_made_from(bench: Bench) -> None:
     assert number_of(frame.original) == frame.edited.index % 256
     assert 0 <= frame.latencies_ms[-1] < 1000
     bench.until(lambda: bench.frame().fps > 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+def test_the_window_goes_first(bench: Bench) -> None:
+    bench.running()
+    nice = {thread.name: os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threading.enumerate()}
+    lower = min(nice["MainThread"] + 5, 19)
+    assert nice["engine"] == lower
+    assert nice["loader_0"] == lower, "what it opens starts threads of its own"
 
 
 def test_controls_are_in_force_from_the_next_frame_on(bench: Bench) -> None:
