@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from app.encoders import HARDWARE, X264, Encoder, live_encoder
+from app.encoders import HARDWARE, LIVE_X264, Encoder, live_encoder
 from app.recorder import Recorder
 from app.sources import Source, SourceInfo, open_playing, open_source
 from app.video_sink import FileSink
@@ -209,9 +209,9 @@ def test_an_encoder_of_a_card_is_taken_only_where_it_works(
 ) -> None:
     caplog.set_level("INFO")
     chosen = live_encoder()
-    assert chosen in (*HARDWARE, X264)
+    assert chosen in (*HARDWARE, LIVE_X264)
     broken, works = Encoder("libx264", "no such format"), Encoder("libx264", options={"preset": "ultrafast"})
-    for candidates, expected in (((Encoder("unheard of"), broken, works), works), ((broken,), X264)):
+    for candidates, expected in (((Encoder("unheard of"), broken, works), works), ((broken,), LIVE_X264)):
         monkeypatch.setattr("app.encoders.HARDWARE", candidates)
         live_encoder.cache_clear()
         caplog.clear()
