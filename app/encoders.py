@@ -26,7 +26,7 @@ X264 = Encoder("libx264", options={"crf": "18", "preset": "veryfast"})
 """Of a file: veryfast takes a third of the default preset's time at much the same size."""
 
 LIVE_X264 = Encoder("libx264", options={"crf": "18", "preset": "ultrafast"})
-"""Of a live source, where the processor is the engine's: ultrafast takes 9 ms of it for a frame of 1280x720, veryfast 24.
+"""Of a live source, where the processor is the engine's: ultrafast takes 9 ms for a frame of 1280x720, veryfast 24.
 The file is four times as large (4 Mbit/s), its error the same."""
 
 HARDWARE = (
