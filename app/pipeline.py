@@ -1,26 +1,27 @@
 """A run: frames from a source through the engine into the sinks.
 
-A file is read frame by frame and nothing is dropped: every frame in is a frame out; while the engine works on one, the
-next is decoded and the one before encoded. A live source is read by a capture thread that leaves
-frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and latency stays
-bounded.
+A file is read frame by frame and nothing is dropped: every frame in is a frame out; while the networks work on one,
+the next is decoded, and the one before laid over its picture and encoded. A live source is read by a capture thread
+that leaves frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and latency
+stays bounded.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from app.bundles import prepare_bundle
 from app.capture import Capture
 from app.likeness import LikenessSwitch
+from app.loader import Finish
 from app.people import People
 from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
@@ -50,6 +51,8 @@ TORCH_RUNTIMES: Mapping[str, tuple[str, str]] = {
 _LIKENESS_WITHIN_NS = 12_000_000_000
 """A face is looked for so long when the likeness is sought in a file."""
 
+Result = TypeVar("Result")
+
 Notice = Callable[[SourceInfo, RunLog], None]
 """Called after every frame that was written."""
 
@@ -57,11 +60,11 @@ Notice = Callable[[SourceInfo, RunLog], None]
 class Editor(Protocol):
     """What the pipeline needs of an engine session."""
 
-    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
-        """Edits one frame."""
+    def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
+        """Edits one frame as far as the next one needs; what it returns does the rest, in any thread."""
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
-        """What may be shown of a frame on which `step` failed."""
+        """What may be shown of a frame that cannot be edited."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +191,16 @@ def _edit_every(job: Job) -> None:
                 break
             job.run_log.frames_in += 1
             reading = decoder.submit(_timed_read, job.source)
-            edited = job.editor.step(frame, job.controls)
+            finish = job.editor.begin(frame, job.controls)
             if writing is not None:
                 writing.result()
-            writing = encoder.submit(_write, job, frame, edited, {"read": read_ms})
+            writing = encoder.submit(_finish_and_write, job, frame, finish, {"read": read_ms})
         if writing is not None:
             writing.result()
+
+
+def _finish_and_write(job: Job, frame: CameraFrame, finish: Finish, stages_ms: Mapping[str, float]) -> None:
+    _write(job, frame, finish(), stages_ms)
 
 
 def _timed_read(source: Source) -> tuple[CameraFrame | None, float]:
@@ -207,28 +214,41 @@ def _edit_newest(job: Job) -> None:
     written_before = job.run_log.frames_out
     failures = 0
     last: tuple[CameraFrame, int] | None = None
+    giving_out: Future[bool] | None = None
     try:
-        while not job.over and not capture.arrivals.drained:
-            arrival = capture.arrivals.take(_POLL_S)
-            if arrival is None:
-                if last is not None and (still_ns := time.monotonic_ns() - last[1]) > _STILL_NS:
-                    _stand_still(job, last[0], still_ns)
-                continue
-            frame, arrived_ns = last = arrival
-            edited = _step_or_policy(job, frame)
-            failures = 0 if edited else failures + 1
-            if edited:
-                job.attend(frame)
-            if failures == _FAILURES_IN_A_ROW:
-                raise RigidError(f"the engine failed on {failures} frames in a row; `--verbose` tells why")
-            _write(job, frame, edited or job.editor.policy_frame(frame, job.controls), {})
-            job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
+        with ThreadPoolExecutor(1, "finish") as finisher:
+            while not job.over and not capture.arrivals.drained:
+                arrival = capture.arrivals.take(_POLL_S)
+                if arrival is None:
+                    if last is not None and (still_ns := time.monotonic_ns() - last[1]) > _STILL_NS:
+                        finisher.submit(_stand_still, job, last[0], still_ns).result()
+                    continue
+                frame, arrived_ns = last = arrival
+                begun = _attempt(frame, partial(job.editor.begin, frame, job.controls))
+                if begun:
+                    job.attend(frame)
+                if giving_out is not None:
+                    failures = 0 if giving_out.result() else failures + 1
+                if failures == _FAILURES_IN_A_ROW:
+                    raise RigidError(f"the engine failed on {failures} frames in a row; `--verbose` tells why")
+                if not job.over:
+                    giving_out = finisher.submit(_give_out, job, frame, begun, arrived_ns)
+            if giving_out is not None:
+                giving_out.result()
     finally:
         capture.end()
         job.run_log.frames_in += capture.frames
         job.run_log.dropped += capture.frames - (job.run_log.frames_out - written_before)
     if capture.failure is not None:
         raise capture.failure
+
+
+def _give_out(job: Job, frame: CameraFrame, begun: Finish | None, arrived_ns: int) -> bool:
+    """Writes the frame, the policy's where the engine failed; False then."""
+    edited = _attempt(frame, begun) if begun else None
+    _write(job, frame, edited or job.editor.policy_frame(frame, job.controls), {})
+    job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
+    return edited is not None
 
 
 def _stand_still(job: Job, last: CameraFrame, still_ns: int) -> None:
@@ -240,10 +260,10 @@ def _stand_still(job: Job, last: CameraFrame, still_ns: int) -> None:
             sink.write(held, last.image)
 
 
-def _step_or_policy(job: Job, frame: CameraFrame) -> EditedFrame | None:
-    """The edited frame, None when the engine failed on it; what was asked for wrongly is still an error."""
+def _attempt(frame: CameraFrame, work: Callable[[], Result]) -> Result | None:
+    """What the engine's work on a frame gives, None when it fails; what was asked for wrongly is still an error."""
     try:
-        return job.editor.step(frame, job.controls)
+        return work()
     except UsageError:
         raise
     except Exception as error:

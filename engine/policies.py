@@ -37,11 +37,12 @@ def stand_in(policy: LostFace, frame: CameraFrame, held: HeldFrame | None) -> Im
         return frame.image
     if policy is LostFace.BLANK:
         return np.full_like(frame.image, BLANK_LEVEL)
-    if held is None or held.image.shape != frame.image.shape:
+    image = held.image() if held else None
+    if held is None or image is None or image.shape != frame.image.shape:
         return blurred(frame.image)
     # A clock that runs backwards (a source that starts over) says nothing about the time gone by.
     fresh = 0 <= frame.captured_ns - held.captured_ns <= HOLD_NS
-    return held.image if policy is LostFace.FREEZE or fresh else blurred(frame.image)
+    return image if policy is LostFace.FREEZE or fresh else blurred(frame.image)
 
 
 def blurred(image_u8: ImageU8) -> ImageU8:

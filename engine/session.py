@@ -1,9 +1,11 @@
 """One camera frame in, one edited frame out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -35,9 +37,10 @@ from engine.faces import (
 )
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
 from engine.geometry import CROP_SIZE, Affine, align, translation
-from engine.imaging import CpuImaging, Imaging
+from engine.imaging import CpuImaging, Imaging, PlacedFrame
 from engine.kernels.load import CudaKernels
 from engine.kernels.whole_step import WholeSteps, open_card
+from engine.later import LaterPicture
 from engine.policies import LostFace, stand_in
 from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for
@@ -57,8 +60,11 @@ SECOND_LOOK_THRESHOLD = 0.2
 """The detector's score from which a face that nobody tracks keeps the policy in force."""
 
 
-Painted = tuple[Faces, FloatArray, FloatArray]
-"""The slots with their new state; of the faces seen, the images to show [F, 3, S, S] and the masks [F, S, S]."""
+Stepped = tuple[Faces, FloatArray, FloatArray]
+"""The slots with their new state; of the faces seen, inversions and edits, both [F, 3, S, S]."""
+
+Finish = Callable[[], EditedFrame]
+"""Gives the frame that `Session.begin` began."""
 
 
 class FaceTracker(Protocol):
@@ -92,8 +98,8 @@ class Settings:
 class Session:
     """Edits the frames of one source, in order. Owned by one thread.
 
-    What a frame leaves to the next is one tuple of frozen records, swapped at the end of `step`: a step that raises
-    leaves the session as it was.
+    What a frame leaves to the next is one tuple of frozen records, swapped at the end of `begin`: what raises leaves
+    the session as it was.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class Session:
         self._code_shape = (code[0], code[1])
         self._faces = self._no_faces()
         self._likeness: FloatArray | None = None
+        self._finishing = RLock()
 
     @classmethod
     def open(
@@ -204,6 +211,19 @@ class Session:
         Raises UnknownAttribute for a slider that the bundle does not have. Any exception leaves the session as it was;
         `policy_frame` then gives what may be shown in the meantime.
         """
+        before = self._faces
+        try:
+            return self.begin(frame, controls)()
+        except Exception:
+            self._faces = before
+            raise
+
+    def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
+        """Edit the next frame as far as the one after it needs: tracking and the loop of the networks.
+
+        What is returned does the rest, from the networks' images to the frame, and may be called once, in another
+        thread, while the next frame is begun. Raises what `step` raises; when finishing raises, the session goes on.
+        """
         self._check(controls)
         clock = StageClock()
         faces = self._fitting(frame)
@@ -217,12 +237,12 @@ class Session:
             for face, sighting in zip(faces, sightings, strict=True)
         )
         if controls.neutral:
-            image, faces = frame.image, at_rest(faces)
+            picture, faces = LaterPicture(lambda: frame.image, self._finishing), at_rest(faces)
         else:
             with self._imaging.at_work():
-                image, faces = self._edited(frame, faces, sightings, clock)
-        self._faces = faces
-        return EditedFrame(frame.index, frame.captured_ns, image, main_phase(faces), clock.read())
+                picture, faces = self._edited(frame, faces, sightings, clock)
+        self._faces, phase = faces, main_phase(faces)
+        return lambda: EditedFrame(frame.index, frame.captured_ns, picture(), phase, clock.read())
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """What may be shown when `step` has failed on this frame: the lost-face policy's image. Changes nothing."""
@@ -247,8 +267,8 @@ class Session:
                 for _ in range(2):
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
-                    faces, edits, masks = self._painted(faces, range(batch), crops, clock)
-                    self._imaging.blend(placed, edits, masks, crops_from_frame)
+                    faces, inversions, edits = self._stepped(faces, range(batch), crops, clock)
+                    self._blended(placed, crops, inversions, edits, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
                     _, faces = self._at_once(blank, faces, dict(enumerate(crops_from_frame)), clock) or (blank, faces)
@@ -300,27 +320,29 @@ class Session:
 
     def _edited(
         self, frame: CameraFrame, faces: Faces, sightings: Sightings, clock: StageClock
-    ) -> tuple[ImageU8, Faces]:
-        """The image that goes out, and the slots with their new state and the frame to fall back on."""
+    ) -> tuple[LaterPicture, Faces]:
+        """The picture that goes out, and the slots with their new state and the frame to fall back on."""
         image, before = frame.image, faces
         seen = {slot: sighting.crop_from_frame for slot, sighting in enumerate(sightings) if sighting is not None}
-        crops_from_frame = tuple(seen.values())
         hidden = exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH
         done = None if hidden else self._at_once(image, faces, seen, clock)
+        make = partial(_as_it_is, image if done is None else done[0])
         if done is not None:
-            return done[0], holding(done[1], HeldFrame(frame.captured_ns, done[0]))
-        if seen:
+            faces = done[1]
+        elif seen:
+            crops_from_frame = tuple(seen.values())
             with clock.stage("align"):
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
-            faces, edits, masks = self._sound(faces, tuple(seen), crops, clock)
+            faces, inversions, edits = self._sound(faces, tuple(seen), crops, clock)
             faces = self._adopted(faces, before)
+            make = partial(self._blended, placed, crops, inversions, edits, crops_from_frame, clock)
         if hidden:
-            return stand_in(self._settings.lost_face, frame, faces[0].track.held), faces
-        if seen:
-            with clock.stage("blend"):
-                image = self._imaging.blend(placed, edits, masks, crops_from_frame)
-        return image, holding(faces, HeldFrame(frame.captured_ns, image))
+            make = partial(stand_in, self._settings.lost_face, frame, faces[0].track.held)
+        picture = LaterPicture(make, self._finishing)
+        if self._whole is not None:
+            picture()  # a card has room for one frame
+        return picture, faces if hidden else holding(faces, HeldFrame(frame.captured_ns, picture.if_any))
 
     def _at_once(
         self, image: ImageU8, faces: Faces, seen: Mapping[int, Affine], clock: StageClock
@@ -349,27 +371,27 @@ class Session:
         kept = [face.recurrent for face in before]
         return with_states(faces, states, self._whole.adopt(tuple(states.values()), kept))
 
-    def _sound(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Painted:
-        """What `_painted` gives; a face whose new state is not finite takes a new anchor on this very frame.
+    def _sound(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Stepped:
+        """What `_stepped` gives; a face whose new state is not finite takes a new anchor on this very frame.
 
         Half precision can overflow in a frame that is like none in training; without this, every later frame would
         inherit it.
         """
-        painted = self._painted(faces, seen, crops, clock)
-        broken = [slot for slot in seen if not _finite(painted[0][slot])]
+        stepped = self._stepped(faces, seen, crops, clock)
+        broken = [slot for slot in seen if not _finite(stepped[0][slot])]
         if broken:
             log.warning("the networks gave numbers that are not finite; %d of the faces start anew", len(broken))
-            painted = self._painted(forgetting(faces, broken), seen, crops, clock)
-            if not all(_finite(painted[0][slot]) for slot in seen):
+            stepped = self._stepped(forgetting(faces, broken), seen, crops, clock)
+            if not all(_finite(stepped[0][slot]) for slot in seen):
                 raise NotFinite("the networks give numbers that are not finite for this face; try --precision fp32")
-        return painted
+        return stepped
 
-    def _painted(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Painted:
-        """Step the loop for the slots `seen`, whose crops these are, and make their masks.
+    def _stepped(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Stepped:
+        """Step the loop for the slots `seen`, whose crops these are.
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
         """
-        stepped, edits = list(faces), {}
+        stepped, images = list(faces), {}
         for anchoring in (True, False):
             rows = [row for row, slot in enumerate(seen) if (faces[slot].recurrent is None) == anchoring]
             if not rows:
@@ -379,16 +401,29 @@ class Session:
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self._settings.switches
             after, inversion, edit = advance(self._networks, state, crop, offset, switches, clock.stage, self._likeness)
-            if self._settings.switches.residual:
-                with clock.stage("restore"):
-                    edit = self._imaging.give_back(crop, inversion, edit)
             for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
                 stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)
-                edits[row] = edit[place : place + 1]
-        together = _batch([edits[row] for row in range(len(seen))])
+                images[row] = inversion[place : place + 1], edit[place : place + 1]
+        inversions, edits = (_batch(kind) for kind in zip(*(images[row] for row in range(len(seen))), strict=True))
+        return tuple(stepped), inversions, edits
+
+    def _blended(
+        self,
+        placed: PlacedFrame,
+        crops: FloatArray,
+        inversions: FloatArray,
+        edits: FloatArray,
+        crops_from_frame: Sequence[Affine],
+        clock: StageClock,
+    ) -> ImageU8:
+        """From the networks' images of the faces to the frame that is shown."""
+        if self._settings.switches.residual:
+            with clock.stage("restore"):
+                edits = self._imaging.give_back(crops, inversions, edits)
         with clock.stage("parse"):
-            masks = self._imaging.masks(self._networks.parser, crops, together)
-        return tuple(stepped), together, masks
+            masks = self._imaging.masks(self._networks.parser, crops, edits)
+        with clock.stage("blend"):
+            return self._imaging.blend(placed, edits, masks, crops_from_frame)
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)
@@ -405,6 +440,10 @@ def open_imaging(
         return CpuImaging(parser, settings.mask), None
     kernels = CudaKernels.open(stream=runtime.stream)
     return open_card(kernels, networks, parser, settings.mask, settings.switches, settings.max_faces, runtime.capture)
+
+
+def _as_it_is(image: ImageU8) -> ImageU8:
+    return image
 
 
 def _finite(face: Face) -> bool:

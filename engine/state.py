@@ -1,7 +1,7 @@
 """What one frame leaves to the next, a face: two frozen records, the table of phases and the sliders' ramp."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -104,10 +104,13 @@ def shown_values(ramp: Ramp) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class HeldFrame:
-    """The last frame that was safe to show: edited, or surely without a face. image: uint8 BGR [H, W, 3]."""
+    """The last frame that was safe to show: edited, or surely without a face.
+
+    image: gives the picture, uint8 BGR [H, W, 3], once it is finished; None where it could not be.
+    """
 
     captured_ns: int
-    image: ImageU8
+    image: Callable[[], ImageU8 | None]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -75,6 +76,13 @@ class FakeSession:
             raise self._error
         image = frame.image if controls.neutral else 255 - frame.image
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"track": 1.0, "total": 2.0})
+
+    def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
+        edited = self.step(frame, controls)
+        return lambda: self.finish(edited)
+
+    def finish(self, edited: EditedFrame) -> EditedFrame:
+        return edited
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         image = frame.image if controls.neutral else np.full_like(frame.image, self.held)

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from app.live import LiveFrame
 from app.settings import RunSettings
 from app.sources import Source
 from engine.errors import SourceError
-from engine.frames import Controls, Phase
+from engine.frames import CameraFrame, Controls, EditedFrame, Phase
 from tests.app.clips import number_of, numbers_in
-from tests.app.fakes import our_threads
+from tests.app.fakes import FakeLiveSession, our_threads
 from tests.app.live_bench import LABELS, SMILE, Bench
 
 
@@ -51,6 +52,51 @@ def test_controls_are_in_force_from_the_next_frame_on(bench: Bench) -> None:
         before = len(session.seen)
         bench.until(lambda before=before: len(session.seen) > before + 1)
         assert all(seen is asked for seen in session.seen[before + 1 :])
+
+
+def test_the_next_frame_is_begun_while_one_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame's end waits for the next one's beginning, and would wait for ever in a plain loop."""
+    begun = threading.Semaphore(0)
+    begin = FakeLiveSession.begin
+
+    def noted(self: FakeLiveSession, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
+        begun.release()
+        return begin(self, frame, controls)
+
+    def patient(self: FakeLiveSession, edited: EditedFrame) -> EditedFrame:
+        assert begun.acquire(timeout=30)
+        return edited
+
+    monkeypatch.setattr(FakeLiveSession, "begin", noted)
+    monkeypatch.setattr(FakeLiveSession, "finish", patient)
+    bench = Bench()
+    bench.editor.start()
+    try:
+        bench.running()
+        assert begun.acquire(timeout=30)  # the first one's own
+        indices = [bench.frame().edited.index for _ in range(5)]
+        assert indices == sorted(set(indices))
+    finally:
+        begun.release(1000)
+        assert bench.editor.end(60)
+
+
+def test_a_frame_that_cannot_be_finished_is_told_and_not_shown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.running()
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLiveSession, "finish", lambda self, edited: 1 / 0)
+        bench.until(lambda: "the engine failed: division by zero" in " ".join(bench.editor.state.problems))
+        assert bench.frame().edited.phase is Phase.HOLDING
+    bench.until(lambda: not bench.editor.state.problems)
+    assert bench.frame().edited.phase is Phase.TRACKING
+
+
+def test_a_session_that_can_finish_no_frame_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.running()
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLiveSession, "finish", lambda self, edited: 1 / 0)
+        bench.until(lambda: len(bench.sessions) > 1)
+    bench.until(lambda: bench.sessions[0].closed and not bench.editor.state.problems)
 
 
 def test_while_the_networks_load_the_picture_moves_and_shows_no_unedited_face() -> None:

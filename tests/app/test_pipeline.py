@@ -67,12 +67,12 @@ def test_while_the_engine_works_the_next_frame_is_decoded_and_the_last_one_encod
             return frame
 
     class Slow(FakeSession):
-        def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
             assert read.acquire(timeout=30)  # this frame
             assert read.acquire(timeout=30)  # the next one
             read.release()
             assert frame.index == 0 or written.acquire(timeout=30)
-            return super().step(frame, controls)
+            return super().begin(frame, controls)
 
     class Sink(RecordingSink):
         def write(self, edited: EditedFrame, original: ImageU8) -> None:
@@ -82,6 +82,41 @@ def test_while_the_engine_works_the_next_frame_is_decoded_and_the_last_one_encod
     sink = Sink()
     edit(_job(Source(20), Slow(), sink))
     assert [frame.index for frame in sink.frames] == list(range(20))
+
+
+def test_of_a_live_source_too_the_next_frame_is_begun_while_one_is_finished() -> None:
+    another = threading.Semaphore(0)
+
+    class Patient(FakeSession):
+        begun = False
+
+        def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
+            if self.begun:
+                another.release()
+            self.begun = True
+            return super().begin(frame, controls)
+
+        def finish(self, edited: EditedFrame) -> EditedFrame:
+            assert another.acquire(timeout=30)
+            return edited
+
+    sink = RecordingSink()
+    job = _job(PatternSource(100_000, live=True, interval_s=0.001), Patient(), sink, limit=5)
+    edit(job)
+    assert len(sink.frames) == job.run_log.frames_out == 5
+
+
+def test_a_live_frame_that_cannot_be_finished_is_the_policys() -> None:
+    class Broken(FakeSession):
+        def finish(self, edited: EditedFrame) -> EditedFrame:
+            if edited.index % 2:
+                raise RuntimeError("out of order")
+            return edited
+
+    sink = RecordingSink()
+    edit(_job(PatternSource(100, live=True, interval_s=0.002), Broken(), sink))
+    assert {frame.phase for frame in sink.frames if frame.index % 2} == {Phase.HOLDING}
+    assert {frame.phase for frame in sink.frames if frame.index % 2 == 0} == {Phase.TRACKING}
 
 
 def test_what_lies_behind_the_limit_does_not_matter() -> None:

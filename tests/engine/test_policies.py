@@ -11,30 +11,33 @@ from tests.engine.fakes import picture
 FRAME = CameraFrame(9, HOLD_NS, picture(1))
 
 
+def held(captured_ns, *size):
+    image = picture(2, *size)
+    return HeldFrame(captured_ns, lambda: image)
+
+
 @pytest.mark.parametrize("policy", LostFace)
 def test_only_passthrough_shows_the_frame(policy):
-    image = stand_in(policy, FRAME, HeldFrame(0, picture(2)))
+    image = stand_in(policy, FRAME, held(0))
     assert (image is FRAME.image) == (policy is LostFace.PASSTHROUGH)
     assert image.shape == FRAME.image.shape
 
 
 def test_hold_stands_still_for_a_second_and_then_blurs():
-    last, later = HeldFrame(0, picture(2)), CameraFrame(10, HOLD_NS + 1, FRAME.image)
-    assert stand_in(LostFace.HOLD, FRAME, last) is last.image
+    last, later = held(0), CameraFrame(10, HOLD_NS + 1, FRAME.image)
+    assert stand_in(LostFace.HOLD, FRAME, last) is last.image()
     np.testing.assert_array_equal(stand_in(LostFace.HOLD, later, last), blurred(FRAME.image))
-    assert stand_in(LostFace.FREEZE, later, last) is last.image
+    assert stand_in(LostFace.FREEZE, later, last) is last.image()
 
 
-@pytest.mark.parametrize("held", [None, HeldFrame(0, picture(2, 64, 64))])
+@pytest.mark.parametrize("last", [None, held(0, 64, 64)])
 @pytest.mark.parametrize("policy", [LostFace.HOLD, LostFace.FREEZE])
-def test_with_nothing_to_hold_the_frame_is_blurred(policy, held):
-    np.testing.assert_array_equal(stand_in(policy, FRAME, held), blurred(FRAME.image))
+def test_with_nothing_to_hold_the_frame_is_blurred(policy, last):
+    np.testing.assert_array_equal(stand_in(policy, FRAME, last), blurred(FRAME.image))
 
 
 def test_a_clock_that_runs_backwards_does_not_hold():
-    np.testing.assert_array_equal(
-        stand_in(LostFace.HOLD, FRAME, HeldFrame(2 * HOLD_NS, picture(2))), blurred(FRAME.image)
-    )
+    np.testing.assert_array_equal(stand_in(LostFace.HOLD, FRAME, held(2 * HOLD_NS)), blurred(FRAME.image))
 
 
 def test_blank_is_one_grey():

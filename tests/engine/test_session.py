@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -341,6 +342,34 @@ def test_a_face_that_is_never_finite_is_an_error_and_changes_nothing(open_sessio
         session.step(frame, SMILE)
     assert session._faces is before
     assert session.policy_frame(frame, SMILE).image is shown.image
+
+
+def test_frames_finished_in_another_thread_while_the_next_are_begun_are_the_same(open_session):
+    """The look that holds, the fourth, needs a frame that nobody has finished yet."""
+    looks = [SEEN, SEEN, SEEN, UNSURE_OF, SEEN, EMPTY]
+    expected = play(open_session(looks), len(looks))
+    session = open_session(looks)
+    finishes = [session.begin(frame, SMILE) for frame in frames(len(looks))]
+    with ThreadPoolExecutor(2) as pool:
+        finished = list(pool.map(lambda finish: finish(), reversed(finishes)))[::-1]
+    assert finished[3].image is finished[2].image
+    for early, late in zip(expected, finished, strict=True):
+        np.testing.assert_array_equal(early.image, late.image)
+        assert (early.index, early.phase) == (late.index, late.phase)
+
+
+def test_a_frame_that_cannot_be_finished_is_not_held_and_the_session_goes_on(open_session, tiny_networks):
+    session = open_session([SEEN, SEEN, UNSURE_OF, SEEN])
+    first, second, third, fourth = frames(4)
+    session.begin(first, SMILE)()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.imaging.paste", lambda *_: 1 / 0)
+        finish = session.begin(second, SMILE)
+        with pytest.raises(ZeroDivisionError):
+            finish()
+    np.testing.assert_array_equal(session.policy_frame(second, SMILE).image, blurred(second.image))
+    np.testing.assert_array_equal(session.begin(third, SMILE)().image, blurred(third.image))
+    assert kinds([session.step(fourth, SMILE)]) == ["edited"]
 
 
 def test_before_any_frame_the_policy_blurs(open_session):

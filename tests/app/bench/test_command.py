@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,10 @@ class SlowSession:
         self.steps = 0
         self._session = session
 
-    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+    def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
         self.steps += 1
-        edited = self._session.step(frame, controls)
-        return EditedFrame(edited.index, edited.captured_ns, edited.image, edited.phase, {"total": 1000.0})
+        finish = self._session.begin(frame, controls)
+        return lambda: replace(finish(), stages_ms={"total": 1000.0})
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         raise AssertionError("no frame fails")

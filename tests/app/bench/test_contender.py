@@ -24,12 +24,12 @@ class Editor:
         self.seen: list[int] = []
         self._places = places
 
-    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+    def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
         self.seen.append(frame.index)
         image = frame.image.copy()
         for x, y in self._places:
             image[y, x] += 1
-        return EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"total": 1.0 + frame.index})
+        return lambda: EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"total": 1.0 + frame.index})
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         raise AssertionError("no frame fails")
