@@ -39,7 +39,7 @@ from models.training.tracking_samples import (
 from models.training.tracking_start import low_rank_landmarks, published_landmarks, write_lineage
 
 PEAK_RATE = 5e-4
-CLEAN_SHARE, EMPTY_SHARE, COVERED_SHARE = 0.25, 0.12, 0.5
+CLEAN_SHARE, EMPTY_SHARE, COVERED_SHARE = 0.4, 0.1, 0.5
 HIDDEN, SEEN = 0.85, 0.6
 """Share of a face that is covered from which it counts as gone, and up to which it counts as there."""
 
@@ -164,7 +164,8 @@ def sample(pictures: Pictures, rng: np.random.Generator) -> Sample:
     """One window of 192 px, its points and presence, as in `Batch`."""
     if rng.random() < EMPTY_SHARE:
         return small(spoiled(empty_window(pictures, rng), rng)), _no_points(), 0.0
-    window, points = _window(pictures, int(rng.integers(len(pictures.faces))), rng, 1.0)
+    # Most windows of a tracked face lie well.
+    window, points = _window(pictures, int(rng.integers(len(pictures.faces))), rng, rng.uniform(0, 1) ** 2)
     if rng.random() < CLEAN_SHARE:
         return small(window), points, 1.0
     presence = 1.0
