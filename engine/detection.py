@@ -1,8 +1,9 @@
 """Faces in a whole frame: letterbox, single-shot network, anchors, weighted non-maximum suppression.
 
 The networks are the BlazeFace family (Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile
-GPUs", 2019), read as published tflite files by OpenVINO. Their input is RGB in [-1, 1]; each anchor gives a logit and
-16 numbers: box centre and size, then six key points, all in input pixels relative to the anchor's centre.
+GPUs", 2019), run by OpenVINO: ours, which ships with the program, and the published tflite file that it was trained
+from. Their input is RGB in [-1, 1]; each anchor gives a logit and 16 numbers: box centre and size, then six key points,
+all in input pixels relative to the anchor's centre.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 ANCHOR_STRIDE = 4
-"""Input pixels from one anchor to the next; the pinned detector of 192 px has one output layer, one anchor a cell."""
+"""Input pixels from one anchor to the next; a detector of 192 px has one output layer, one anchor a cell."""
 
 SAME_FACE_IOU = 0.3
 """Candidates that overlap the best one by more are the same face, and are averaged."""
@@ -41,7 +42,7 @@ class Detection:
 
 
 def compile_network(path: Path, threads: int) -> "ov.CompiledModel":
-    """A tflite file compiled for the CPU: float32, lowest latency, `threads` threads."""
+    """An ONNX or tflite file compiled for the CPU: float32, lowest latency, `threads` threads."""
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
@@ -63,7 +64,7 @@ class FaceDetector:
 
     @classmethod
     def open(cls, path: Path, threads: int = 2) -> "FaceDetector":
-        """Read and compile the tflite file of a published detector."""
+        """Read and compile a detector's file."""
         return cls(compile_network(path, threads))
 
     def detect(self, image_u8: ImageU8, threshold: float = 0.5) -> list[Detection]:

@@ -1,8 +1,9 @@
 """The 468-point face mesh, its window in the frame, and the FFHQ crop that follows from its points.
 
-The network is the published face mesh (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on
-Mobile GPUs", 2019): RGB [1, 192, 192, 3] in [0, 1] -> 468 points (x, y, z) in window pixels and a presence logit. Point
-indices are those of its canonical face model; left and right are the image's.
+The network is a face mesh (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs",
+2019): RGB [1, 192, 192, 3] in [0, 1] -> 468 points (x, y, z) in window pixels and a presence logit. Ours ships with the
+program; the published one that it was trained from is read as well. Point indices are those of its canonical face
+model; left and right are the image's.
 """
 
 import math
@@ -85,7 +86,7 @@ class FaceMesh:
 
     @classmethod
     def open(cls, path: Path, threads: int = 1) -> "FaceMesh":
-        """Read and compile the published tflite file.
+        """Read and compile a face mesh's file.
 
         One thread takes 1.4 ms; two take 1.2, and then wait for more work so busily that it costs 3.3 ms of processor.
         """

@@ -11,7 +11,6 @@ from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-from engine.assets import asset_path
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
@@ -153,7 +152,7 @@ class Session:
             chosen = select(runtime, device, precision)
         else:
             chosen = select(runtime.name, device, precision, (runtime,))
-        tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
+        tracker = Tracker.open()
         networks = open_networks(opened, chosen, device, precision)
         described = chosen.describe(device, precision)
         parser = opened.manifest.parser

@@ -8,6 +8,7 @@ takes and returns.
 """
 
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,13 @@ class Tracker:
         self._mesh = mesh
 
     @classmethod
-    def open(cls, detector: Path, landmarks: Path, threads: int = 2) -> "Tracker":
-        """Compile both networks from their tflite files; threads: the detector's."""
-        return cls(FaceDetector.open(detector, threads), FaceMesh.open(landmarks))
+    def open(cls, threads: int = 2) -> "Tracker":
+        """Compile the networks that ship with the program; they are the same whatever the bundle.
+
+        threads: the detector's.
+        """
+        detector, mesh = (Path(str(files("models"))) / "weights" / name for name in ("detector.onnx", "landmarks.onnx"))
+        return cls(FaceDetector.open(detector, threads), FaceMesh.open(mesh))
 
     def detect(self, image_u8: ImageU8, threshold: float = 0.5) -> list[Detection]:
         """Faces in a whole frame, best first; the same frame always gives the same answer.

@@ -12,7 +12,6 @@ import numpy as np
 
 from app.bundles import prepare_bundle
 from app.pipeline import torch_runtime
-from engine.assets import asset_path
 from engine.bundle import GraphSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.recurrence import VARIANTS
@@ -34,7 +33,7 @@ def open_baseline(faces: int, device: Device) -> Session:
     runtime = select("eager", device, "fp32", (torch_runtime("eager"),))
     bundle = open_bundle(bundle_path(prepare_bundle(BUNDLE)))
     networks = paper_structure(open_networks(bundle, runtime, device, "fp32"))
-    tracker = Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"))
+    tracker = Tracker.open()
     settings, parser = Settings(max_faces=faces, switches=VARIANTS["paper"]), bundle.manifest.parser
     imaging, _ = open_imaging(device, runtime, networks, parser, settings)
     described = f"{runtime.describe(device, 'fp32')}, one network after another"

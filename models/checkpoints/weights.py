@@ -2,7 +2,8 @@
 
 One small copy is committed, fp16 with the largest matrices in int8, the one that runs: the initialisers of
 `models/bundles/default/*.onnx` keep the parameters' names, so a training can start from them. What only trainings need
-(the visible net, the generator that the light one was made from) lies in `models/weights`.
+(the visible net, the generator that the light one was made from) lies in `models/weights`, and so do the graphs of the
+detector and the face mesh, which every bundle shares.
 """
 
 from collections.abc import Mapping
@@ -45,13 +46,14 @@ def save_fresh(name: str, tensors: Mapping[str, Tensor], folder: Path) -> None:
 def load_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
     """float32 tensors by parameter name: `folder`/NAME.safetensors where it is, else what ships.
 
-    name: generator or wide (the trained parts of them), encoder, recurrent, parser or visible. Raises CheckpointError
-    when neither can be read.
+    name: generator or wide (the trained parts of them), encoder, recurrent, parser, visible, detector or landmarks.
+    Raises CheckpointError when neither can be read.
     """
     for where in (folder, COMMITTED):
         if where is not None and (where / f"{name}.safetensors").is_file():
             return {key: value.float() for key, value in load_file(where / f"{name}.safetensors").items()}
-    return _shipped(recipe_folder("default") / f"{name}.onnx")
+    shared = COMMITTED / f"{name}.onnx"
+    return _shipped(shared if shared.is_file() else recipe_folder("default") / f"{name}.onnx")
 
 
 def _shipped(graph: Path) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.assets import asset_path
 from engine.errors import SourceError
 from engine.frames import CameraFrame, ImageU8
 from engine.geometry import Affine, align
@@ -117,8 +116,8 @@ def _refuse_no_video(path: Path) -> None:
 
 
 def open_tracker(threads: int = 2) -> Tracker:
-    """The tracker on the pinned networks; raises AssetMissing when they are not cached."""
-    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads=threads)
+    """The tracker that the program runs."""
+    return Tracker.open(threads)
 
 
 def align_clip(path: Path, tracker: FaceTracker, limit: int, name: str = "") -> AlignedClip:

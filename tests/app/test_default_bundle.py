@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from engine.assets import asset_path
 from engine.bundle_build import bundle_path
 from engine.errors import AssetMissing
 from engine.frames import CameraFrame, Controls, Phase
@@ -33,7 +32,7 @@ def default_bundle() -> Path:
 
 @pytest.fixture
 def tracker() -> Tracker:
-    return Tracker.open(asset_path("face_detector_full"), asset_path("face_mesh"), threads=2)
+    return Tracker.open()
 
 
 def test_edits_the_face_and_nothing_else(default_bundle: Path, clips: Path, tracker: Tracker) -> None:

@@ -12,9 +12,7 @@ from tests.engine import tiny_bundle
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, pinned: Callable[[str], Path]) -> Path:
-    """A tiny bundle; skips where the pinned trackers are not cached."""
-    pinned("face_detector_full"), pinned("face_mesh")
+def bundle(tmp_path: Path) -> Path:
     return tiny_bundle.build(tmp_path / "tiny")
 
 

@@ -4,7 +4,7 @@ The networks are the tiny bundle's; the face is the demo clip's, which has one i
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,9 +123,8 @@ class Call:
 
 
 @pytest.fixture
-def call(tmp_path: Path, pinned: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """A run whose edit is seen; at the end every frame of it is looked at, and it ends in good order."""
-    pinned("face_detector_full"), pinned("face_mesh")
     folder, card, sources = tiny_bundle.build(tmp_path / "tiny"), FakeCard(select("onnxruntime")), []
 
     def open_source(name: str) -> Source:

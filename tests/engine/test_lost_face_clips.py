@@ -5,7 +5,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from engine.assets import asset_path, is_cached
 from engine.frames import Controls
 from engine.policies import blurred
 from engine.session import Session
@@ -13,11 +12,6 @@ from engine.tracking import Tracker
 from tests.clip_frames import frames_of
 
 CLIPS = ("pyfeat_face_noface.mov", "pyfeat_noface_face.mov")
-ASSETS = ("face_detector_full", "face_mesh")
-
-pytestmark = pytest.mark.skipif(
-    not all(map(is_cached, ASSETS)), reason="assets are not in the cache; run: rigid-live assets pull"
-)
 
 
 def is_safe(frame, image, box_px, shown_before):
@@ -35,7 +29,7 @@ def is_safe(frame, image, box_px, shown_before):
 )
 def test_no_face_is_shown_unedited(tiny_folder, clips, clip, policy, every):
     """every: of the clip's frames one in so many, as from a slower camera."""
-    detector = Tracker.open(*map(asset_path, ASSETS), threads=1)
+    detector = Tracker.open(threads=1)
     shown, faces, untouched = None, 0, 0
     with Session.open(tiny_folder, lost_face=policy) as session:
         for frame in islice(frames_of(clips / clip), 0, None, every):

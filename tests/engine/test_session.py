@@ -400,8 +400,7 @@ def test_open_refuses_what_does_not_exist(option, value, message):
         Session.open(**{option: value})
 
 
-def test_an_open_session_says_what_it_runs_on(tiny_folder, pinned):
-    pinned("face_detector_full"), pinned("face_mesh")
+def test_an_open_session_says_what_it_runs_on(tiny_folder):
     with Session.open(tiny_folder, runtime="onnxruntime", precision="fp32") as session:
         assert re.fullmatch(r"onnxruntime .* on cpu .* in fp32.*", session.runtime)
 

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.detection import FaceDetector, box_iou
 from engine.frames import ImageU8
 from engine.geometry import align, crop_corners_px, invert_affine, transform_points
+from engine.landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, FaceMesh
 from engine.tracking import SEARCH_INTERVAL_NS, FaceTrack, Tracker
 from tests.engine.moving_photographs import clip_frames, noisy, photograph_frame, placed, through_h264
 
@@ -19,8 +21,8 @@ GRID = ("grid_bbaf2n.mpg", "grid_brbk7n.mpg", "grid_lwbsza.mpg", "grid_swiz3n.mp
 
 
 @pytest.fixture(scope="session")
-def tracker(pinned: Callable[[str], Path]) -> Tracker:
-    return Tracker.open(pinned("face_detector_full"), pinned("face_mesh"))
+def tracker() -> Tracker:
+    return Tracker.open()
 
 
 @pytest.fixture(scope="session")
@@ -235,3 +237,26 @@ def test_detection_is_deterministic_and_finds_the_face_at_any_aspect(tracker: Tr
     eyes_left, eyes_right = found[0].keypoints_px[:2]
     assert x0 < eyes_left[0] < eyes_right[0] < x1
     assert y0 < eyes_left[1] < y1
+
+
+DEMO = Path(__file__).parents[2] / "app" / "demo.mp4"
+
+
+def test_what_ships_follows_the_demos_face_through_the_clip(tracker: Tracker):
+    history = follow(tracker, clip_frames(DEMO, 40))
+    assert all(len(faces) == 1 for faces in history)
+    assert len({faces[0].track_id for faces in history}) == 1
+    assert min(faces[0].score for faces in history) > 0.9
+
+
+def test_what_ships_agrees_with_the_published_networks(tracker: Tracker, pinned: Callable[[str], Path]):
+    """On the demo: boxes overlap by four fifths, points lie within 3 % of the eyes' distance."""
+    detector = FaceDetector.open(pinned("face_detector_full"))
+    mesh = FaceMesh.open(pinned("face_mesh"))
+    for frame in clip_frames(DEMO, 40)[::8]:
+        (theirs,), (ours,) = detector.detect(frame), tracker.detect(frame)
+        assert box_iou(np.array(theirs.box_px), np.array([ours.box_px])) > 0.8
+        (track,) = tracker.track((), frame, 0, 1)
+        wanted = mesh.find(frame, track.window_from_frame).points_px[:, :2]
+        away = np.linalg.norm(track.landmarks_px[:, :2] - wanted, axis=1).mean()
+        assert away < 0.03 * np.linalg.norm(wanted[EYE_CORNER_LEFT] - wanted[EYE_CORNER_RIGHT])

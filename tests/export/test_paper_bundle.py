@@ -1,7 +1,7 @@
 """The paper's networks as a bundle: a narrow one through every step, and the whole one at full size."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +137,10 @@ def test_exported_generator_equals_torch(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, pinned: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache folder of the test's own with the user's pinned files; emptied afterwards, for its size."""
-    assets = pinned("face_mesh").parents[1]
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache folder of the test's own, without any pinned file; emptied afterwards, for its size."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / "assets").symlink_to(assets)
     monkeypatch.setenv("RIGID_CACHE", str(folder))
     yield folder
     shutil.rmtree(folder)

@@ -157,9 +157,8 @@ def test_one_clip_is_too_few(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_default_bundle_on_real_clips(clips, pinned, tmp_path, capfd):
+def test_the_default_bundle_on_real_clips(clips, tmp_path, capfd):
     """30 dB on a clip of a person that was not calibrated on."""
-    pinned("face_detector_full"), pinned("face_mesh")
     names = ("grid_lrwp9a.mpg", "grid_bbaf2n.mpg", "Obama_speaking.mp4", "carphone_pristine.mp4", "Twitch1.mp4")
     words = [word for name in names for word in ("--calibrate", str(clips / name))]
     out = tmp_path / "out"

@@ -20,9 +20,8 @@ FIGURES = {"frames_in", "frames_out", "dropped", "fps", "phases", "stages_ms"}
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, pinned: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny bundle; skips where the pinned trackers are not cached. The calibration is made small, for time's sake."""
-    pinned("face_detector_full"), pinned("face_mesh")
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny bundle; the calibration is made small, for time's sake."""
     monkeypatch.setattr("app.bench.calibration._SIDE_PX", 8)
     return tiny_bundle.build(tmp_path / "tiny")
 

@@ -8,7 +8,6 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -132,11 +131,10 @@ def test_everything_at_random(
     qtbot: QtBot,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    pinned: Callable[[str], Path],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.ERROR, "app")  # hundreds of warnings that are wanted would hide what failed
-    pinned("face_detector_full"), pinned("face_mesh"), need_pyvirtualcam()
+    need_pyvirtualcam()
     Log(tmp_path / "sent.txt").take_the_place_of_every_camera(monkeypatch)
     monkeypatch.setattr("app.feed._RETRY_S", 0.2)
     cameras: list[EndlessSource] = []

@@ -102,13 +102,10 @@ def one_line(capfd: pytest.CaptureFixture[str]) -> str:
 def test_a_clip_without_a_face_is_one_line(
     name: str,
     words: str,
-    pinned: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    for network in ("face_detector_full", "face_mesh"):
-        pinned(network)
     (tmp_path / "text.mp4").write_text("no video")
     noise_clip(tmp_path / "noise.avi")
     monkeypatch.setattr(Judges, "load", lambda *settings: Judges(None, None, None, None, None))

@@ -375,11 +375,7 @@ def test_the_flow_of_a_shifted_texture_is_its_shift(pinned: Callable[[str], Path
     np.testing.assert_allclose(np.median(backward[inside], axis=(0, 2, 3)), [6, 0], atol=0.5)
 
 
-def test_a_real_clip_becomes_the_crops_that_the_editor_sees(
-    tmp_path: Path, clips: Path, pinned: Callable[[str], Path]
-) -> None:
-    for name in ("face_detector_full", "face_mesh"):
-        pinned(name)
+def test_a_real_clip_becomes_the_crops_that_the_editor_sees(tmp_path: Path, clips: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "someone.mp4").symlink_to(clips / "pyfeat_single_face.mp4")
     assert prepare(tmp_path / "data", tmp_path / "out", 8) == 1

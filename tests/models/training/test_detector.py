@@ -1,0 +1,73 @@
+"""The detector's training on a few drawn faces."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.cli import main
+from models.tracking import BOTTLENECKS, NARROW_BOTTLENECKS, DetectorNet
+from models.training import detector
+from models.training.detector import Objective, agreement, load_detector, matched, scene
+from models.training.log import load_checkpoint
+from tests.models.training.drawn_faces import drawn_pictures
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of drawn faces, and a seeded network in the place of the published one."""
+    torch.manual_seed(0)
+    published = DetectorNet(BOTTLENECKS).eval()
+    monkeypatch.setattr(detector, "load_pictures", lambda data, split, most=None: drawn_pictures(4))
+    monkeypatch.setattr(detector, "published_detector", lambda: published)
+    monkeypatch.setattr(detector, "START_SCENES", 2)
+    monkeypatch.setattr(detector, "VALIDATION_SCENES", 2)
+
+
+def test_it_trains_resumes_and_leaves_weights_and_a_note(few: None, tmp_path: Path):
+    words = ["train", "detector", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--batch", "2"]
+    words += ["--checkpoints", str(tmp_path / "ck"), "--workers", "0", "--threads", "1"]
+    assert main([*words, "--steps", "1"]) == 0
+    before = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
+    assert main([*words, "--steps", "3", "--resume"]) == 0
+    after = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    shipped = load_detector(tmp_path / "out").state_dict()
+    assert all(torch.equal(shipped[name], after[name].half().float()) for name in after)
+    note = json.loads((tmp_path / "out" / "detector.json").read_text())
+    assert note["steps"] == 3
+    assert {"recall", "precision", "teacher_recall", "clean_recall"} <= note["validation"].keys()
+
+
+def test_a_scene_is_seen_as_it_is_or_spoilt():
+    pictures, alike = drawn_pictures(4), 0
+    for seed in range(16):
+        clean, seen = scene(pictures, np.random.default_rng(seed))
+        assert clean.shape == seen.shape == (192, 192, 3)
+        np.testing.assert_array_equal(seen, scene(pictures, np.random.default_rng(seed))[1])
+        alike += np.array_equal(clean, seen)
+    assert 1 <= alike <= 12
+
+
+def test_nothing_is_left_to_learn_where_student_and_teacher_agree():
+    torch.manual_seed(0)
+    teacher = DetectorNet(NARROW_BOTTLENECKS).eval()
+    with torch.no_grad():
+        teacher.logits.bias += 1.0
+        pictures = torch.randint(0, 255, (2, 192, 192, 3), dtype=torch.uint8)
+        loss, _ = Objective(teacher, teacher)((pictures, pictures))
+        assert abs(loss.item()) < 1e-3
+        other = DetectorNet(NARROW_BOTTLENECKS).eval()
+        assert Objective(other, teacher)((pictures, pictures))[0] > 1e-2
+
+
+def test_each_wanted_box_needs_one_of_its_own():
+    a, b = np.array([0.0, 0, 10, 10]), np.array([20.0, 0, 30, 10])
+    near = a + 1.0
+    assert matched([a, b], [near]) == 1
+    assert matched([a, a], [near]) == 1
+    assert matched([a], [b]) == 0
+    assert matched([a], []) == matched([], [a]) == 0
+    assert agreement([[a, b], []], [[near], [b]]) == (0.5, 0.5)
