@@ -4,8 +4,8 @@
 // Less than any logit; compilers at run time have no name for infinity.
 #define LOWEST -3.4e38f
 
-// How far the best of the classes in a set (bit n: class n) lies above the best one outside it, in an image of [classes, plane] logits; not a
-// number where a logit is.
+// How far the best of the classes in a set (bit n: class n) lies above the best one outside it, in an image of
+// [classes, plane] logits; not a number where a logit is.
 __device__ inline float margin(const REAL* logits, int classes, unsigned set, int plane) {
     float inside = LOWEST, outside = LOWEST;
     for (int n = 0; n < classes; ++n) {
