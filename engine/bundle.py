@@ -50,11 +50,16 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class ParserSpec:
-    """The face parser: its working size in px, its classes in order, and those that make up the face."""
+    """The face parser: its working size in px and its classes in order.
+
+    face_classes: those that make up the face. occluder_classes: those of what is before it, such as a hand, which no
+    edit may paint over; a parser may have none.
+    """
 
     size: int
     classes: tuple[str, ...]
     face_classes: tuple[str, ...]
+    occluder_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,10 @@ def _manifest(document: Document) -> Manifest:
         crop_size=_count(crop["size"]),
         image_range=(float(low), float(high)),
         parser=ParserSpec(
-            _count(parser["size"]), tuple(map(_text, parser["classes"])), tuple(map(_text, parser["face_classes"]))
+            _count(parser["size"]),
+            tuple(map(_text, parser["classes"])),
+            tuple(map(_text, parser["face_classes"])),
+            tuple(map(_text, parser.get("occluder_classes", ()))),
         ),
         graphs=MappingProxyType({str(name): _graph(spec) for name, spec in document["graphs"].items()}),
         generator_id=_text(document["generator_id"]),
@@ -300,6 +308,9 @@ def _check(manifest: Manifest, where: str) -> None:
     unknown = set(manifest.parser.face_classes) - set(manifest.parser.classes)
     if unknown or not manifest.parser.face_classes:
         raise BundleError(f"{where} has face_classes {sorted(unknown)} that are not among the parser's classes")
+    hiding = set(manifest.parser.occluder_classes)
+    if hiding & set(manifest.parser.face_classes) or not hiding <= set(manifest.parser.classes):
+        raise BundleError(f"{where} has occluder_classes {sorted(hiding)}; classes outside the face were expected")
     _check_graphs(manifest, where)
     wanted = {spec.file for spec in manifest.graphs.values()} | {DIRECTIONS}
     if not wanted <= manifest.files.keys():
@@ -340,6 +351,7 @@ def manifest_document(manifest: Manifest) -> dict[str, Any]:
             "size": manifest.parser.size,
             "classes": list(manifest.parser.classes),
             "face_classes": list(manifest.parser.face_classes),
+            "occluder_classes": list(manifest.parser.occluder_classes),
         },
         "graphs": {
             name: {"file": spec.file, "inputs": _lists(spec.inputs), "outputs": _lists(spec.outputs)}

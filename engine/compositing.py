@@ -111,21 +111,31 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
 def face_masks(
     parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray, shape: MaskShape
 ) -> tuple[FloatArray, ...]:
-    """M_{E_t} u M_{I_t} of B faces, eroded and feathered (Eq. 7).
+    """M_{E_t} u M_{I_t} of B faces without what is before them in the frame, eroded and feathered (Eq. 7).
 
     crops, edits: RGB [-1, 1] [B, 3, S, S]; both go through the parser as one batch. With the inversion in both places
-    this is M_{I_t} of Eq. 6 in all but name. Where the parser finds next to no face in a crop made around one, the
-    place where FFHQ puts faces is the mask: a tracked face must not go out unedited. Returns B masks, float32 [0, 1]
-    [S, S].
+    this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken out of the union, because the generator
+    paints a face in its place; hair or a chin that the edit lets grow over the background stays in. Where the parser
+    finds next to no face in a crop made around one, the place where FFHQ puts faces is the mask: a tracked face must
+    not go out unedited. Returns B masks, float32 [0, 1] [S, S].
     """
     logits = parser(crop=np.concatenate([crops, edits]))["logits"]
-    in_face = np.array([name in parts.face_classes for name in parts.classes])
-    # How far the best class of the face lies above the best one outside it: positive exactly where argmax is in the
-    # face, and, unlike a mask, smooth enough to be enlarged.
-    margin = logits[:, in_face].max(axis=1) - logits[:, ~in_face].max(axis=1, initial=-np.inf)
+    margin = _margin(logits, parts, parts.face_classes)
     union = np.maximum(margin[: len(crops)], margin[len(crops) :])
+    if parts.occluder_classes:
+        union = np.minimum(union, -_margin(logits[: len(crops)], parts, parts.occluder_classes))
     masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
     return tuple(mask if mask.mean() >= LEAST_COVER else usual_mask(crops.shape[-1], shape) for mask in masks)
+
+
+def _margin(logits: FloatArray, parts: ParserSpec, names: Sequence[str]) -> FloatArray:
+    """How far the best of these classes lies above the best of the others, [B, h, w] from logits [B, K, h, w].
+
+    Positive exactly where argmax is among them and, unlike a mask, smooth enough to be enlarged.
+    """
+    chosen = np.array([name in names for name in parts.classes])
+    best: FloatArray = logits[:, chosen].max(axis=1) - logits[:, ~chosen].max(axis=1, initial=-np.inf)
+    return best
 
 
 def usual_mask(size: int, shape: MaskShape) -> FloatArray:

@@ -217,7 +217,7 @@ def kernel_differences(kernels: Kernels, *, few: bool = False) -> Mapping[str, f
 
     few: one size only.
     """
-    parts = ParserSpec(128, ("background", "skin", "hair", "nose"), ("skin", "nose"))
+    parts = ParserSpec(128, ("background", "skin", "hair", "nose", "hand"), ("skin", "nose"), ("hand",))
     shape = MaskShape()
     on_cpu = CpuImaging(parts, shape)
     on_card = CardImaging(kernels, parts, shape, len(PLACES), (128, 128))

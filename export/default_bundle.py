@@ -16,6 +16,7 @@ from engine.assets import asset
 from engine.bundle import BATCH, MANIFEST, GraphSpec, Manifest, ParserSpec, Row, load_directions
 from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle
+from export.parser import PARSING_RESOLUTION
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
 from models.checkpoints.published import load_light_generator, trained_tensors
@@ -29,13 +30,12 @@ from models.mobile_stylegan import (
     band_order,
     first_narrower,
 )
-from models.parsing import CLASSES, FACE_CLASSES
+from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES
 from models.recurrent import RecurrentConfig
 from models.training.encoder import load_encoder
 from models.training.recurrent import load_recurrent
 
 NAME = "default"
-PARSING_RESOLUTION = 128
 LICENCE = "non-commercial; see models/bundles/LICENSE.md"
 RESOLUTION = LIGHT_256.resolution
 NOISE = (LIGHT_256.widths[2], NOISE_RESOLUTION, NOISE_RESOLUTION)
@@ -107,7 +107,7 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
         crop_template="ffhq",
         crop_size=RESOLUTION,
         image_range=(-1.0, 1.0),
-        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES),
+        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES, OCCLUDER_CLASSES),
         graphs={
             "generator": GraphSpec("generator.onnx", {"ws": ws, "noise": noise}, {"image": image}),
             "encoder_anchor": encoder,

@@ -1,12 +1,24 @@
-"""The trained face parser as the bundle's `parser.onnx`, with the note of where its weights come from."""
+"""`python -m export.parser TRAINED`: the trained face parser as the default recipe's `parser.onnx`.
 
+With it goes the note of where its weights come from. The recipe's other graphs stay as they are, byte for byte.
+"""
+
+import argparse
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from engine.bundle import BATCH, Manifest, ParserSpec, read_manifest
+from engine.bundle_build import recipe_folder
+from export.bundle import write_manifest
 from export.to_onnx import compress, export_graph
+from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES
 from models.training.parser import LINEAGE, WEIGHTS, load_parser
+
+PARSING_RESOLUTION = 128
 
 
 def export_parser(trained: Path, folder: Path) -> Path:
@@ -20,3 +32,31 @@ def export_parser(trained: Path, folder: Path) -> Path:
     compress(graph)
     shutil.copyfile(trained / LINEAGE, folder / LINEAGE)
     return graph
+
+
+def replace_parser(trained: Path, recipe: Path) -> Manifest:
+    """Put a trained parser into a recipe, whose manifest then says what it is; returns the manifest."""
+    export_parser(trained, recipe)
+    manifest = read_manifest(recipe)
+    logits = (BATCH, len(CLASSES), PARSING_RESOLUTION, PARSING_RESOLUTION)
+    graph = replace(manifest.graphs["parser"], outputs={"logits": logits})
+    note = json.dumps(json.loads((recipe / LINEAGE).read_text(encoding="utf-8")))
+    changed = replace(
+        manifest,
+        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES, OCCLUDER_CLASSES),
+        graphs={**manifest.graphs, "parser": graph},
+        lineage={**manifest.lineage, "parser": note},
+    )
+    return write_manifest(recipe, changed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trained", type=Path, help="the folder that `rigid-live train parser --out` filled")
+    parser.add_argument("--recipe", type=Path, default=recipe_folder("default"), help="default: %(default)s")
+    arguments = parser.parse_args()
+    replace_parser(arguments.trained, arguments.recipe)
+
+
+if __name__ == "__main__":
+    main()

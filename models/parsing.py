@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-CLASSES = ("background", "skin", "hair", "glasses", "hat", "neck", "cloth")
+CLASSES = ("background", "skin", "hair", "glasses", "hat", "neck", "cloth", "occluder")
 # RIGID's mask: every class of CelebAMask-HQ except background, necklace, neck and cloth.
 FACE_CLASSES = ("skin", "hair", "glasses", "hat")
+# What is before the face, such as a hand or a cup: no class of CelebAMask-HQ, whose pixels of it are background.
+OCCLUDER_CLASSES = ("occluder",)
 
 _CELEBAMASK_HQ: Mapping[str, tuple[int, ...]] = {
     "background": (0,),
@@ -34,8 +36,8 @@ _CELEBAMASK_HQ: Mapping[str, tuple[int, ...]] = {
 def class_table() -> NDArray[np.uint8]:
     """Table [256] from a CelebAMask-HQ label (0..18) to an index into CLASSES; any other label is background."""
     table = np.zeros(256, np.uint8)
-    for index, name in enumerate(CLASSES):
-        table[list(_CELEBAMASK_HQ[name])] = index
+    for name, labels in _CELEBAMASK_HQ.items():
+        table[list(labels)] = CLASSES.index(name)
     return table
 
 

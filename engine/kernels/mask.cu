@@ -4,28 +4,30 @@
 // Less than any logit; compilers at run time have no name for infinity.
 #define LOWEST -3.4e38f
 
-// How far the best class of the face lies above the best one outside it, in an image of [classes, plane] logits; not a
-// number where a logit is.
-__device__ inline float margin(const REAL* logits, int classes, unsigned face_classes, int plane) {
+// How far the best of the classes in a set (bit n: class n) lies above the best one outside it, in an image of
+// [classes, plane] logits; not a number where a logit is.
+__device__ inline float margin(const REAL* logits, int classes, unsigned set, int plane) {
     float inside = LOWEST, outside = LOWEST;
     for (int n = 0; n < classes; ++n) {
         float logit = read(logits[(long long)n * plane]);
-        float& best = face_classes >> n & 1u ? inside : outside;
+        float& best = set >> n & 1u ? inside : outside;
         if (logit > best || isnan(logit)) best = logit;
     }
     return inside - outside;
 }
 
 // logits: REAL [2 x faces, classes, height, width], those of the frames, then those of the edits. margins: float32
-// [faces, height, width], the larger of the two, positive inside either mask. covered: uint32 [faces], set to 0.
-extern "C" __global__ void unite(const REAL* logits, int faces, int classes, unsigned face_classes, int width,
-                                 int height, float* margins, unsigned* covered) {
+// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows an occluder.
+// covered: uint32 [faces], set to 0.
+extern "C" __global__ void unite(const REAL* logits, int faces, int classes, unsigned face_classes,
+                                 unsigned occluder_classes, int width, int height, float* margins, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
     float of_frame = margin(logits + (long long)face * classes * plane + place, classes, face_classes, plane);
     float of_edit = margin(logits + (long long)(faces + face) * classes * plane + place, classes, face_classes, plane);
-    float larger = fmaxf(of_frame, of_edit);
+    float before = margin(logits + (long long)face * classes * plane + place, classes, occluder_classes, plane);
+    float larger = fminf(fmaxf(of_frame, of_edit), -before);
     // As np.nan_to_num: a pixel that nothing is known of lies on the edge, which is outside.
     if (isnan(of_frame) || isnan(of_edit)) larger = 0.0f;
     margins[(long long)face * plane + place] = fabsf(larger) > 3e38f ? copysignf(1.0f, larger) : larger;

@@ -1,6 +1,7 @@
 """The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_masks`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +19,14 @@ MOST_CLASSES = 32
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face. margins: float32 [F, h, w]. covered: uint32 [F].
-    rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S].
+    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. margins:
+    float32 [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32
+    [S, S].
     """
 
     shape: MaskShape
     face_classes: int
+    occluder_classes: int
     margins: Array
     covered: Array
     rows: Array
@@ -41,7 +44,8 @@ def mask_buffers(
     plane = (faces, CROP_SIZE, CROP_SIZE)
     return MaskBuffers(
         shape=shape,
-        face_classes=sum(1 << n for n, name in enumerate(parts.classes) if name in parts.face_classes),
+        face_classes=_word(parts, parts.face_classes),
+        occluder_classes=_word(parts, parts.occluder_classes),
         margins=kernels.empty((faces, height, width), np.float32),
         covered=kernels.empty((faces,), np.uint32),
         rows=kernels.empty(plane, np.uint8),
@@ -51,8 +55,12 @@ def mask_buffers(
     )
 
 
+def _word(parts: ParserSpec, names: Sequence[str]) -> int:
+    return sum(1 << n for n, name in enumerate(parts.classes) if name in names)
+
+
 def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array) -> None:
-    """The union of the masks of frame and edit of each face, eroded and feathered.
+    """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
     [F, CROP_SIZE, CROP_SIZE], contiguous; written.
@@ -81,6 +89,7 @@ def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array
         faces,
         classes,
         np.uint32(buffers.face_classes),
+        np.uint32(buffers.occluder_classes),
         width,
         height,
         margins,

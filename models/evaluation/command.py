@@ -19,6 +19,7 @@ from models.evaluation.clips import AlignedClip, align_clip, clip_names, find_cl
 from models.evaluation.faces import held_out_faces, read_faces, score_faces
 from models.evaluation.fvd import SHORTEST_CLIP, fvd_scores
 from models.evaluation.judges import Judges
+from models.evaluation.occlusion import score_occlusion
 from models.evaluation.page import render_page
 from models.evaluation.paired import compare_variants
 from models.evaluation.report import Block, versions, write_report
@@ -67,6 +68,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], list[ClipRes
         results, skipped = _evaluate_clips(clips, candidates, judges, settings)
         faces, groups = _evaluate_faces(candidates, stills, judges) if stills is not None else ([], [])
     runs = all_blocks(results)
+    kept = (settings.bundles, settings.runtime, settings.precision)
     report = {
         "settings": _plain(asdict(settings)),
         "versions": versions(),
@@ -76,6 +78,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], list[ClipRes
         "curves": curve_blocks(results),
         "faces": faces,
         "face_groups": groups,
+        "occlusion": score_occlusion(settings.occluders, *kept) if settings.occluders else [],
         "skipped": skipped,
     }
     return report, results

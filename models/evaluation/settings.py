@@ -24,8 +24,8 @@ class EvaluationSettings:
 
     bundles: each in every variant. retrained: bundles by what they were trained without. values: the edit. frames: of
     each clip, windows: for FVD of each clip, at most. faces: a folder of aligned stills, or None; stills: how many of
-    them at most. lpips: files of the official weights, empty for ST-LPIPS. threads: for the metrics' networks. fast:
-    those in bfloat16.
+    them at most. occluders: the data folder, to score what stays before the face, or None. lpips: files of the official
+    weights, empty for ST-LPIPS. threads: for the metrics' networks. fast: those in bfloat16.
     """
 
     clips: tuple[Path, ...]
@@ -37,6 +37,7 @@ class EvaluationSettings:
     windows: int
     faces: Path | None
     stills: int
+    occluders: Path | None
     lpips: tuple[Path, ...]
     runtime: str
     precision: str
@@ -51,8 +52,8 @@ class EvaluationSettings:
             raise UsageError(f"--variants names {', '.join(unknown) or 'nothing'}; there are {', '.join(VARIANTS)}")
         if unknown := [name for name in self.retrained if name not in RETRAINED]:
             raise UsageError(f"--retrained names {', '.join(unknown)}; there are {', '.join(RETRAINED)}")
-        if not self.clips and self.faces is None:
-            raise UsageError("nothing to evaluate; a clip, a folder of clips or --faces was expected")
+        if not self.clips and self.faces is None and self.occluders is None:
+            raise UsageError("nothing to evaluate; a clip, a folder of clips, --faces or --occluders was expected")
         if self.frames < 4 or self.stills < 1 or self.threads < 1 or self.windows < MIN_WINDOWS:
             raise UsageError(f"--frames and --windows start at 4 and {MIN_WINDOWS}, --stills and --threads at 1")
         if self.report.suffix in (".html", ".md"):
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--windows", type=int, default=16, help="of 16 frames, for FVD, of each clip at most; default: %(default)s")
     add("--faces", type=Path, metavar="DIR", help="also score these FFHQ-aligned stills")
     add("--stills", type=int, default=50, help="stills at most; default: %(default)s")
+    add("--occluders", type=Path, metavar="DATA", help="also score whether hands and things before faces stay unedited")
     add(
         "--lpips",
         nargs="+",
@@ -108,6 +110,7 @@ def from_arguments(args: argparse.Namespace) -> EvaluationSettings:
         windows=args.windows,
         faces=args.faces,
         stills=args.stills,
+        occluders=args.occluders,
         lpips=tuple(args.lpips),
         runtime=args.runtime,
         precision=args.precision,

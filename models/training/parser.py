@@ -18,29 +18,44 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import CheckpointError
 from models.checkpoints.weights import load_weights
-from models.parsing import CLASSES, FACE_CLASSES, FaceParser
+from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES, FaceParser
 from models.training import parsing_samples as samples
-from models.training.log import load_checkpoint, save_checkpoint
-from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.log import checkpoint_dir, load_checkpoint, save_checkpoint
+from models.training.loop import LoopOptions, Player, add_loop_arguments, fit, loop_options, sample_rng
 from models.training.norms import measure_statistics, unfold_norms
+from models.training.parsing_stills import labelled_stills
 from models.training.splits import load_splits
 
 logger = logging.getLogger(__name__)
 
-PEAK_RATE = 2e-3
+PEAK_RATE = 1e-3
 WEIGHTS, LINEAGE = "parser.pt", "parser.json"
 LICENCE = "trained on CelebAMask-HQ: non-commercial research and education only"
 _STATISTICS_BATCHES = 40
 _SHOWN = 6
+_OCCLUDED = 0.05  # of the pixels, as augmentation leaves them
+STILLS = "stills.npz"
+SCORED = tuple(name for name in CLASSES if name not in OCCLUDER_CLASSES)
+"""The classes of CelebAMask-HQ; what is before the face is background there."""
 # One colour a class, RGB.
 _PALETTE = np.array(
-    [(0, 0, 0), (230, 170, 140), (120, 70, 30), (40, 90, 230), (230, 40, 40), (240, 220, 90), (60, 160, 80)], np.uint8
+    [
+        (0, 0, 0),
+        (230, 170, 140),
+        (120, 70, 30),
+        (40, 90, 230),
+        (230, 40, 40),
+        (240, 220, 90),
+        (60, 160, 80),
+        (200, 60, 220),
+    ],
+    np.uint8,
 )
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images uint8 RGB [N, 256, 256, 3] and class indices uint8 [N, 256, 256]."""
+    """Images uint8 RGB [N, 256, 256, 3] and class indices uint8 [N, 256, 256], some of them samples.UNKNOWN."""
 
     crops: samples.U8
     labels: samples.U8
@@ -51,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds parsing/celebamask256")
     parser.add_argument("--threads", type=int, default=2)
     # bfloat16 is what the matrix units of a CPU want: with channels_last half the time of plain fp32.
+    parser.add_argument(
+        "--stills", action="store_true", help="also learn from FFHQ's photographs, labelled by the newest parser"
+    )
     add_loop_arguments(parser, minutes=15.0, batch=16, out=None, amp=True)
 
 
@@ -59,12 +77,16 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     options = loop_options(args)
-    task = ParserTask(load_split(args.data, "train"), load_split(args.data, "validation"), args.seed)
-    outcome = fit(task, options)
+    pairs = load_split(args.data, "train")
+    train = with_stills(pairs, args.data, options) if args.stills else pairs
+    outcome = fit(ParserTask(train, load_split(args.data, "validation"), args.seed), options)
     if not outcome.finished:
         return 0
     test = load_split(args.data, "test")
-    report = lineage(load_parser(args.out / WEIGHTS), test, len(task.train.crops), outcome.step, outcome.spent_s / 60)
+    stills = len(train.crops) - len(pairs.crops)
+    report = lineage(
+        load_parser(args.out / WEIGHTS), test, (len(pairs.crops), stills), outcome.step, outcome.spent_s / 60
+    )
     (args.out / LINEAGE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     logger.info("parser: mIoU %.3f on %d held-out faces after %d steps", report["miou"], len(test.crops), outcome.step)
     return 0
@@ -95,14 +117,14 @@ class ParserTask:
         self.train, self.validation = train, validation
         self.settings = {"peak_rate": PEAK_RATE, "training_pairs": len(train.crops)}
         self._seed = seed
-        self._network = FaceParser().to(memory_format=torch.channels_last)
+        self.network = FaceParser().to(memory_format=torch.channels_last)
         self._chances = sampling_chances(train.labels)
 
     @property
     def players(self) -> tuple[Player, ...]:
-        objective = Objective(self._network, class_weights(self.train.labels))
-        groups = ({"params": list(self._network.parameters()), "peak": PEAK_RATE, "weight_decay": 1e-2},)
-        return (Player("parser", objective, groups, self._network, decay=0.998, clip=5.0, betas=(0.9, 0.999)),)
+        objective = Objective(self.network, class_weights(self.train.labels))
+        groups = ({"params": list(self.network.parameters()), "peak": PEAK_RATE, "weight_decay": 1e-2},)
+        return (Player("parser", objective, groups, self.network, decay=0.998, clip=5.0, betas=(0.9, 0.999)),)
 
     def draw(self, step: int, numbers: range) -> tuple[Tensor, Tensor]:
         """Augmented crops [B, 3, 256, 256] in [-1, 1] and labels [B, 128, 128] int64."""
@@ -117,9 +139,9 @@ class ParserTask:
     def start_from(self, folder: Path) -> str:
         """Fresh weights as they are; the shipped ones with batch norms that compute the same on training crops."""
         if (folder / WEIGHTS).is_file():
-            self._network.load_state_dict(load_parser(folder / WEIGHTS).state_dict())
+            self.network.load_state_dict(load_parser(folder / WEIGHTS).state_dict())
             return f"the weights in {folder}"
-        unfold_norms(self._network, load_weights("parser"), self.draw(0, range(64))[0])
+        unfold_norms(self.network, load_weights("parser"), self.draw(0, range(64))[0])
         return "the weights that ship"
 
     def validate(self, average: nn.Module) -> dict[str, float]:
@@ -157,44 +179,62 @@ def load_parser(weights: Path) -> FaceParser:
     return parser.eval()
 
 
+def with_stills(pairs: Pairs, data: Path, options: LoopOptions) -> Pairs:
+    """The pairs and FFHQ's photographs, labelled by the newest parser; a resumed run keeps the labels it began with."""
+    kept = (options.checkpoints or checkpoint_dir(ParserTask.name)) / STILLS
+    if options.resume and kept.is_file():
+        with np.load(kept) as file:
+            crops, labels = file["crops"], file["labels"]
+    else:
+        teacher = ParserTask(pairs, pairs, options.seed)
+        logger.info("labelling photographs with %s", teacher.start_from(options.out))
+        crops, labels = labelled_stills(data, in_evaluation(teacher.network))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, crops=crops, labels=labels)
+    return Pairs(np.concatenate([pairs.crops, crops]), np.concatenate([pairs.labels, labels]))
+
+
 def load_split(data: Path, split: str) -> Pairs:
     """One split of the parsing pairs, in memory."""
     return Pairs(*samples.load_pairs(load_splits().parsing_pairs(data, split)))
 
 
 def parsing_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross entropy plus half a Dice loss over the classes that the batch holds.
+    """Weighted cross entropy plus a Dice loss over the classes that the batch holds.
 
     `logits` [B, K, H, W] float, `labels` [B, H, W] int64, `weights` [K] float. Dice asks for overlap, which is what
     the score counts, so that small classes (glasses, hats) are not traded for a few pixels of hair.
     """
-    entropy = F.cross_entropy(logits, labels, weights)
-    chances = logits.softmax(1)
-    truth = F.one_hot(labels, logits.shape[1]).movedim(3, 1).to(chances.dtype)
+    entropy = F.cross_entropy(logits, labels, weights, ignore_index=samples.UNKNOWN)
+    known = (labels != samples.UNKNOWN)[:, None]
+    chances = logits.softmax(1) * known
+    truth = F.one_hot(labels.where(known[:, 0], 0), logits.shape[1]).movedim(3, 1).to(chances.dtype) * known
     overlap = (chances * truth).sum((0, 2, 3))
     size = chances.sum((0, 2, 3)) + truth.sum((0, 2, 3))
     present = truth.sum((0, 2, 3)) > 0
     dice = 1.0 - 2.0 * overlap[present] / size[present]
-    return entropy + 0.5 * dice.mean()
+    return entropy + dice.mean()
 
 
 def class_weights(labels: NDArray[np.uint8]) -> Tensor:
-    """Weight [K] of each class: frequency to the power -0.4, mean 1 over the pixels."""
-    counts = np.bincount(labels.ravel(), minlength=len(CLASSES)).astype(np.float64)
+    """Weight [K] of each class: frequency to the power -0.2, mean 1 over the pixels."""
+    counts = np.bincount(labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)].astype(np.float64)
     frequency = np.maximum(counts / counts.sum(), 1e-4)
-    weights = frequency**-0.4
+    frequency[[CLASSES.index(name) for name in OCCLUDER_CLASSES]] = _OCCLUDED
+    weights = frequency**-0.2
     return torch.from_numpy(weights / (weights * frequency).sum()).float()
 
 
 def sampling_chances(labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Chance [N] of each pair to be drawn: four times the others' for those with glasses or a hat, one in ten."""
-    rare = np.isin(labels, [CLASSES.index("glasses"), CLASSES.index("hat")]).mean((1, 2)) > 0.003
-    weights = np.where(rare, 4.0, 1.0)
+    """Chance [N] of each pair to be drawn: with a hat four times the others', with glasses 1.5 times."""
+    weights = np.ones(len(labels))
+    for name, times in (("glasses", 1.5), ("hat", 4.0)):
+        weights[(labels == CLASSES.index(name)).mean((1, 2)) > 0.003] = times
     return weights / weights.sum()
 
 
 def class_ious(model: nn.Module, pairs: Pairs) -> NDArray[np.float64]:
-    """Intersection over union of each class [K] over all pixels of `pairs`."""
+    """Intersection over union of each class [S] over all pixels of `pairs`."""
     return ious_from_confusion(confusion(in_evaluation(model), pairs))
 
 
@@ -210,14 +250,18 @@ def in_evaluation(model: nn.Module) -> Callable[[Tensor], NDArray[np.float32]]:
 
 
 def confusion(parse: Callable[[Tensor], NDArray[np.float32]], pairs: Pairs, batch: int = 10) -> NDArray[np.int64]:
-    """Pixels [K true, K found] of `pairs` at 128 px; `parse` maps crops [B, 3, 256, 256] to logits [B, K, 128, 128]."""
-    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    """Pixels [S true, S found] of `pairs` at 128 px, S = len(SCORED), an occluder found counting as background.
+
+    `parse` maps crops [B, 3, 256, 256] to logits [B, K, 128, 128].
+    """
+    counts = np.zeros((len(SCORED), len(SCORED)), np.int64)
     for start in range(0, len(pairs.crops), batch):
         chosen = zip(pairs.crops[start : start + batch], pairs.labels[start : start + batch], strict=True)
         made = [samples.plain_sample(crop, label) for crop, label in chosen]
         found = parse(samples.to_network([crop for crop, _ in made])).argmax(1)
+        found = np.where(found == samples.OCCLUDER, CLASSES.index("background"), found)
         truth = np.stack([label for _, label in made]).astype(np.int64)
-        counts += np.bincount((truth * len(CLASSES) + found).ravel(), minlength=counts.size).reshape(counts.shape)
+        counts += np.bincount((truth * len(SCORED) + found).ravel(), minlength=counts.size).reshape(counts.shape)
     return counts
 
 
@@ -229,28 +273,32 @@ def ious_from_confusion(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def face_iou(counts: NDArray[np.int64]) -> float:
-    """IoU of the mask that blends, every face class against every other, from a confusion matrix [K true, K found]."""
-    face = np.isin(CLASSES, FACE_CLASSES)
+    """IoU of the mask that blends, every face class against every other, from a confusion matrix [S true, S found]."""
+    face = np.isin(SCORED, FACE_CLASSES)
     hit = counts[np.ix_(face, face)].sum()
     return float(hit / (counts[face].sum() + counts[:, face].sum() - hit))
 
 
-def lineage(model: nn.Module, test: Pairs, faces: int, steps: int, minutes: float) -> dict[str, Any]:
-    """What must be known about the weights: how they were made, from what, how good they are, what they cost."""
+def lineage(model: nn.Module, test: Pairs, faces: tuple[int, int], steps: int, minutes: float) -> dict[str, Any]:
+    """What must be known about the weights: how they were made, from what, how good they are, what they cost.
+
+    faces: how many pairs, and how many photographs that a parser labelled.
+    """
     counts = confusion(in_evaluation(model), test)
     ious = ious_from_confusion(counts)
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         model(torch.zeros(1, 3, samples.CROP_PX, samples.CROP_PX))
     return {
-        "command": f"rigid-live train parser --data DIR --out DIR --minutes {minutes:.0f}",
-        "data": f"CelebAMask-HQ at 256 px, {faces} training pairs",
+        "command": f"rigid-live train parser --data DIR --out DIR --minutes {minutes:.0f}"
+        + " --stills" * (faces[1] > 0),
+        "data": f"CelebAMask-HQ at 256 px, {faces[0]} training pairs; FFHQ, {faces[1]} stills labelled by a parser",
         "minutes": round(minutes, 1),
         "steps": steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "gflop": round(flops.get_total_flops() / 1e9, 3),
         "scored_on": f"{len(test.crops)} held-out pairs, 128 px, all pixels together",
         "miou": round(float(ious.mean()), 4),
-        "iou": {name: round(float(iou), 4) for name, iou in zip(CLASSES, ious, strict=True)},
+        "iou": {name: round(float(iou), 4) for name, iou in zip(SCORED, ious, strict=True)},
         "face_iou": round(face_iou(counts), 4),
         "licence": LICENCE,
     }

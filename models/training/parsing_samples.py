@@ -12,11 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.parsing import class_table
+from models.parsing import CLASSES, OCCLUDER_CLASSES, class_table
+from models.training import occluders
 
 CROP_PX = 256
 LABEL_PX = 128
 U8 = NDArray[np.uint8]
+OCCLUDER = CLASSES.index(OCCLUDER_CLASSES[0])
+UNKNOWN = 255
+"""Label of pixels that nothing is known of; nothing is learnt from them."""
+
+WORN = tuple(CLASSES.index(name) for name in ("glasses", "hat"))
+_SKIN = CLASSES.index("skin")
 
 # A label pixel covers 2x2 crop pixels: label centre i sits at crop coordinate 2i + 0.5.
 _CROP_FROM_LABEL = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
@@ -46,10 +53,16 @@ def plain_sample(crop: U8, label: U8) -> tuple[U8, U8]:
 
 
 def augmented_sample(crops: U8, labels: U8, index: int, rng: np.random.Generator) -> tuple[U8, U8]:
-    """Pair `index` moved, occluded, recoloured and degraded at random; other pairs lend it textures."""
-    crop, label = _warp(crops[index], labels[index], random_affine(rng))
-    if rng.random() < 0.35:
-        crop, label = occlude(crop, label, crops[rng.integers(len(crops))], rng)
+    """Pair `index` dressed, moved, occluded, recoloured and degraded at random; other pairs lend it what it gets."""
+    crop, label = crops[index], labels[index]
+    if rng.random() < 0.5:
+        other = rng.integers(len(crops))
+        crop, label = put_on(crop, label, crops[other], labels[other], rng)
+    crop, label = _warp(crop, label, random_affine(rng))
+    occluded = rng.random()
+    for _ in range((occluded < 0.5) + int(occluded < 0.12)):
+        other = rng.integers(len(crops))
+        crop, label = occlude(crop, label, crops[other], labels[other], rng)
     return degrade(recolour(crop, rng), rng), label
 
 
@@ -87,56 +100,39 @@ def _warp(crop: U8, label: U8, src_from_crop: NDArray[np.float64]) -> tuple[U8, 
     return moved, small
 
 
-def occlude(crop: U8, label: U8, texture: U8, rng: np.random.Generator) -> tuple[U8, U8]:
-    """Put something in front of the face and label it background, so that a hand or a cup is not edited.
+def occlude(crop: U8, label: U8, lender: U8, lent: U8, rng: np.random.Generator) -> tuple[U8, U8]:
+    """Put something in front of the face and label it occluder, so that a hand or a cup is not edited.
 
-    One of: fingers in the colour of the face's own skin, a blob cut from `texture`, a blob of one colour.
+    lender, lent: another pair, uint8 RGB [256, 256, 3] and class indices [256, 256], for textures and skin.
     """
-    skin = cv2.resize(label, (CROP_PX, CROP_PX), interpolation=cv2.INTER_NEAREST) == 1
-    kind = rng.integers(3)
-    if kind == 0 and skin.any():
-        shape = _fingers(rng)
-        colour = crop[skin].mean(0) * rng.uniform(0.7, 1.2)
-        paint = colour + rng.normal(0, 10, (8, 8, 1)) + rng.normal(0, 4, (8, 8, 3))
-    else:
-        shape = _blob(rng)
-        paint = np.roll(texture, rng.integers(0, CROP_PX, 2), (0, 1)) if kind == 1 else rng.uniform(0, 255, (2, 2, 3))
-    paint = cv2.resize(np.clip(paint, 0, 255).astype(np.uint8), (CROP_PX, CROP_PX), interpolation=cv2.INTER_CUBIC)
-    alpha = cv2.GaussianBlur(shape, (0, 0), rng.uniform(0.5, 1.5)).astype(np.float32) / 255.0
-    covered = cv2.blendLinear(crop, paint, 1.0 - alpha, alpha)
-    hidden = cv2.resize(shape, (LABEL_PX, LABEL_PX), interpolation=cv2.INTER_AREA) >= 128
-    return covered, np.where(hidden, np.uint8(0), label)
+    paints = occluders.paints_from(lender, lent == _SKIN, _skin_colour(crop, label, rng))
+    occluder = occluders.draw_occluder(rng, occluders.TRAINED, paints)
+    hidden = cv2.resize(occluder.alpha, (LABEL_PX, LABEL_PX), interpolation=cv2.INTER_AREA) >= 0.5
+    return occluders.lay_over(crop, occluder, rng), np.where(hidden, np.uint8(OCCLUDER), label)
 
 
-def _fingers(rng: np.random.Generator) -> U8:
-    """Mask [256, 256] of two to five thick parallel strokes that come in from outside the crop's middle."""
-    shape = np.zeros((CROP_PX, CROP_PX), np.uint8)
-    tip, angle = rng.uniform(60, 196, 2), rng.uniform(0, 2 * np.pi)
-    along = np.array([np.cos(angle), np.sin(angle)])
-    across = np.array([-along[1], along[0]])
-    width = int(rng.integers(14, 28))
-    for finger in range(rng.integers(2, 6)):
-        start = tip + across * finger * width * rng.uniform(0.9, 1.3) + along * rng.uniform(-15, 15)
-        end = start + along * 300
-        cv2.line(shape, _point(start), _point(end), 255, width, cv2.LINE_AA)
-    return shape
+def _skin_colour(crop: U8, label: U8, rng: np.random.Generator) -> NDArray[np.float64]:
+    """RGB of the face's skin, 0..255; of any colour where no skin is."""
+    skin = crop[::2, ::2][label == _SKIN]
+    return skin.mean(0) if len(skin) else rng.uniform(60, 220, 3)
 
 
-def _blob(rng: np.random.Generator) -> U8:
-    """Mask [256, 256] of one smooth or angular closed shape, 30 to 110 px wide."""
-    shape = np.zeros((CROP_PX, CROP_PX), np.uint8)
-    corners = int(rng.integers(3, 9))
-    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-    radii = rng.uniform(30, 110) * rng.uniform(0.5, 1.0, corners)
-    ring = rng.uniform(20, 236, 2) + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
-    cv2.fillPoly(shape, [ring.astype(np.int32)], 255, cv2.LINE_AA)
-    if rng.random() < 0.5:
-        shape = np.where(cv2.GaussianBlur(shape, (0, 0), 10) > 127, np.uint8(255), np.uint8(0))
-    return shape
+def put_on(crop: U8, label: U8, lender: U8, lent: U8, rng: np.random.Generator) -> tuple[U8, U8]:
+    """The pair with the hat and the glasses of another one, recoloured; as it is where it wears some itself.
 
-
-def _point(xy: NDArray[np.float64]) -> tuple[int, int]:
-    return int(xy[0]), int(xy[1])
+    crop, lender: uint8 RGB [256, 256, 3]; label, lent: their class indices [256, 256]. Faces are aligned, so what sits
+    on one sits nearly as well on the next.
+    """
+    worn = np.isin(lent, WORN)
+    if not worn.any() or np.isin(label, WORN).any():
+        return crop, label
+    shift = np.eye(3)
+    shift[:2, 2] = rng.normal(0, 4, 2)
+    moved = cv2.warpAffine(worn.astype(np.uint8), shift[:2], (CROP_PX, CROP_PX), flags=cv2.INTER_NEAREST) > 0
+    kinds = cv2.warpAffine(lent, shift[:2], (CROP_PX, CROP_PX), flags=cv2.INTER_NEAREST)
+    painted = cv2.warpAffine(recolour(lender, rng), shift[:2], (CROP_PX, CROP_PX))
+    alpha = cv2.GaussianBlur(moved.astype(np.float32), (0, 0), 1.0)
+    return cv2.blendLinear(crop, painted, 1.0 - alpha, alpha), np.where(moved, kinds, label)
 
 
 def recolour(crop: U8, rng: np.random.Generator) -> U8:

@@ -103,6 +103,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         (lambda d: d.update(image_range=[0, 1]), "image range"),
         (lambda d: d["parser"].update(face_classes=["nose"]), "nose"),
         (lambda d: d["parser"].update(face_classes=[]), "face_classes"),
+        (lambda d: d["parser"].update(occluder_classes=["hand"]), "occluder_classes"),
+        (lambda d: d["parser"].update(occluder_classes=["skin"]), "occluder_classes"),
         (lambda d: d["graphs"].pop("parser"), "no graph 'parser'"),
         (lambda d: d["graphs"]["recurrent"]["inputs"].pop("h"), "graph 'recurrent' has inputs"),
         (lambda d: d["graphs"]["generator"]["outputs"].update(image=["B", 3, 4, 4]), "graph 'generator' has outputs"),

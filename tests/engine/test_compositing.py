@@ -1,6 +1,7 @@
 """Masks and the way back into the frame."""
 
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -98,6 +99,29 @@ def test_masks_are_the_union_of_frame_and_edit():
     assert first[128, 128] == 0.0
     assert second[128, 128] == pytest.approx(1.0)
     assert second[20, 128] == 0.0
+
+
+def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_lets_grow_stays():
+    parts = ParserSpec(128, ("background", "skin", "hand"), ("skin",), ("hand",))
+    logits = np.full((2, 3, 128, 128), -1.0, np.float32)
+    logits[0, 0] = 0.0
+    logits[0, 1, :, 24:88] = 1.0  # the frame: a face
+    logits[0, 2, 40:88, 24:60] = 2.0  # and a hand before its left half
+    logits[1, 1] = 3.0  # the edit: a face everywhere
+
+    class Parser:
+        spec = None
+
+        def __call__(self, crop):
+            return {"logits": logits}
+
+    crops = np.zeros((1, 3, 256, 256), np.float32)
+    (mask,) = face_masks(Parser(), parts, crops, crops, MaskShape())
+    assert not mask[80:176, 48:120].any()
+    assert mask[30, 84] == mask[128, 150] == pytest.approx(1.0)
+    assert mask[128, 230] == pytest.approx(1.0)  # background in the frame: where hair can grow
+    (everywhere,) = face_masks(Parser(), replace(parts, occluder_classes=()), crops, crops, MaskShape())
+    assert everywhere[128, 80] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("half_side_px", [25.0, 90.0, 300.0])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import onnxruntime
 import pytest
 import torch
 
-from export.parser import export_parser
-from models.parsing import CLASSES, FaceParser
+from engine.bundle import read_manifest, verify_files
+from export.parser import export_parser, replace_parser
+from models.parsing import CLASSES, OCCLUDER_CLASSES, FaceParser
 from models.training.log import save_checkpoint
-from models.training.parser import LINEAGE, WEIGHTS, confusion, ious_from_confusion, load_split
+from models.training.parser import LINEAGE, SCORED, WEIGHTS, confusion, ious_from_confusion, load_split
 
 FOLDER = Path(__file__).parents[2] / "models" / "bundles" / "default"
 
@@ -32,9 +34,26 @@ def test_exported_graph_equals_the_trained_network(tmp_path):
     assert (tmp_path / "bundle" / "parser.json").read_text() == "{}"
 
 
+def test_a_parser_is_replaced_alone(tmp_path):
+    recipe, trained = tmp_path / "recipe", tmp_path / "trained"
+    shutil.copytree(FOLDER, recipe)
+    torch.manual_seed(0)
+    save_checkpoint(trained / WEIGHTS, weights=FaceParser().eval().state_dict())
+    (trained / LINEAGE).write_text('{"miou": 0.5}')
+    before, after = read_manifest(recipe), replace_parser(trained, recipe)
+    verify_files(recipe, read_manifest(recipe))
+    assert after == read_manifest(recipe)
+    assert {name for name in before.files if before.files[name] != after.files[name]} == {"parser.onnx"}
+    assert after.parser.classes == CLASSES
+    assert after.parser.occluder_classes == OCCLUDER_CLASSES
+    assert after.graphs["parser"].outputs["logits"] == ("B", len(CLASSES), 128, 128)
+    assert after.lineage["parser"] == '{"miou": 0.5}'
+    assert after.lineage["encoder"] == before.lineage["encoder"]
+
+
 def test_note_names_every_class_and_the_licence():
     note = json.loads((FOLDER / "parser.json").read_text())
-    assert set(note["iou"]) == set(CLASSES)
+    assert tuple(note["iou"]) == SCORED
     assert "non-commercial" in note["licence"]
 
 

@@ -74,5 +74,6 @@ def report_of(results: Sequence[ClipResult]) -> dict[str, object]:
         "curves": curve_blocks(results),
         "faces": [],
         "face_groups": [],
+        "occlusion": [],
         "skipped": {},
     }

@@ -16,6 +16,7 @@ from engine.bundle_build import recipe_folder
 from engine.errors import CheckpointError
 from models.parsing import CLASSES
 from models.training import parser as training
+from models.training import parsing_samples as samples
 from models.training.log import save_checkpoint
 from models.training.splits import load_splits
 
@@ -59,14 +60,14 @@ def lines(out: Path) -> list[dict]:
 
 
 def test_ious_of_a_known_confusion():
-    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    counts = np.zeros((len(training.SCORED), len(training.SCORED)), np.int64)
     counts[0, 0], counts[0, 1], counts[1, 1] = 6, 2, 4
     assert training.ious_from_confusion(counts)[:3].tolist() == [6 / 8, 4 / 6, 1.0]
 
 
 def test_face_iou_joins_the_face_classes():
-    counts = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    skin, hair, cloth = (CLASSES.index(name) for name in ("skin", "hair", "cloth"))
+    counts = np.zeros((len(training.SCORED), len(training.SCORED)), np.int64)
+    skin, hair, cloth = (training.SCORED.index(name) for name in ("skin", "hair", "cloth"))
     counts[skin, hair], counts[hair, hair] = 3, 3  # both are face
     counts[hair, cloth], counts[0, skin], counts[0, cloth] = 2, 2, 9
     assert training.face_iou(counts) == pytest.approx(6 / 10)
@@ -80,11 +81,28 @@ def test_loss_is_least_for_the_truth_and_ignores_absent_classes_in_dice():
     assert training.parsing_loss(-right, labels, weights) > 1.0
 
 
+def test_nothing_is_learnt_from_unknown_pixels():
+    labels = torch.randint(0, 2, (1, 16, 16))
+    logits = torch.zeros(1, len(CLASSES), 16, 16, requires_grad=True)
+    labels[:, :8] = samples.UNKNOWN
+    training.parsing_loss(logits, labels, torch.ones(len(CLASSES))).backward()
+    assert not logits.grad[:, :, :8].any()
+    assert logits.grad[:, :, 8:].any()
+
+
+def test_an_occluder_that_is_found_counts_as_background():
+    pairs = training.Pairs(np.zeros((1, 256, 256, 3), np.uint8), np.zeros((1, 256, 256), np.uint8))
+    logits = np.zeros((1, len(CLASSES), 128, 128), np.float32)
+    logits[:, samples.OCCLUDER] = 1.0
+    counts = training.confusion(lambda crops: logits, pairs)
+    assert counts[0, 0] == counts.sum() == 128 * 128
+
+
 def test_rare_classes_weigh_more():
     labels = np.zeros((1, 20, 20), np.uint8)
     labels[0, 0, :4] = 3
     weights = training.class_weights(labels)
-    assert weights[3] / weights[0] == pytest.approx(99**0.4, rel=1e-3)
+    assert weights[3] / weights[0] == pytest.approx(99**0.2, rel=1e-3)
     assert weights[0] * 0.99 + weights[3] * 0.01 == pytest.approx(1.0, abs=0.03)
 
 
@@ -93,13 +111,13 @@ def test_pairs_with_glasses_or_a_hat_are_drawn_more_often():
     labels[1, :4, :4] = CLASSES.index("glasses")
     labels[2, :4] = CLASSES.index("hat")
     labels[3] = CLASSES.index("hair")
-    np.testing.assert_allclose(training.sampling_chances(labels), [0.1, 0.4, 0.4, 0.1])
+    np.testing.assert_allclose(training.sampling_chances(labels), np.array([1.0, 1.5, 4.0, 1.0]) / 7.5)
 
 
 def test_finished_run_leaves_weights_lineage_and_log(finished):
     report = json.loads((finished / training.LINEAGE).read_text())
     assert report["steps"] == 3
-    assert set(report["iou"]) == set(CLASSES)
+    assert tuple(report["iou"]) == training.SCORED
     assert report["miou"] == pytest.approx(np.mean(list(report["iou"].values())), abs=1e-3)
     assert not training.load_parser(finished / training.WEIGHTS).training
     assert any("validation_miou" in line for line in lines(finished))

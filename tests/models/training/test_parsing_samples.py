@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.parsing import CLASSES
 from models.training import parsing_samples as samples
 
 
@@ -54,16 +55,33 @@ def test_plain_label_covers_two_by_two_crop_pixels():
     assert np.array_equal(same, crop)
 
 
-def test_occluded_pixels_become_background_and_no_others_change(rng):
+def test_occluded_pixels_become_occluder_and_no_others_change(rng):
     crop, label = np.full((256, 256, 3), 128, np.uint8), np.ones((128, 128), np.uint8)
     hidden = []
     for _ in range(30):
-        covered, after = samples.occlude(crop, label, np.zeros_like(crop), rng)
-        changed = cv2.resize(np.abs(covered.astype(np.int16) - 128).max(2).astype(np.uint8), (128, 128)) > 0
-        far = cv2.dilate((after == 0).astype(np.uint8), np.ones((11, 11), np.uint8)) == 0
-        assert not changed[far].any()
-        hidden.append(float((after == 0).mean()))
+        covered, after = samples.occlude(crop, label, np.zeros_like(crop), np.ones((256, 256), np.uint8), rng)
+        brighter = cv2.resize(covered.max(2), (128, 128)) > 128  # what is not is in its shadow, perhaps
+        inside = after == samples.OCCLUDER
+        assert (after[~inside] == 1).all()
+        far = cv2.dilate(inside.astype(np.uint8), np.ones((11, 11), np.uint8)) == 0
+        assert not brighter[far].any()
+        hidden.append(float(inside.mean()))
     assert np.mean(hidden) > 0.02
+
+
+def test_hat_and_glasses_are_put_on_where_they_were(rng):
+    crop, label = np.full((256, 256, 3), 60, np.uint8), np.ones((256, 256), np.uint8)
+    lender, lent = np.full((256, 256, 3), 250, np.uint8), np.zeros((256, 256), np.uint8)
+    hat = CLASSES.index("hat")
+    lent[:80] = hat
+    dressed, worn = samples.put_on(crop, label, lender, lent, rng)
+    assert 60 * 256 < (worn == hat).sum() < 100 * 256
+    assert (worn[120:] == 1).all()
+    assert dressed[:50, 20:230].min() > 60
+    assert np.abs(dressed[120:].astype(int) - 60).max() <= 1
+    again, same = samples.put_on(dressed, worn, lender, lent, rng)
+    assert again is dressed
+    assert same is worn
 
 
 def test_augmentation_keeps_types_and_sizes_and_inputs(rng):
@@ -73,7 +91,7 @@ def test_augmentation_keeps_types_and_sizes_and_inputs(rng):
     for index in range(30):
         crop, label = samples.augmented_sample(crops, labels, index % 3, rng)
         assert (crop.shape, crop.dtype, label.shape, label.dtype) == ((256, 256, 3), np.uint8, (128, 128), np.uint8)
-        assert label.max() < 7
+        assert set(np.unique(label)) <= {*range(7), samples.OCCLUDER}
     assert np.array_equal(crops, before[0])
     assert np.array_equal(labels, before[1])
 
