@@ -21,6 +21,7 @@ from engine.detection import FaceDetector
 from engine.geometry import Affine, invert_affine, pixels_per_pixel, square_from_frame, transform_points, warp
 from engine.landmarks import WINDOW_SIZE, FaceMesh, window_of_detection, window_of_landmarks
 from models.evaluation.clips import read_frames
+from models.parsing import CLASSES
 from models.training.log import checkpoint_dir
 from models.training.parsing_samples import CROP_PX, LABEL_PX, U8, degrade, occlude, recolour
 from models.training.splits import PARSING_IMAGES, Split, load_splits
@@ -194,11 +195,11 @@ def covered(picture: U8, face: NDArray[np.float64], texture: U8, rng: np.random.
 
     face: outline points [N, 2] in pixels of the picture.
     """
-    label = np.zeros((LABEL_PX, LABEL_PX), np.uint8)
+    skin, label = CLASSES.index("skin"), np.zeros((LABEL_PX, LABEL_PX), np.uint8)
     hull = cv2.convexHull((face / 2.0).astype(np.int32))
-    cv2.fillConvexPoly(label, hull, 1)
-    hidden, left = occlude(picture, label, texture, rng)
-    return hidden, 1.0 - float(left.sum()) / max(float(label.sum()), 1.0)
+    cv2.fillConvexPoly(label, hull, skin)
+    hidden, left = occlude(picture, label, texture, np.zeros((CROP_PX, CROP_PX), np.uint8), rng)
+    return hidden, 1.0 - float(np.sum(left == skin)) / max(float(np.sum(label == skin)), 1.0)
 
 
 def spoiled(picture: U8, rng: np.random.Generator) -> U8:
