@@ -18,8 +18,16 @@ class Capture:
     Once the thread has ended, `arrivals` is closed and `failure` says why, None when the source was at its end.
     """
 
-    def __init__(self, open_source: Callable[[], Source], after: "Capture | None" = None) -> None:
-        """after: a capture that must have let go of the same camera or file before this one opens it."""
+    def __init__(
+        self,
+        open_source: Callable[[], Source],
+        after: "Capture | None" = None,
+        notice: Callable[[CameraFrame], None] = lambda frame: None,
+    ) -> None:
+        """after: a capture that must have let go of the same camera or file before this one opens it.
+
+        notice: called in the thread with each frame once it is there to be taken.
+        """
         self.arrivals: Mailbox[tuple[CameraFrame, int]] = Mailbox()
         """The newest frame and the monotonic time in ns at which it arrived."""
         self.frames = 0
@@ -28,6 +36,7 @@ class Capture:
         self.failure: Exception | None = None
         self._open_source = open_source
         self._after = after
+        self._notice = notice
         self._source: Source | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
@@ -62,6 +71,7 @@ class Capture:
                 while not self._ending.is_set() and (frame := self._source.read()) is not None:
                     self.frames += 1
                     self.arrivals.put((frame, time.monotonic_ns()))
+                    self._notice(frame)
         except Exception as error:  # noqa: BLE001 - a worker's loop; whoever reads the mailbox tells of it
             self.failure = error
         finally:

@@ -23,6 +23,8 @@ class Feed:
     """Gives the newest frame of the wanted source. Used by one thread; never waits for a source to open or close."""
 
     def __init__(self, open_source: OpenSource = open_playing) -> None:
+        self.notice: Callable[[CameraFrame], None] = lambda frame: None
+        """Called in the capture's thread with each frame once it can be taken."""
         self._open_source = open_source
         self._name = ""
         self._capture: Capture | None = None
@@ -97,7 +99,7 @@ class Feed:
             before.cancel()
         # Two captures never have one camera open at once; a different source need not wait for the old one.
         same = before is not None and before.running
-        self._capture = Capture(lambda: self._open_source(name), before if same else None)
+        self._capture = Capture(lambda: self._open_source(name), before if same else None, self.notice)
 
     def _lost(self, capture: Capture) -> None:
         why = str(capture.failure) if capture.failure else f"{self._name} ended"

@@ -134,6 +134,7 @@ class LiveEditor:
         self._on_frame = on_frame
         self._on_state = on_state
         self._feed = feed or Feed()
+        self._feed.notice = self._expect
         self._loader = Loader(backend)
         self._recorder = Recorder()
         self._camera = CameraSwitch()
@@ -222,6 +223,12 @@ class LiveEditor:
             return session.begin(frame, self.controls), None
         except Exception as error:  # noqa: BLE001 - a worker's loop; the state tells of it
             return None, error
+
+    def _expect(self, frame: CameraFrame) -> None:
+        """In the capture's thread: the faces can be followed while the networks are still at the frame before."""
+        session = self._loader.session
+        if session is not None:
+            session.expect(frame)
 
     def _give_out(self, begun: Finish | None, frame: CameraFrame, arrived_ns: int, controls: Controls) -> _GivenOut:
         """Finishes a frame and hands it over: the policy's one where it was not begun or cannot be finished."""

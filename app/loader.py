@@ -34,6 +34,9 @@ class LiveSession(Protocol):
     def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
         """Edits one frame as far as the next one needs; what it returns does the rest, in any thread."""
 
+    def expect(self, frame: CameraFrame) -> None:
+        """Told of the frame that is likely to be begun next, in any thread."""
+
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """What may be shown of a frame that cannot be edited."""
 

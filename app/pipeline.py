@@ -1,9 +1,9 @@
 """A run: frames from a source through the engine into the sinks.
 
-A file is read frame by frame and nothing is dropped: every frame in is a frame out; while the networks work on one,
-the next is decoded, and the one before laid over its picture and encoded. A live source is read by a capture thread
-that leaves frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and latency
-stays bounded.
+A file is read frame by frame and nothing is dropped: every frame in is a frame out. A live source is read by a capture
+thread that leaves frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and
+latency stays bounded. While the networks work on one frame, the faces are tracked into the next, and the one before is
+laid over its picture and given out.
 """
 
 import logging
@@ -62,6 +62,9 @@ class Editor(Protocol):
 
     def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
         """Edits one frame as far as the next one needs; what it returns does the rest, in any thread."""
+
+    def expect(self, frame: CameraFrame) -> None:
+        """Told of the frame that is likely to be begun next, in any thread."""
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """What may be shown of a frame that cannot be edited."""
@@ -184,13 +187,13 @@ def check_attributes(values: Mapping[str, float], known: Mapping[str, object]) -
 
 def _edit_every(job: Job) -> None:
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
-        reading, writing = decoder.submit(_timed_read, job.source), None
+        reading, writing = decoder.submit(_read_ahead, job), None
         while not job.stop.is_set() and (not job.limit or job.run_log.frames_in < job.limit):
             frame, read_ms = reading.result()
             if frame is None:
                 break
             job.run_log.frames_in += 1
-            reading = decoder.submit(_timed_read, job.source)
+            reading = decoder.submit(_read_ahead, job)
             finish = job.editor.begin(frame, job.controls)
             if writing is not None:
                 writing.result()
@@ -203,14 +206,18 @@ def _finish_and_write(job: Job, frame: CameraFrame, finish: Finish, stages_ms: M
     _write(job, frame, finish(), stages_ms)
 
 
-def _timed_read(source: Source) -> tuple[CameraFrame | None, float]:
-    """The next frame, and how many ms it took."""
+def _read_ahead(job: Job) -> tuple[CameraFrame | None, float]:
+    """The next frame, of which the editor is told, and how many ms the reading took."""
     started_s = time.perf_counter()
-    return source.read(), (time.perf_counter() - started_s) * 1e3
+    frame = job.source.read()
+    read_ms = (time.perf_counter() - started_s) * 1e3
+    if frame is not None:
+        job.editor.expect(frame)
+    return frame, read_ms
 
 
 def _edit_newest(job: Job) -> None:
-    capture = Capture(lambda: job.source)
+    capture = Capture(lambda: job.source, notice=job.editor.expect)
     written_before = job.run_log.frames_out
     failures = 0
     last: tuple[CameraFrame, int] | None = None

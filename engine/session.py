@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
+from engine.ahead import AheadTracker, FaceTracker
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
-from engine.detection import Detection
 from engine.directions import edit_offset
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
@@ -66,20 +66,6 @@ Finish = Callable[[], EditedFrame]
 """Gives the frame that `Session.begin` began."""
 
 
-class FaceTracker(Protocol):
-    """What a session needs of `engine.tracking.Tracker`."""
-
-    def detect(self, image_u8: ImageU8, threshold: float) -> Sequence[Detection]:
-        """Faces with a score of at least `threshold`."""
-        ...
-
-    def track(
-        self, tracks: tuple[FaceTrack, ...], image_u8: ImageU8, captured_ns: int, wanted: int
-    ) -> tuple[FaceTrack, ...]:
-        """The tracks of the frame before, on this frame; up to `wanted`, new ones included."""
-        ...
-
-
 @dataclass(frozen=True)
 class Settings:
     """How a session behaves. max_faces: the largest so many are edited. switches: the variant of the method."""
@@ -115,7 +101,7 @@ class Session:
         """runtime: what the networks run on, in words. imaging, whole: on the same device, by default on the CPU."""
         self._runtime = runtime
         self._networks = networks
-        self._tracker = tracker
+        self._tracker = AheadTracker(tracker)
         self._directions = directions
         self._settings = settings or Settings()
         self._imaging = imaging or CpuImaging(parser, self._settings.mask)
@@ -242,6 +228,10 @@ class Session:
                 picture, faces = self._edited(frame, faces, sightings, clock)
         self._faces, phase = faces, main_phase(faces)
         return lambda: EditedFrame(frame.index, frame.captured_ns, picture(), phase, clock.read())
+
+    def expect(self, frame: CameraFrame) -> None:
+        """Follow the faces into the frame that is likely to be begun next; from any thread, while another is edited."""
+        self._tracker.expect(frame)
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """What may be shown when `step` has failed on this frame: the lost-face policy's image. Changes nothing."""

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.ahead import FaceTracker
 from engine.errors import SourceError
 from engine.frames import CameraFrame, ImageU8
 from engine.geometry import Affine, align
-from engine.session import FaceTracker
 from engine.tracking import FaceTrack, Tracker
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.ahead import FaceTracker
 from engine.errors import SourceError
 from engine.frames import CameraFrame, Controls, ImageU8, Phase
 from engine.geometry import CROP_SIZE, Affine, align, compose, invert_affine, transform_points
-from engine.session import FaceTracker, Session
+from engine.session import Session
 from engine.tracking import FaceTrack
 from models.evaluation.clips import open_tracker, read_frames
 from models.evaluation.report import Block

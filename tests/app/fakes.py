@@ -81,6 +81,9 @@ class FakeSession:
         edited = self.step(frame, controls)
         return lambda: self.finish(edited)
 
+    def expect(self, frame: CameraFrame) -> None:
+        pass
+
     def finish(self, edited: EditedFrame) -> EditedFrame:
         return edited
 

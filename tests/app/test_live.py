@@ -54,6 +54,14 @@ def test_controls_are_in_force_from_the_next_frame_on(bench: Bench) -> None:
         assert all(seen is asked for seen in session.seen[before + 1 :])
 
 
+def test_the_session_is_told_of_frames_as_they_arrive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Semaphore(0)
+    monkeypatch.setattr(FakeLiveSession, "expect", lambda self, frame: told.release())
+    bench.running()
+    for _ in range(3):
+        assert told.acquire(timeout=60)
+
+
 def test_the_next_frame_is_begun_while_one_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each frame's end waits for the next one's beginning, and would wait for ever in a plain loop."""
     begun = threading.Semaphore(0)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_of_a_live_source_too_the_next_frame_is_begun_while_one_is_finished() ->
     job = _job(PatternSource(100_000, live=True, interval_s=0.001), Patient(), sink, limit=5)
     edit(job)
     assert len(sink.frames) == job.run_log.frames_out == 5
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_editor_is_told_of_the_next_frame_while_it_works(live: bool) -> None:
+    told: dict[int, threading.Event] = defaultdict(threading.Event)
+
+    class Patient(FakeSession):
+        def expect(self, frame: CameraFrame) -> None:
+            told[frame.index].set()
+
+        def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
+            assert told[frame.index + 1].wait(30)
+            return super().begin(frame, controls)
+
+    sink = RecordingSink()
+    edit(_job(PatternSource(100_000, live=live, interval_s=0.001), Patient(), sink, limit=5))
+    assert len(sink.frames) == 5
 
 
 def test_a_live_frame_that_cannot_be_finished_is_the_policys() -> None:

@@ -358,6 +358,21 @@ def test_frames_finished_in_another_thread_while_the_next_are_begun_are_the_same
         assert (early.index, early.phase) == (late.index, late.phase)
 
 
+def test_frames_that_were_expected_come_out_the_same_and_are_tracked_once(open_session):
+    looks = [SEEN, SEEN, SEEN, UNSURE_OF, SEEN, SEEN, EMPTY]
+    expected = play(open_session(looks), len(looks))
+    session, results = open_session(looks), []
+    film = frames(len(looks))
+    for frame, following in zip(film, (*film[1:], film[-1]), strict=True):
+        finish = session.begin(frame, SMILE)
+        session.expect(following)
+        results.append(finish())
+    for usual, told in zip(expected, results, strict=True):
+        np.testing.assert_array_equal(usual.image, told.image)
+        assert usual.phase == told.phase
+    assert len(session.tracker.known) == len(looks)
+
+
 def test_a_frame_that_cannot_be_finished_is_not_held_and_the_session_goes_on(open_session, tiny_networks):
     session = open_session([SEEN, SEEN, UNSURE_OF, SEEN])
     first, second, third, fourth = frames(4)

@@ -41,6 +41,9 @@ class SlowSession:
         finish = self._session.begin(frame, controls)
         return lambda: replace(finish(), stages_ms={"total": 1000.0})
 
+    def expect(self, frame: CameraFrame) -> None:
+        pass
+
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         raise AssertionError("no frame fails")
 

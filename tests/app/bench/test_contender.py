@@ -31,6 +31,9 @@ class Editor:
             image[y, x] += 1
         return lambda: EditedFrame(frame.index, frame.captured_ns, image, Phase.TRACKING, {"total": 1.0 + frame.index})
 
+    def expect(self, frame: CameraFrame) -> None:
+        pass
+
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         raise AssertionError("no frame fails")
 

@@ -1,5 +1,8 @@
 """The tables: the paper's layout, what the two ablations are called, what stands beside the numbers."""
 
+from collections.abc import Sequence
+
+from engine.recurrence import VARIANTS
 from models.evaluation.report import Table
 from models.evaluation.tables import all_tables
 from tests.models.evaluation.made_up import candidates, clip_results, report_of
@@ -8,9 +11,13 @@ PAPER = ["method", "MSE x100", "ST-LPIPS", "WE", "FVD", "TL-ID", "TG-ID", "FVD, 
 
 
 def tables_of(
-    clips: int = 5, *, distance: str = "st_lpips", retrained: tuple[str, ...] = (), **how: int
+    clips: int = 5,
+    *,
+    variants: Sequence[str] = ("full", "per_frame", "no_nm", "no_tcc", "no_lfd"),
+    distance: str = "st_lpips",
+    retrained: tuple[str, ...] = (),
+    **how: int,
 ) -> list[Table]:
-    variants = ["full", "per_frame", "no_nm", "no_tcc", "no_lfd"]
     return all_tables(report_of(clip_results(clips, candidates(variants, retrained), distance, **how)))
 
 
@@ -25,6 +32,11 @@ def test_switched_off_in_the_papers_layout() -> None:
     assert retrained.title == "Ablation: retrained without"
     assert not retrained.rows
     assert "--retrained" in retrained.note
+
+
+def test_every_variant_has_its_row() -> None:
+    switched, *_ = tables_of(variants=tuple(VARIANTS))
+    assert len({row["method"] for row in switched.rows}) == len(VARIANTS)
 
 
 def test_what_the_numbers_are_is_said() -> None:
