@@ -124,10 +124,13 @@ class SeparableConv(nn.Module):
 
     def activate(self, said: Tensor, added: Tensor | None = None) -> Tensor:
         """What follows the pointwise convolution."""
-        x = said if self.noise is None else said + self.noise
-        x = x + self.bias
+        # In this order a runtime takes bias and map into the convolution; bias and constant noise would become one
+        # constant as large as the picture.
+        x = said + self.bias
         if added is not None:
             x = x + added
+        if self.noise is not None:
+            x = x + self.noise
         return F.leaky_relu(x, LEAKY_SLOPE)
 
 
@@ -153,11 +156,16 @@ def inverse_haar(x: Tensor) -> Tensor:
     of memory then, and so is each of the four pixels that they make: the published layout, the details of a channel
     side by side, takes twice the whole network's time on a CPU.
     """
+    return _joined_bands(x * 0.5)
+
+
+def _joined_bands(x: Tensor) -> Tensor:
+    """`inverse_haar` of twice as much, for who has halved its input on the way."""
     b, _, h, w = x.shape
     low, vertical, horizontal, diagonal = x.chunk(4, dim=1)
     even, odd = low + vertical, low - vertical
     even_d, odd_d = horizontal + diagonal, horizontal - diagonal
-    quads = torch.cat((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=1) * 0.5
+    quads = torch.cat((even + even_d, even - even_d, odd + odd_d, odd - odd_d), dim=1)
     return quads.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2).reshape(b, -1, 2 * h, 2 * w)
 
 
@@ -193,10 +201,10 @@ class Layer(nn.Module):
         """What the first convolution sees, modulated: [B, 4C, H, W] -> [B, C, 2H, 2W].
 
         The wavelet works on each channel alone, so that the modulation after it can come before, on a quarter of the
-        pixels and in one pass with the other.
+        pixels and in one pass with the other and with the wavelet's own half.
         """
-        after = self.conv1.modulation.scale(w)
-        return inverse_haar(x * (self.up.scale(w) * torch.cat((after, after, after, after), dim=1)))
+        after = self.conv1.modulation.scale(w) * 0.5
+        return _joined_bands(x * (self.up.scale(w) * torch.cat((after, after, after, after), dim=1)))
 
 
 class RgbHead(nn.Module):

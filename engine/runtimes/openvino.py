@@ -22,6 +22,13 @@ from engine.runtimes.base import Answer, Device, FloatArray, Network, Precision,
 SIDE_BY_SIDE = 2
 """Images that go through a graph at the same time, where there are as many threads."""
 
+MANY_CHANNELS = 64
+"""From so many on, what goes in and comes out lies channels last in memory, as the plug-in's convolutions have it.
+
+Its axes are the graph's all the same. A noise map that lies channel after channel makes OpenVINO turn not only itself
+but every array around it.
+"""
+
 
 class OpenVinoRuntime:
     """Runs graphs with OpenVINO's CPU plug-in. threads: 0 takes one for each physical core."""
@@ -72,6 +79,7 @@ class OpenVinoRuntime:
             options["INFERENCE_NUM_THREADS"] = self._threads
         try:
             graph.reshape({name: list(shape_for(spec, name, 1)) for name in spec.inputs})
+            graph = _with_channels_last(graph, spec)
             compiled = openvino_core().compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise BundleError(f"{model} does not run with the manifest's shapes: {_first_line(error)}") from error
@@ -112,12 +120,13 @@ class _OpenVinoNetwork:
     def begin(self, **arrays: FloatArray) -> Answer:
         """See `SideBySide.begin`."""
         batch = batch_of(self._spec, arrays)
-        inputs = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        answer = {name: np.empty(shape_for(self._spec, name, batch), np.float32) for name in self._spec.outputs}
+        inputs = {name: np.ascontiguousarray(_as_it_lies(array)) for name, array in arrays.items()}
+        answer = {name: _room(shape_for(self._spec, name, batch)) for name in self._spec.outputs}
+        outputs = {name: _as_it_lies(array) for name, array in answer.items()}
         requests = [self._idle.pop() if self._idle else self._compiled.create_infer_request() for _ in range(batch)]
         self._in_use[id(answer)] = (inputs, answer, requests)
         for row, request in enumerate(requests):
-            for name, array in (inputs | answer).items():
+            for name, array in (inputs | outputs).items():
                 request.set_tensor(name, self._tensor(array[row : row + 1], shared_memory=True))
             request.start_async()
 
@@ -134,6 +143,35 @@ class _OpenVinoNetwork:
         """See `Network.close`."""
         self._idle.clear()
         self._compiled = None
+
+
+def _with_channels_last(graph: Any, spec: GraphSpec) -> Any:
+    """The graph with what has many channels channels last on its outside."""
+    preprocess = importlib.import_module("openvino.preprocess").PrePostProcessor(graph)
+    layout = importlib.import_module("openvino").Layout
+    for names, port in ((spec.inputs, preprocess.input), (spec.outputs, preprocess.output)):
+        for name in names:
+            if _has_many_channels(shape_for(spec, name, 1)):
+                port(name).model().set_layout(layout("NCHW"))
+                port(name).tensor().set_layout(layout("NHWC"))
+    return preprocess.build()
+
+
+def _has_many_channels(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[1] >= MANY_CHANNELS
+
+
+def _as_it_lies(array: FloatArray) -> FloatArray:
+    """The array with its axes in the order of memory: [B, H, W, C] where there are many channels."""
+    return array.transpose(0, 2, 3, 1) if _has_many_channels(array.shape) else array
+
+
+def _room(shape: tuple[int, ...]) -> FloatArray:
+    """An empty array of this shape, channels last in memory where there are many."""
+    if not _has_many_channels(shape):
+        return np.empty(shape, np.float32)
+    batch, channels, height, width = shape
+    return np.empty((batch, height, width, channels), np.float32).transpose(0, 3, 1, 2)
 
 
 def _names(ports: Any) -> set[str]:

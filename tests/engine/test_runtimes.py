@@ -13,7 +13,7 @@ from engine.runtimes.base import shape_for
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
 from engine.runtimes.select import built_in, open_networks, select
-from tests.engine.tiny_bundle import build
+from tests.engine.tiny_bundle import CHANNELS, build
 
 GRAPHS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
 RUNTIMES = [OpenVinoRuntime(threads=1), OnnxRuntime(threads=1)]
@@ -36,6 +36,20 @@ def test_openvino_and_onnxruntime_agree(tiny, batch):
             np.testing.assert_allclose(one[name], other[name], atol=1e-5)
     first.close()
     second.close()
+
+
+def test_many_channels_lie_last_in_memory_and_nobody_sees_it(tiny, monkeypatch):
+    monkeypatch.setattr("engine.runtimes.openvino.MANY_CHANNELS", CHANNELS)
+    first, second = (open_networks(tiny, runtime, precision="fp32") for runtime in RUNTIMES)
+    arrays = inputs_for(tiny.manifest.graphs["recurrent"], 2)
+    one, other = first.recurrent(**arrays), second.recurrent(**arrays)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+    assert one["noise"].transpose(0, 2, 3, 1).flags.c_contiguous
+    codes = inputs_for(tiny.manifest.graphs["generator"], 2)["ws"]
+    for noise in (one["noise"], np.ascontiguousarray(one["noise"])):
+        images = [networks.generator(ws=codes, noise=noise)["image"] for networks in (first, second)]
+        np.testing.assert_allclose(*images, atol=1e-5)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
