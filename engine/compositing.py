@@ -33,6 +33,9 @@ LEAST_COVER = 0.08
 WORTH_DOUBLING = 1.5
 """Enlargement from which doubling the crop with a cubic, then a linear warp, is as sharp as a cubic warp and faster."""
 
+THING_REACH = 3
+"""Pixels of the parser's output on each side over which what is before a face must be one thing."""
+
 CHANGED = 0.2
 """Mean change on the [-1, 1] scale at which an edit counts as another thing than what it was made of."""
 
@@ -123,7 +126,8 @@ def face_masks(
     margin = _margin(logits, parts, parts.face_classes)
     union = np.maximum(margin[: len(crops)], margin[len(crops) :])
     if parts.occluder_classes:
-        union = np.minimum(union, -_margin(logits[: len(crops)], parts, parts.occluder_classes))
+        before = _margin(logits[: len(crops)], parts, parts.occluder_classes)
+        union = np.minimum(union, -np.stack([_without_specks(face) for face in before]))
     masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
     return tuple(mask if mask.mean() >= LEAST_COVER else usual_mask(crops.shape[-1], shape) for mask in masks)
 
@@ -136,6 +140,16 @@ def _margin(logits: FloatArray, parts: ParserSpec, names: Sequence[str]) -> Floa
     chosen = np.array([name in names for name in parts.classes])
     best: FloatArray = logits[:, chosen].max(axis=1) - logits[:, ~chosen].max(axis=1, initial=-np.inf)
     return best
+
+
+def _without_specks(before: FloatArray) -> FloatArray:
+    """The margin of what is before a face [h, w], as its mean around each pixel.
+
+    Specks that the parser takes for a thing, an eyebrow's end say, would stay unedited; a thing is wider.
+    """
+    side = 2 * THING_REACH + 1
+    known = np.nan_to_num(before, posinf=0.0, neginf=0.0)
+    return np.asarray(cv2.blur(known, (side, side), borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def usual_mask(size: int, shape: MaskShape) -> FloatArray:

@@ -16,18 +16,35 @@ __device__ inline float margin(const REAL* logits, int classes, unsigned set, in
     return inside - outside;
 }
 
+// The mean margin of a set around a pixel, the border repeated; what is not a number counts as 0.
+__device__ inline float mean_margin(const REAL* logits, int classes, unsigned set, int width, int height, int x, int y,
+                                    int reach) {
+    float sum = 0.0f;
+    for (int v = y - reach; v <= y + reach; ++v)
+        for (int u = x - reach; u <= x + reach; ++u) {
+            int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
+            float found = margin(logits + place, classes, set, width * height);
+            if (!isnan(found) && fabsf(found) < 1e38f) sum += found;
+        }
+    return sum / ((2 * reach + 1) * (2 * reach + 1));
+}
+
 // logits: REAL [2 x faces, classes, height, width], those of the frames, then those of the edits. margins: float32
-// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows an occluder.
-// covered: uint32 [faces], set to 0.
+// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows an occluder
+// for `reach` pixels around. covered: uint32 [faces], set to 0.
 extern "C" __global__ void unite(const REAL* logits, int faces, int classes, unsigned face_classes,
-                                 unsigned occluder_classes, int width, int height, float* margins, unsigned* covered) {
+                                 unsigned occluder_classes, int reach, int width, int height, float* margins,
+                                 unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
     float of_frame = margin(logits + (long long)face * classes * plane + place, classes, face_classes, plane);
     float of_edit = margin(logits + (long long)(faces + face) * classes * plane + place, classes, face_classes, plane);
-    float before = margin(logits + (long long)face * classes * plane + place, classes, occluder_classes, plane);
-    float larger = fminf(fmaxf(of_frame, of_edit), -before);
+    float larger = fmaxf(of_frame, of_edit);
+    if (occluder_classes) {
+        const REAL* frame = logits + (long long)face * classes * plane;
+        larger = fminf(larger, -mean_margin(frame, classes, occluder_classes, width, height, x, y, reach));
+    }
     // As np.nan_to_num: a pixel that nothing is known of lies on the edge, which is outside.
     if (isnan(of_frame) || isnan(of_edit)) larger = 0.0f;
     margins[(long long)face * plane + place] = fabsf(larger) > 3e38f ? copysignf(1.0f, larger) : larger;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import LEAST_COVER, MaskShape, usual_mask
+from engine.compositing import LEAST_COVER, THING_REACH, MaskShape, usual_mask
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 
@@ -90,6 +90,7 @@ def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array
         classes,
         np.uint32(buffers.face_classes),
         np.uint32(buffers.occluder_classes),
+        THING_REACH,
         width,
         height,
         margins,

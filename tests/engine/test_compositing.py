@@ -107,6 +107,7 @@ def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_let
     logits[0, 0] = 0.0
     logits[0, 1, :, 24:88] = 1.0  # the frame: a face
     logits[0, 2, 40:88, 24:60] = 2.0  # and a hand before its left half
+    logits[0, 2, 20:22, 70:72] = 2.0  # and a speck
     logits[1, 1] = 3.0  # the edit: a face everywhere
 
     class Parser:
@@ -117,7 +118,8 @@ def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_let
 
     crops = np.zeros((1, 3, 256, 256), np.float32)
     (mask,) = face_masks(Parser(), parts, crops, crops, MaskShape())
-    assert not mask[80:176, 48:120].any()
+    assert not mask[84:172, 52:116].any()
+    assert mask[41, 141] == pytest.approx(1.0)  # where the speck is
     assert mask[30, 84] == mask[128, 150] == pytest.approx(1.0)
     assert mask[128, 230] == pytest.approx(1.0)  # background in the frame: where hair can grow
     (everywhere,) = face_masks(Parser(), replace(parts, occluder_classes=()), crops, crops, MaskShape())
