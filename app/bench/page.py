@@ -19,7 +19,8 @@ Written by `make bench` from `{data}`, which holds every figure; do not edit.
 
 Times are in ms a frame. The calibration graph is a fixed piece of work (17.2 GFLOP of convolutions, OpenVINO), timed
 in the same minutes as what stands below it: where it takes longer, the machine was slower or shared. Runs of one table
-took turns, so their ratios hold even then. `total` is the engine's whole step, from decoded frame to edited frame.
+took turns, so their ratios hold even then. `total` is the engine's whole step, from decoded frame to edited frame, its
+waiting for the frames before and after it included: frames overlap, so that more of them are edited than `total` says.
 """
 _PERCENTILES = ("p50", "p95", "p99", "max")
 
