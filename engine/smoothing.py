@@ -21,7 +21,7 @@ MIN_CUTOFF_HZ = 0.05
 REST_SPEED_PX = 6.0
 """Corner speed, in crop pixels a second, up to which a face counts as resting: the speed that noise alone shows."""
 
-CUTOFF_PER_SPEED = 0.6
+CUTOFF_PER_SPEED = 1.3
 """Hz added for each crop pixel a second above the resting speed: motion must pass with less than a frame of lag."""
 
 SPEED_CUTOFF_HZ = 1.5
