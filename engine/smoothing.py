@@ -18,7 +18,7 @@ from engine.geometry import CROP_SIZE, Affine, compose, invert_affine, square_fr
 MIN_CUTOFF_HZ = 0.05
 """Cutoff for a face at rest: the mesh's own slow wandering on a still picture is at 0.1 to 1 Hz and must not pass."""
 
-REST_SPEED_PX = 6.0
+REST_SPEED_PX = 8.0
 """Corner speed, in crop pixels a second, up to which a face counts as resting: the speed that noise alone shows."""
 
 CUTOFF_PER_SPEED = 1.3
