@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.assets import asset
-from engine.bundle import BATCH, MANIFEST, GraphSpec, Manifest, ParserSpec, Row, load_directions
+from engine.bundle import BATCH, MANIFEST, GraphSpec, Manifest, Row, load_directions
 from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle
-from export.parser import PARSING_RESOLUTION
+from export.parser import LOGITS, PARSER, lineage_line
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
 from models.checkpoints.published import load_light_generator, trained_tensors
@@ -30,7 +30,6 @@ from models.mobile_stylegan import (
     band_order,
     first_narrower,
 )
-from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES
 from models.recurrent import RecurrentConfig
 from models.training.encoder import load_encoder
 from models.training.recurrent import load_recurrent
@@ -93,7 +92,6 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
     ws, noise, memory = (BATCH, rows, LATENT_DIM), (BATCH, *NOISE), (BATCH, *state)
     images = {name: image for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
     dws = (BATCH, RecurrentConfig().former_rows, LATENT_DIM)
-    logits = (BATCH, len(CLASSES), PARSING_RESOLUTION, PARSING_RESOLUTION)
     encoder = GraphSpec("encoder.onnx", {"crop": image}, {"ws": ws})
     return Manifest(
         name=NAME,
@@ -107,7 +105,7 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
         crop_template="ffhq",
         crop_size=RESOLUTION,
         image_range=(-1.0, 1.0),
-        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES, OCCLUDER_CLASSES),
+        parser=PARSER,
         graphs={
             "generator": GraphSpec("generator.onnx", {"ws": ws, "noise": noise}, {"image": image}),
             "encoder_anchor": encoder,
@@ -117,7 +115,7 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
                 {**images, "h": memory, "c": memory},
                 {"dws": dws, "noise": noise, "h_out": memory, "c_out": memory},
             ),
-            "parser": GraphSpec("parser.onnx", {"crop": image}, {"logits": logits}),
+            "parser": GraphSpec("parser.onnx", {"crop": image}, {"logits": LOGITS}),
         },
         generator_id=asset("synthesis_bin").sha256,
         licence=LICENCE,
@@ -128,7 +126,7 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
 def _lineage(folder: Path) -> dict[str, str]:
     """One line a network: `lineage.json` of the weights, and what is written beside the parser."""
     lines: dict[str, str] = json.loads((Path(__file__).parents[1] / "models/weights/lineage.json").read_text())
-    lines["parser"] = json.dumps(json.loads((folder / "parser.json").read_text()))
+    lines["parser"] = lineage_line(folder)
     return lines
 
 

@@ -18,7 +18,9 @@ from export.to_onnx import compress, export_graph
 from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES
 from models.training.parser import LINEAGE, WEIGHTS, load_parser
 
-PARSING_RESOLUTION = 128
+_RESOLUTION = 128
+PARSER = ParserSpec(_RESOLUTION, CLASSES, FACE_CLASSES, OCCLUDER_CLASSES)
+LOGITS = (BATCH, len(CLASSES), _RESOLUTION, _RESOLUTION)
 
 
 def export_parser(trained: Path, folder: Path) -> Path:
@@ -34,18 +36,21 @@ def export_parser(trained: Path, folder: Path) -> Path:
     return graph
 
 
+def lineage_line(recipe: Path) -> str:
+    """What a recipe's manifest says of its parser: the note beside it, on one line."""
+    return json.dumps(json.loads((recipe / LINEAGE).read_text(encoding="utf-8")))
+
+
 def replace_parser(trained: Path, recipe: Path) -> Manifest:
     """Put a trained parser into a recipe, whose manifest then says what it is; returns the manifest."""
     export_parser(trained, recipe)
     manifest = read_manifest(recipe)
-    logits = (BATCH, len(CLASSES), PARSING_RESOLUTION, PARSING_RESOLUTION)
-    graph = replace(manifest.graphs["parser"], outputs={"logits": logits})
-    note = json.dumps(json.loads((recipe / LINEAGE).read_text(encoding="utf-8")))
+    graph = replace(manifest.graphs["parser"], outputs={"logits": LOGITS})
     changed = replace(
         manifest,
-        parser=ParserSpec(PARSING_RESOLUTION, CLASSES, FACE_CLASSES, OCCLUDER_CLASSES),
+        parser=PARSER,
         graphs={**manifest.graphs, "parser": graph},
-        lineage={**manifest.lineage, "parser": note},
+        lineage={**manifest.lineage, "parser": lineage_line(recipe)},
     )
     return write_manifest(recipe, changed)
 

@@ -29,7 +29,7 @@ from models.evaluation.clips import clip_names, find_clips, read_frames
 from models.training.detector import matched
 from models.training.parsing_samples import CROP_PX, U8
 from models.training.splits import Split, load_splits
-from models.training.tracking_samples import Teacher, covered, spoiled
+from models.training.tracking_samples import Teacher, covered, mesh_square, spoiled
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _judge_frame(
 ) -> None:
     """Distances on one clean frame, under something pasted over half of the face at most, and in bad light."""
     window = window_of_landmarks(points)
-    larger = _larger(points)
+    larger = square_from_frame(*mesh_square(points), CROP_PX)
     seen = warp(image, larger, (CROP_PX, CROP_PX), cv2.BORDER_REPLICATE)
     outline = transform_points(larger, points[:, :2].astype(np.float64))
     other = np.roll(np.rot90(image[: min(image.shape[:2]), : min(image.shape[:2])], 2), 40, axis=1)
@@ -174,12 +174,6 @@ def _judge_frame(
             xy = transform_points(invert_affine(larger), there.points_px[:, :2].astype(np.float64))
             sums.add(f"nme_{name}_{contender.name}", distance(np.column_stack([xy, points[:, 2]]), points))
             sums.add(f"lost_{name}_{contender.name}", float(there.presence < 0.5))
-
-
-def _larger(points: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The mesh's window at 256 px."""
-    aim = transform_points(invert_affine(window_of_landmarks(points)), np.array([[95.5, 95.5], [191.5, 95.5]]))
-    return square_from_frame(aim[0], aim[1] - aim[0], CROP_PX)
 
 
 def _whole() -> NDArray[np.float64]:

@@ -19,13 +19,18 @@ from torch import Tensor, nn
 
 from engine.detection import anchor_centres, box_iou, decode, merge_overlapping
 from engine.geometry import square_from_frame, warp
-from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
+from models.checkpoints.weights import fitting, load_weights, save_fresh
 from models.tracking import INPUT_PX, DetectorNet
-from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.loop import Player, sample_rng
 from models.training.parsing_samples import CROP_PX, U8
 from models.training.splits import Split
 from models.training.tracking_samples import Pictures, covered, decoded, load_pictures, small, spoiled, texture_of
-from models.training.tracking_start import narrow_detector, published_detector, write_lineage
+from models.training.tracking_start import (
+    add_training_arguments,
+    narrow_detector,
+    published_detector,
+    train_from_published,
+)
 
 PEAK_RATE = 3e-4
 PASTED_SHARE, CLEAN_SHARE, COVERED_SHARE, OUTSIDE_SHARE = 0.5, 0.25, 0.5, 0.5
@@ -40,20 +45,11 @@ Scene = tuple[U8, U8]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="the data folder that splits.toml describes")
-    parser.add_argument("--threads", type=int, default=2)
-    add_loop_arguments(parser, minutes=30.0, batch=12, out=FRESH)
+    add_training_arguments(parser, batch=12)
 
 
 def run(args: argparse.Namespace) -> int:
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    options, task = loop_options(args), DetectorTask(args.data, args.seed)
-    outcome = fit(task, options)
-    if outcome.finished:
-        note = args.out / f"{task.name}.json"
-        write_lineage(note, "face_detector_full", outcome, options, task.validate(outcome.average))
-    return 0
+    return train_from_published(args, DetectorTask, "face_detector_full")
 
 
 class Objective(nn.Module):

@@ -17,11 +17,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.geometry import transform_points, warp
-from engine.landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, MOUTH_LEFT, MOUTH_RIGHT
-from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
+from engine.geometry import square_from_frame, transform_points, warp
+from engine.landmarks import (
+    EYE_CORNER_LEFT,
+    EYE_CORNER_RIGHT,
+    EYE_LEFT,
+    EYE_RIGHT,
+    MOUTH_LEFT,
+    MOUTH_RIGHT,
+    WINDOW_SIZE,
+)
+from models.checkpoints.weights import fitting, load_weights, save_fresh
 from models.tracking import POINTS, LandmarkNet
-from models.training.loop import Player, add_loop_arguments, fit, loop_options, sample_rng
+from models.training.loop import Player, sample_rng
 from models.training.parsing_samples import CROP_PX
 from models.training.splits import Split
 from models.training.tracking_samples import (
@@ -30,13 +38,18 @@ from models.training.tracking_samples import (
     decoded,
     empty_window,
     load_pictures,
-    moved_window,
+    moved_square,
     points_in_window,
     small,
     spoiled,
     texture_of,
 )
-from models.training.tracking_start import low_rank_landmarks, published_landmarks, write_lineage
+from models.training.tracking_start import (
+    add_training_arguments,
+    low_rank_landmarks,
+    published_landmarks,
+    train_from_published,
+)
 
 PEAK_RATE = 5e-4
 CLEAN_SHARE, EMPTY_SHARE, COVERED_SHARE = 0.4, 0.1, 0.5
@@ -53,19 +66,11 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="the data folder that splits.toml describes")
-    parser.add_argument("--threads", type=int, default=2)
-    add_loop_arguments(parser, minutes=30.0, batch=32, out=FRESH)
+    add_training_arguments(parser, batch=32)
 
 
 def run(args: argparse.Namespace) -> int:
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    options, task = loop_options(args), LandmarksTask(args.data, args.seed)
-    outcome = fit(task, options)
-    if outcome.finished:
-        write_lineage(args.out / f"{task.name}.json", "face_mesh", outcome, options, task.validate(outcome.average))
-    return 0
+    return train_from_published(args, LandmarksTask, "face_mesh")
 
 
 class Objective(nn.Module):
@@ -188,12 +193,11 @@ def _window(
     pictures: Pictures, number: int, rng: np.random.Generator, strength: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """A window of 256 px around a face, and its points as the network would give them for 192 px."""
-    state = rng.bit_generator.state
-    window = moved_window(pictures.points[number], rng, strength)
-    rng.bit_generator.state = state
-    larger = moved_window(pictures.points[number], rng, strength, CROP_PX)
+    points = pictures.points[number]
+    square = moved_square(points, rng, strength)
+    larger = square_from_frame(*square, CROP_PX)
     picture = warp(decoded(pictures.faces[number]), larger, (CROP_PX, CROP_PX), cv2.BORDER_REPLICATE)
-    return picture, points_in_window(pictures.points[number], window)
+    return picture, points_in_window(points, square_from_frame(*square, WINDOW_SIZE))
 
 
 def _no_points() -> NDArray[np.float32]:

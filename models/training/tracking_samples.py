@@ -166,16 +166,34 @@ def _around(image: U8, points: NDArray[np.float32]) -> tuple[U8, NDArray[np.floa
     return cut, moved
 
 
-def moved_window(points: NDArray[np.float32], rng: np.random.Generator, strength: float, size: int = 192) -> Affine:
-    """`window_from_picture` as the tracker would cut it, but off: at strength 1 up to 20 degrees, 25 % and 12 %."""
-    picture_from_window = invert_affine(window_of_landmarks(points))
-    middle = (WINDOW_SIZE - 1) / 2
-    shift = middle + strength * rng.uniform(-0.12, 0.12, 2) * WINDOW_SIZE
-    angle = strength * rng.uniform(-1, 1) * np.deg2rad(20)
-    half = 0.5 * WINDOW_SIZE * np.exp(strength * rng.uniform(-0.25, 0.25))
-    aim = np.array([shift, shift + half * np.array([np.cos(angle), np.sin(angle)])])
-    centre, edge = transform_points(picture_from_window, aim)
-    return square_from_frame(centre, edge - centre, size)
+Square = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Centre of a square in a picture and half of its width along its x axis, as `square_from_frame` takes them."""
+
+
+def mesh_square(
+    points: NDArray[np.float32], shift: NDArray[np.float64] | float = 0.0, turn: float = 0.0, growth: float = 0.0
+) -> Square:
+    """Where the tracker would let the mesh look, but off: shift in shares of its side, turn in radians, log growth."""
+    middle = np.full(2, (WINDOW_SIZE - 1) / 2) + np.asarray(shift) * WINDOW_SIZE
+    half = 0.5 * WINDOW_SIZE * np.exp(growth) * np.array([np.cos(turn), np.sin(turn)])
+    aim = np.array([middle, middle + half])
+    centre, edge = transform_points(invert_affine(window_of_landmarks(points)), aim)
+    return centre, edge - centre
+
+
+def moved_square(points: NDArray[np.float32], rng: np.random.Generator, strength: float) -> Square:
+    """`mesh_square` off at random: at strength 1 up to 12 %, 20 degrees and 25 %."""
+    return mesh_square(
+        points,
+        strength * rng.uniform(-0.12, 0.12, 2),
+        strength * rng.uniform(-1, 1) * np.deg2rad(20),
+        strength * rng.uniform(-0.25, 0.25),
+    )
+
+
+def moved_window(points: NDArray[np.float32], rng: np.random.Generator, strength: float) -> Affine:
+    """`window_from_picture` of a `moved_square`."""
+    return square_from_frame(*moved_square(points, rng, strength), WINDOW_SIZE)
 
 
 def points_in_window(points: NDArray[np.float32], window_from_picture: Affine) -> NDArray[np.float32]:

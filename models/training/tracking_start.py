@@ -1,24 +1,48 @@
-"""The tracking networks' start, in closed form: the published ones made smaller, with no gradient step.
+"""What the trainings of both tracking networks share: how they start, how they run, what is noted of them.
 
+They start in closed form, as the published ones made smaller, with no gradient step.
 The face mesh's last layer becomes two of a lower rank, whose span holds the most of the points' variance on real faces.
 The detector's deepest bottlenecks lose the channels that matter least, and the convolution behind each is fitted anew
 by least squares to give what it gave.
 """
 
+import argparse
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from engine.assets import asset, asset_path
+from models.checkpoints.weights import FRESH
 from models.tracking import BOTTLENECKS, NARROW_BOTTLENECKS, RANK, Block, DetectorNet, LandmarkNet, load_published
-from models.training.loop import LoopOptions, Outcome
+from models.training.loop import LoopOptions, Outcome, Task, add_loop_arguments, fit, loop_options
 
 LICENCE = "the published network is Apache-2.0; trained on FFHQ, CelebAMask-HQ and others: non-commercial"
 _RIDGE = 1e-4
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, batch: int) -> None:
+    """Declare the flags of either training."""
+    parser.add_argument("--data", type=Path, required=True, help="the data folder that splits.toml describes")
+    parser.add_argument("--threads", type=int, default=2)
+    add_loop_arguments(parser, minutes=30.0, batch=batch, out=FRESH)
+
+
+def train_from_published(args: argparse.Namespace, make_task: Callable[[Path, int], Task], published: str) -> int:
+    """Train, and leave the note of the lineage beside the weights.
+
+    make_task: of the data folder and a seed. published: the asset that the network starts from.
+    """
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    options, task = loop_options(args), make_task(args.data, args.seed)
+    outcome = fit(task, options)
+    if outcome.finished:
+        write_lineage(args.out / f"{task.name}.json", published, outcome, options, task.validate(outcome.average))
+    return 0
 
 
 def published_landmarks() -> LandmarkNet:

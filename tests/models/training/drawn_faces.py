@@ -1,10 +1,19 @@
-"""Pictures of drawn faces with points on them, for trainings that need no data."""
+"""Pictures of drawn faces with points on them, for trainings that need no data, and such a training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from app.cli import main
 from engine.landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT
+from models.training.log import load_checkpoint
 from models.training.tracking_samples import Pictures
 
 
@@ -32,3 +41,19 @@ def drawn_pictures(count: int) -> Pictures:
         points.append(mesh)
         boxes.append(np.array([[*(centre - radius), *(centre + radius)]], np.float32))
     return Pictures(tuple(faces), np.array(points), tuple(faces), tuple(boxes))
+
+
+def train_in_two_goes(name: str, batch: int, load: Callable[[Path], nn.Module], folder: Path) -> dict[str, Any]:
+    """Trains one step, then resumes to the third: it learns, and leaves weights in `out` and the note that is given."""
+    words = ["train", name, "--data", str(folder), "--out", str(folder / "out"), "--batch", str(batch)]
+    words += ["--checkpoints", str(folder / "ck"), "--workers", "0", "--threads", "1"]
+    assert main([*words, "--steps", "1"]) == 0
+    before = load_checkpoint(folder / "ck" / "last.pt")["average"]
+    assert main([*words, "--steps", "3", "--resume"]) == 0
+    after = load_checkpoint(folder / "ck" / "last.pt")["average"]
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    shipped = load(folder / "out").state_dict()
+    assert all(torch.equal(shipped[key], after[key].half().float()) for key in after)
+    note: dict[str, Any] = json.loads((folder / "out" / f"{name}.json").read_text())
+    assert note["steps"] == 3
+    return note

@@ -1,18 +1,15 @@
 """The detector's training on a few drawn faces."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from app.cli import main
 from models.tracking import BOTTLENECKS, NARROW_BOTTLENECKS, DetectorNet
 from models.training import detector
 from models.training.detector import Objective, agreement, load_detector, matched, scene
-from models.training.log import load_checkpoint
-from tests.models.training.drawn_faces import drawn_pictures
+from tests.models.training.drawn_faces import drawn_pictures, train_in_two_goes
 
 
 @pytest.fixture
@@ -27,17 +24,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_trains_resumes_and_leaves_weights_and_a_note(few: None, tmp_path: Path):
-    words = ["train", "detector", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--batch", "2"]
-    words += ["--checkpoints", str(tmp_path / "ck"), "--workers", "0", "--threads", "1"]
-    assert main([*words, "--steps", "1"]) == 0
-    before = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
-    assert main([*words, "--steps", "3", "--resume"]) == 0
-    after = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-    shipped = load_detector(tmp_path / "out").state_dict()
-    assert all(torch.equal(shipped[name], after[name].half().float()) for name in after)
-    note = json.loads((tmp_path / "out" / "detector.json").read_text())
-    assert note["steps"] == 3
+    note = train_in_two_goes("detector", 2, load_detector, tmp_path)
     assert {"recall", "precision", "teacher_recall", "clean_recall"} <= note["validation"].keys()
 
 

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from app.cli import main
 from engine.landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT
 from models.tracking import POINTS, LandmarkNet
 from models.training import landmarks
 from models.training.landmarks import Objective, held_out, load_landmarks, sample, scores
-from models.training.log import load_checkpoint
-from tests.models.training.drawn_faces import drawn_pictures
+from tests.models.training.drawn_faces import drawn_pictures, train_in_two_goes
 
 
 @pytest.fixture
@@ -27,17 +25,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_trains_resumes_and_leaves_weights_and_a_note(few: None, tmp_path: Path):
-    words = ["train", "landmarks", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--batch", "3"]
-    words += ["--checkpoints", str(tmp_path / "ck"), "--workers", "0", "--threads", "1"]
-    assert main([*words, "--steps", "1"]) == 0
-    before = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
-    assert main([*words, "--steps", "3", "--resume"]) == 0
-    after = load_checkpoint(tmp_path / "ck" / "last.pt")["average"]
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-    shipped = load_landmarks(tmp_path / "out").state_dict()
-    assert all(torch.equal(shipped[name], after[name].half().float()) for name in after)
-    note = json.loads((tmp_path / "out" / "landmarks.json").read_text())
-    assert note["steps"] == 3
+    note = train_in_two_goes("landmarks", 3, load_landmarks, tmp_path)
     assert {"nme_clean", "nme_covered", "teacher_nme_covered", "false_empty"} <= note["validation"].keys()
     lines = [json.loads(line) for line in (tmp_path / "ck" / "log.jsonl").read_text().splitlines()]
     assert any("validation_nme_clean" in line for line in lines)
