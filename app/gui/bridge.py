@@ -1,15 +1,11 @@
-"""Between the engine thread and the window: Qt signals for what is new, Qt images for what is seen.
+"""Between the engine thread and the window: Qt signals for what is new.
 
-Qt knows nothing of frames below this module, and the window knows nothing of threads above it.
+Qt is unknown below this module, and the window knows nothing of threads above it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
 
-import numpy as np
 from PyQt6.QtCore import QObject, QRunnable, QThreadPool, pyqtSignal
-from PyQt6.QtGui import QImage
 
 from app.feed import Feed
 from app.live import LiveEditor, LiveFrame, LiveState
@@ -18,24 +14,6 @@ from app.people import People
 from app.settings import RunSettings
 from engine.errors import RigidError
 from engine.frames import Controls, ImageU8
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as Qt draws it fastest. pixels: the memory that the image looks at, which must live as long."""
-
-    image: QImage
-    pixels: ImageU8
-
-
-def to_picture(image_u8: ImageU8) -> Picture:
-    """Copies a BGR frame [H, W, 3] into a picture of the same size."""
-    import cv2  # not before the first frame is there: the window opens sooner
-
-    pixels = np.asarray(cv2.cvtColor(image_u8, cv2.COLOR_BGR2BGRA), dtype=np.uint8)
-    height, width = pixels.shape[:2]
-    image = QImage(cast("bytes", pixels.data), width, height, pixels.strides[0], QImage.Format.Format_RGB32)
-    return Picture(image, pixels)
 
 
 class Bridge(QObject):

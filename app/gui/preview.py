@@ -1,14 +1,26 @@
 """The picture: before, after, or both with a divider that can be dragged."""
 
-from typing import Literal
+from typing import Literal, cast
 
+import numpy as np
 from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
-from PyQt6.QtGui import QColor, QFocusEvent, QFont, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QTransform
+from PyQt6.QtGui import (
+    QColor,
+    QFocusEvent,
+    QFont,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QTransform,
+)
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
-from app.gui.bridge import Picture, to_picture
 from app.gui.theme import DARK, Colours
 from app.live import LiveFrame
+from engine.frames import ImageU8
 
 View = Literal["before", "after", "split"]
 VIEWS: tuple[View, ...] = ("before", "after", "split")
@@ -28,8 +40,7 @@ class Preview(QWidget):
         self.setMouseTracking(True)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self._frame: LiveFrame | None = None
-        self._before: Picture | None = None
-        self._after: Picture | None = None
+        self._pixels: ImageU8 = np.zeros((1, 1, 4), np.uint8)
         self._view: View = "after"
         self._comparing = False
         self._mirrored = False
@@ -74,7 +85,7 @@ class Preview(QWidget):
 
     def show_frame(self, frame: LiveFrame) -> None:
         """Takes the newest frame; it is drawn when the window next paints."""
-        self._frame, self._before, self._after = frame, None, None
+        self._frame = frame
         self.update()
 
     def set_view(self, view: View) -> None:
@@ -190,28 +201,37 @@ class Preview(QWidget):
     def _draw_pictures(self, painter: QPainter, place: QRectF, frame: LiveFrame) -> None:
         view = self.shown_view
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        cut = place.left() + self._divider * place.width()
-        left = QRectF(place.left(), place.top(), cut - place.left(), place.height())
-        right = QRectF(cut, place.top(), place.right() - cut, place.height())
+        painter.save()
+        if self._mirrored:
+            painter.setTransform(QTransform(-1, 0, 0, 1, 2 * place.center().x(), 0), True)
+        painter.drawImage(place, self._joined(frame, {"before": 1.0, "after": 0.0}.get(view, self._divider)))
+        painter.restore()
         if view != "after":
-            self._before = self._before or to_picture(frame.original)
-            self._draw_one(painter, self._before, place, left if view == "split" else place)
             self._draw_chip(painter, self.tr("Before"), place.left() + 12, place.top() + 12)
-        if view != "before":
-            self._after = self._after or to_picture(frame.edited.image)
-            self._draw_one(painter, self._after, place, right if view == "split" else place)
         if view == "split":
             self._draw_chip(painter, self.tr("After"), place.right() - 12, place.top() + 12, from_right=True)
-            self._draw_divider(painter, place, cut)
+            self._draw_divider(painter, place, place.left() + self._divider * place.width())
 
-    def _draw_one(self, painter: QPainter, picture: Picture, place: QRectF, part: QRectF) -> None:
-        painter.save()
-        painter.setClipRect(part)
+    def _joined(self, frame: LiveFrame, share: float) -> QImage:
+        """This share of the width from before the edit, from the left as it is shown, and the rest edited.
+
+        The memory is used again for every picture: new memory costs more than what is written to it.
+        """
+        import cv2  # not before the first frame is there: the window opens sooner
+
+        height, width = frame.original.shape[:2]
+        if self._pixels.shape[:2] != (height, width):
+            self._pixels = np.zeros((height, width, 4), np.uint8)
+        cut = round(share * width)
+        edge = width - cut if self._mirrored else cut
+        left, right = frame.original, frame.edited.image
         if self._mirrored:
-            centre = place.center().x()
-            painter.setTransform(QTransform(-1, 0, 0, 1, 2 * centre, 0), True)
-        painter.drawImage(place, picture.image)
-        painter.restore()
+            left, right = right, left
+        for source, columns in ((left, slice(0, edge)), (right, slice(edge, width))):
+            if columns.start < columns.stop:
+                cv2.cvtColor(source[:, columns], cv2.COLOR_BGR2BGRA, dst=self._pixels[:, columns])
+        memory = cast("bytes", self._pixels.data)
+        return QImage(memory, width, height, self._pixels.strides[0], QImage.Format.Format_RGB32)
 
     def _draw_divider(self, painter: QPainter, place: QRectF, cut: float) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

@@ -2,7 +2,8 @@
 
 Adam moves the W+ code of each face from where the encoder put it, alone and together with a noise map. That is what
 inversion could reach with any encoder. MSE and ST-LPIPS are what is minimised, so they are bounds and flatter; dlib's
-distance is a judge that the optimisation does not see. The report is written after every face.
+distance is a judge that the optimisation does not see. The report is written after every face, and a report of the
+same settings is gone on with.
 """
 
 import argparse
@@ -55,19 +56,32 @@ def run(args: argparse.Namespace) -> int:
     networks = open_networks(bundle, select("auto"), "cpu", "auto")
     judges = Judges(load_light_generator(), StLpips.load(), FaceEmbedder.load())
     painter = Painter.open()
-    runs: list[dict[str, Any]] = []
+    settings = {"steps": args.steps, "code_rate": CODE_RATE, "map_rate": MAP_RATE}
+    runs = runs_so_far(args.report, settings)
+    known = {run["face"] for run in runs}
     for path, crop in zip(paths, crops, strict=True):
+        if path.name in known:
+            continue
         runs.append({"face": path.name, **reconstruct(crop[None], networks, painter, judges, args.steps)})
         log.info("%s", runs[-1])
-        report = {
-            "settings": {"steps": args.steps, "code_rate": CODE_RATE, "map_rate": MAP_RATE},
-            "versions": versions(),
-            "means": means(runs),
-            "runs": runs,
-        }
+        report = {"settings": settings, "versions": versions(), "means": means(runs), "runs": runs}
         args.report.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     networks.close()
     return 0
+
+
+def runs_so_far(report: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The faces that a report has already; raises UsageError for one of other settings, which is not written over."""
+    if not report.exists():
+        return []
+    try:
+        written = json.loads(report.read_text(encoding="utf-8"))
+        made_with, runs = written["settings"], list(written["runs"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{report} is not a report of `rigid-live ceiling`: {error}") from error
+    if made_with != settings:
+        raise UsageError(f"{report} was made with {made_with}, not {settings}; move it away, or name another file")
+    return runs
 
 
 class Judges:

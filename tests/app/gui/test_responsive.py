@@ -17,6 +17,8 @@ from tests.app.gui.conftest import MakeStage, Stage, TimedApplication
 
 LONGEST_MS = 16.0
 """One frame of a screen."""
+LEAST_KEPT = 0.9
+"""Of the engine's frames, where both cores are the engine's; drawing one takes 3 to 5 % of what editing it takes."""
 TURN_MS = 3000
 
 
@@ -69,12 +71,12 @@ def test_the_real_engine_loses_little_to_the_window(
     for _ in range(4):
         frames = np.array([_edited_with_and_without(window, qtbot, qapp, spent) for _ in range(10)])
         with_window, without = frames.sum(axis=0)
-        if with_window > 0.95 * without:
+        if with_window > LEAST_KEPT * without:
             break
     figures = np.percentile(spent, (50, 99), axis=0).round(2).tolist()
     said = f"{with_window:.0f} frames with the window, {without:.0f} without; event ms [wall, own] p50, p99 {figures}"
     logging.getLogger(__name__).info("%s", said)
-    assert with_window > 0.95 * without, said
+    assert with_window > LEAST_KEPT * without, said
     assert np.percentile(np.array(spent)[:, 1], 99) < LONGEST_MS, said
 
 

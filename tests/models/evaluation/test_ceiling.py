@@ -84,14 +84,25 @@ def test_the_report_holds_every_face(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ceiling.FaceEmbedder, "load", Embedder)
     monkeypatch.setattr(Painter, "open", wave_painter)
     report = tmp_path / "r.json"
-    assert (
-        ceiling.run(arguments("--faces", str(tmp_path), "--steps", "4", "--threads", "1", "--report", str(report))) == 0
-    )
+    words = ("--faces", str(tmp_path), "--steps", "4", "--threads", "1", "--report", str(report))
+    assert ceiling.run(arguments(*words, "--stills", "1")) == 0
+    first = json.loads(report.read_text())["runs"]
+    assert ceiling.run(arguments(*words)) == 0
     told = json.loads(report.read_text())
+    assert told["runs"][:1] == first
     assert [run["face"] for run in told["runs"]] == ["00.png", "01.png"]
     assert told["settings"]["steps"] == 4
     assert told["means"]["code_and_map"]["4"] == pytest.approx(told["runs"][0]["code_and_map"]["4"])
     assert networks.closed
+    with pytest.raises(UsageError, match="move it away"):
+        ceiling.run(arguments(*words, "--steps", "5"))
+    assert json.loads(report.read_text()) == told
+
+
+def test_a_file_that_is_no_report_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("[]")
+    with pytest.raises(UsageError, match="is not a report"):
+        ceiling.runs_so_far(tmp_path / "r.json", {})
 
 
 def test_no_steps_are_refused() -> None:
