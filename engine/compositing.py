@@ -103,12 +103,16 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    change = np.abs(edit - inversion).mean(axis=0)
+    change = edit - inversion
+    change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
     small = cv2.dilate(small, np.ones((2 * GATE_REACH + 1,) * 2, np.uint8))
     small = cv2.GaussianBlur(small, (0, 0), GATE_BLUR)
     gate = cv2.resize(np.exp(-np.square(small / CHANGED)), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(edit + gate * (crop - inversion), np.float32)
+    lost: FloatArray = np.subtract(crop, inversion, out=inversion)
+    lost *= gate
+    lost += edit
+    return lost
 
 
 def face_masks(

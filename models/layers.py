@@ -39,6 +39,19 @@ def blur_kernel(channels: int, gain: float = 1.0) -> Tensor:
     return (kernel * (gain / kernel.sum())).repeat(channels, 1, 1, 1)
 
 
+def shrink_kernel(channels: int, pool: int, unshuffle: int) -> Tensor:
+    """`avg_pool2d` by `pool`, then `pixel_unshuffle` by `unshuffle`, as one convolution of stride `pool * unshuffle`.
+
+    [channels * unshuffle^2, channels, S, S], S the stride. Most of it is 0, and still a CPU's matrix unit is through
+    with it long before the pixels would have been moved around.
+    """
+    cell = torch.full((pool, pool), 1.0 / pool**2)
+    one = torch.kron(torch.eye(unshuffle**2).view(-1, unshuffle, unshuffle), cell)
+    kernel = torch.zeros(channels, unshuffle**2, channels, *one.shape[1:])
+    kernel[torch.arange(channels), :, torch.arange(channels)] = one
+    return kernel.flatten(0, 1)
+
+
 class Blur(nn.Module):
     """Low-pass each channel: [B, C, H, W] -> [B, C, H + 2 pad - 3, W + 2 pad - 3]."""
 

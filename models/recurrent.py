@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import Blur, activate
+from models.layers import Blur, activate, shrink_kernel
 
 CROP_RESOLUTION = 256
 MAP_RESOLUTION = 32
@@ -155,10 +155,14 @@ class RecurrentEncoder(nn.Module):
     training starts from the base encoder's inversion.
     """
 
+    shrink: Tensor
+
     def __init__(self, config: RecurrentConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or LIGHT
-        self.convs, c_in = nn.ModuleList(), IMAGE_CHANNELS * config.unshuffle**2
+        shrink = shrink_kernel(IMAGE_CHANNELS, config.pool, config.unshuffle)
+        self.register_buffer("shrink", shrink, persistent=False)
+        self.convs, c_in = nn.ModuleList(), len(shrink)
         for spec in config.convs:
             self.convs.append(_conv(c_in, spec, config.blur))
             c_in = spec.channels
@@ -189,8 +193,7 @@ class RecurrentEncoder(nn.Module):
         """What is seen of one frame alone: images [B, 12, 256, 256] -> the last activations, and those at 32 px."""
         # Generated images overshoot what a crop can hold.
         x = images.clamp(-1.0, 1.0)
-        x = x if self.config.pool == 1 else F.avg_pool2d(x, self.config.pool)
-        x = at_32 = x if self.config.unshuffle == 1 else F.pixel_unshuffle(x, self.config.unshuffle)
+        x = at_32 = F.conv2d(x, self.shrink, stride=self.shrink.shape[-1]) if self.shrink.shape[-1] > 1 else x
         for i, conv in enumerate(self.convs):
             x = activate(conv(x))
             if i == self.config.map_conv:

@@ -16,7 +16,7 @@ from engine.recurrence import (
     Switches,
     advance,
     fitting,
-    yielded,
+    kept_share,
 )
 from engine.runtimes.select import open_networks, select
 from engine.state import stack, unstack
@@ -160,24 +160,24 @@ def test_every_switch_changes_the_result(tiny_networks, crops, offset, variant):
 
 def test_the_map_yields_where_the_last_edit_painted_anew_and_nowhere_else():
     rng = np.random.default_rng(5)
-    noise = rng.standard_normal((2, 4, 32, 32)).astype(np.float32)
     inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
     edit = inversion.copy()
     edit[1, :, 64:128, 160:224] = np.where(inversion[1, :, 64:128, 160:224] > 0, -1.0, 1.0)
-    left = yielded(noise, inversion, edit)
-    np.testing.assert_array_equal(left[0], noise[0])
-    np.testing.assert_allclose(left[1, :, 9:15, 21:27], 0.0, atol=1e-3)
+    kept = kept_share(inversion, edit, 32)
+    assert kept.shape == (2, 1, 32, 32)
+    assert kept.dtype == np.float32
+    np.testing.assert_array_equal(kept[0], 1.0)
+    np.testing.assert_allclose(kept[1, :, 9:15, 21:27], 0.0, atol=1e-3)
     outside = np.ones((32, 32), bool)
     outside[6:18, 18:30] = False
-    np.testing.assert_array_equal(left[1][:, outside], noise[1][:, outside])
-    assert left.dtype == np.float32
+    np.testing.assert_array_equal(kept[1, 0, outside], 1.0)
 
 
 def test_a_faint_edit_keeps_its_map():
     """An edit that shifts the light a little is drawn with nearly all of the map; out of range counts as white."""
-    noise, inversion = np.ones((1, 1, 32, 32), np.float32), np.full((1, 3, 256, 256), 0.9, np.float32)
-    assert yielded(noise, inversion, inversion - 0.3 * REPAINTED).min() > 0.99
-    assert yielded(noise, inversion + 0.1, inversion + 5.0).min() == 1.0
+    inversion = np.full((1, 3, 256, 256), 0.9, np.float32)
+    assert kept_share(inversion, inversion - 0.3 * REPAINTED, 32).min() > 0.99
+    assert kept_share(inversion + 0.1, inversion + 5.0, 32).min() == 1.0
 
 
 def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, offset):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from models.layers import shrink_kernel
 from models.recurrent import LIGHT, PAPER, BlurredConv, ConvLstm, ConvSpec, RecurrentConfig, RecurrentEncoder
 
 NARROW = RecurrentConfig(
@@ -189,3 +191,10 @@ def test_conv_lstm_by_hand() -> None:
     expected = s(torch.tensor(1.4)) * -0.4 + s(torch.tensor(0.7)) * torch.tanh(torch.tensor(0.35))
     assert torch.isclose(c.squeeze(), expected)
     assert torch.isclose(h.squeeze(), s(torch.tensor(2.1)) * torch.tanh(expected))
+
+
+@pytest.mark.parametrize(("pool", "unshuffle"), [(2, 2), (1, 2), (2, 1), (3, 2)])
+def test_shrinking_is_one_convolution(pool: int, unshuffle: int) -> None:
+    images = torch.rand(2, 5, 24, 24, generator=torch.Generator().manual_seed(1))
+    shrunk = F.conv2d(images, shrink_kernel(5, pool, unshuffle), stride=pool * unshuffle)
+    torch.testing.assert_close(shrunk, F.pixel_unshuffle(F.avg_pool2d(images, pool), unshuffle))

@@ -59,6 +59,9 @@ def made(compute):
     return RemoteArray(place)
 
 
+_FUNCTIONS = (np.broadcast_to, np.clip, np.concatenate, np.ones_like, np.pad, np.stack, np.zeros, np.zeros_like)
+
+
 class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of another library, with as much of NumPy's interface as CuPy has and a session uses."""
 
@@ -101,12 +104,12 @@ class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):
         return made(lambda: ufunc(*plain, **options))
 
     def __array_function__(self, function, types, arguments, options):
-        assert function in (np.broadcast_to, np.clip, np.concatenate, np.pad, np.zeros, np.zeros_like), function
+        assert function in _FUNCTIONS, function
         plain = list(map(_unwrapped, arguments))
         return made(lambda: function(*plain, **options))
 
-    def sum(self):
-        return made(self.content.sum)
+    def sum(self, axis=None):
+        return made(lambda: self.content.sum(axis=axis))
 
     def mean(self, axis):
         return made(lambda: self.content.mean(axis=axis))
