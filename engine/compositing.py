@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.frames import ImageU8
@@ -27,6 +28,8 @@ from engine.geometry import (
 )
 from engine.runtimes.base import FloatArray, Network
 
+BoolArray = NDArray[np.bool_]
+
 LEAST_COVER = 0.08
 """Share of the crop below which the parser has missed the face, which fills a third of an FFHQ crop."""
 
@@ -34,7 +37,15 @@ WORTH_DOUBLING = 1.5
 """Enlargement from which doubling the crop with a cubic, then a linear warp, is as sharp as a cubic warp and faster."""
 
 THING_REACH = 3
-"""Pixels of the parser's output on each side over which what is before a face must be one thing."""
+"""Pixels of the parser's output on each side over which the margin of what is before a face is averaged."""
+
+THING_CORE = 2
+"""Pixels on each side of a thing's core that are sure too; a speck on a bare face has none."""
+
+THING_GROWTH = 14
+THING_BENEFIT = 2.5
+"""What lies this near to a core belongs to its thing from a logit margin of -`THING_BENEFIT` on: the parser is sure of
+fingers, and less so of the hand that goes on beside a chin."""
 
 CHANGED = 0.2
 """Mean change on the [-1, 1] scale at which an edit counts as another thing than what it was made of."""
@@ -127,33 +138,40 @@ def face_masks(
     not go out unedited. Returns B masks, float32 [0, 1] [S, S].
     """
     logits = parser(crop=np.concatenate([crops, edits]))["logits"]
-    margin = _margin(logits, parts, parts.face_classes)
+    of_face = np.array([name in parts.face_classes for name in parts.classes])
+    of_things = np.array([name in parts.occluder_classes for name in parts.classes])
+    margin = _margin(logits, of_face, ~of_face & ~of_things)
     union = np.maximum(margin[: len(crops)], margin[len(crops) :])
-    if parts.occluder_classes:
-        before = _margin(logits[: len(crops)], parts, parts.occluder_classes)
-        union = np.minimum(union, -np.stack([_without_specks(face) for face in before]))
+    if of_things.any():
+        before = _margin(logits[: len(crops)], of_things, ~of_things)
+        union = np.minimum(union, -np.stack([_things(face) for face in before]))
     masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
     return tuple(mask if mask.mean() >= LEAST_COVER else usual_mask(crops.shape[-1], shape) for mask in masks)
 
 
-def _margin(logits: FloatArray, parts: ParserSpec, names: Sequence[str]) -> FloatArray:
-    """How far the best of these classes lies above the best of the others, [B, h, w] from logits [B, K, h, w].
+def _margin(logits: FloatArray, chosen: BoolArray, others: BoolArray) -> FloatArray:
+    """How far the best of the chosen classes lies above the best of the others, [B, h, w] from logits [B, K, h, w].
 
-    Positive exactly where argmax is among them and, unlike a mask, smooth enough to be enlarged.
+    Unlike a mask it is smooth enough to be enlarged. chosen, others: [K].
     """
-    chosen = np.array([name in names for name in parts.classes])
-    best: FloatArray = logits[:, chosen].max(axis=1) - logits[:, ~chosen].max(axis=1, initial=-np.inf)
+    best: FloatArray = logits[:, chosen].max(axis=1) - logits[:, others].max(axis=1, initial=-np.inf)
     return best
 
 
-def _without_specks(before: FloatArray) -> FloatArray:
-    """The margin of what is before a face [h, w], as its mean around each pixel.
+def _things(before: FloatArray) -> FloatArray:
+    """The margin of what is before a face [h, w], as one of things: higher near a core that is wide, -inf elsewhere.
 
-    Specks that the parser takes for a thing, an eyebrow's end say, would stay unedited; a thing is wider.
+    The parser takes specks of a bare face for a thing, an eyebrow's end say, and of a hand it is sure only in parts.
     """
-    side = 2 * THING_REACH + 1
     known = np.nan_to_num(before, posinf=0.0, neginf=0.0)
-    return np.asarray(cv2.blur(known, (side, side), borderType=cv2.BORDER_REPLICATE), np.float32)
+    mean = cv2.blur(known, _square(THING_REACH), borderType=cv2.BORDER_REPLICATE)
+    core = cv2.erode((mean > 0.0).astype(np.uint8), np.ones(_square(THING_CORE), np.uint8))
+    near = cv2.dilate(core, np.ones(_square(THING_GROWTH), np.uint8))
+    return np.where(near > 0, mean + np.float32(THING_BENEFIT), np.float32(-np.inf))
+
+
+def _square(reach: int) -> tuple[int, int]:
+    return 2 * reach + 1, 2 * reach + 1
 
 
 def usual_mask(size: int, shape: MaskShape) -> FloatArray:

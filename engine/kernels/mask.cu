@@ -4,11 +4,12 @@
 // Less than any logit; compilers at run time have no name for infinity.
 #define LOWEST -3.4e38f
 
-// How far the best of the classes in a set (bit n: class n) lies above the best one outside it, in an image of
+// How far the best of the classes in a set (bit n: class n) lies above the best of the others, in an image of
 // [classes, plane] logits; not a number where a logit is.
-__device__ inline float margin(const REAL* logits, int classes, unsigned set, int plane) {
+__device__ inline float margin(const REAL* logits, int classes, unsigned set, unsigned others, int plane) {
     float inside = LOWEST, outside = LOWEST;
     for (int n = 0; n < classes; ++n) {
+        if (!((set | others) >> n & 1u)) continue;
         float logit = read(logits[(long long)n * plane]);
         float& best = set >> n & 1u ? inside : outside;
         if (logit > best || isnan(logit)) best = logit;
@@ -16,34 +17,67 @@ __device__ inline float margin(const REAL* logits, int classes, unsigned set, in
     return inside - outside;
 }
 
-// The mean margin of a set around a pixel, the border repeated; what is not a number counts as 0.
-__device__ inline float mean_margin(const REAL* logits, int classes, unsigned set, int width, int height, int x, int y,
-                                    int reach) {
+// logits: REAL [>= faces, classes, height, width], those of the frames first. before: float32 [faces, height, width],
+// the mean margin of the occluder classes `reach` pixels around, the border repeated; what is not a number counts as 0.
+extern "C" __global__ void find_things(const REAL* logits, int classes, unsigned occluder_classes, int reach, int width,
+                                       int height, float* before) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= width || y >= height) return;
+    int plane = width * height;
+    logits += (long long)face * classes * plane;
     float sum = 0.0f;
     for (int v = y - reach; v <= y + reach; ++v)
         for (int u = x - reach; u <= x + reach; ++u) {
             int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
-            float found = margin(logits + place, classes, set, width * height);
+            float found = margin(logits + place, classes, occluder_classes, ~occluder_classes, plane);
             if (!isnan(found) && fabsf(found) < 1e38f) sum += found;
         }
-    return sum / ((2 * reach + 1) * (2 * reach + 1));
+    before[(long long)face * plane + y * width + x] = sum / ((2 * reach + 1) * (2 * reach + 1));
+}
+
+// cores: uint8 [faces, height, width], 1 where `before` is positive `core` pixels around, as far as the image goes.
+extern "C" __global__ void find_cores(const float* before, int core, int width, int height, unsigned char* cores) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= width || y >= height) return;
+    before += (long long)face * width * height;
+    bool sure = true;
+    for (int v = y - core; v <= y + core; ++v)
+        for (int u = x - core; u <= x + core; ++u)
+            sure = sure && before[clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1)] > 0.0f;
+    cores[((long long)face * height + y) * width + x] = sure;
+}
+
+// near: uint8 [faces, height, width], 1 where a core is within `growth` pixels in the row.
+extern "C" __global__ void grow_rows(const unsigned char* cores, int growth, int width, int height,
+                                     unsigned char* near) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= width || y >= height) return;
+    cores += ((long long)face * height + y) * width;
+    bool found = false;
+    for (int u = x - growth; u <= x + growth; ++u) found = found || (u >= 0 && u < width && cores[u]);
+    near[((long long)face * height + y) * width + x] = found;
 }
 
 // logits: REAL [2 x faces, classes, height, width], those of the frames, then those of the edits. margins: float32
-// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows an occluder
-// for `reach` pixels around. covered: uint32 [faces], set to 0.
+// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows a thing:
+// where a core is near, by `near` within `growth` rows, and `before` above -`benefit`. covered: uint32 [faces], set
+// to 0.
 extern "C" __global__ void unite(const REAL* logits, int faces, int classes, unsigned face_classes,
-                                 unsigned occluder_classes, int reach, int width, int height, float* margins,
-                                 unsigned* covered) {
+                                 unsigned occluder_classes, const float* before, const unsigned char* near, int growth,
+                                 float benefit, int width, int height, float* margins, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
-    float of_frame = margin(logits + (long long)face * classes * plane + place, classes, face_classes, plane);
-    float of_edit = margin(logits + (long long)(faces + face) * classes * plane + place, classes, face_classes, plane);
+    unsigned others = ~(face_classes | occluder_classes);
+    const REAL* frame = logits + (long long)face * classes * plane + place;
+    float of_frame = margin(frame, classes, face_classes, others, plane);
+    float of_edit = margin(frame + (long long)faces * classes * plane, classes, face_classes, others, plane);
     float larger = fmaxf(of_frame, of_edit);
     if (occluder_classes) {
-        const REAL* frame = logits + (long long)face * classes * plane;
-        larger = fminf(larger, -mean_margin(frame, classes, occluder_classes, width, height, x, y, reach));
+        bool thing = false;
+        for (int v = y - growth; v <= y + growth; ++v)
+            thing = thing || (v >= 0 && v < height && near[((long long)face * height + v) * width + x]);
+        if (thing) larger = fminf(larger, -(before[(long long)face * plane + place] + benefit));
     }
     // As np.nan_to_num: a pixel that nothing is known of lies on the edge, which is outside.
     if (isnan(of_frame) || isnan(of_edit)) larger = 0.0f;

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import LEAST_COVER, THING_REACH, MaskShape, usual_mask
+from engine.compositing import (
+    LEAST_COVER,
+    THING_BENEFIT,
+    THING_CORE,
+    THING_GROWTH,
+    THING_REACH,
+    MaskShape,
+    usual_mask,
+)
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 
@@ -19,14 +27,17 @@ MOST_CLASSES = 32
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. margins:
-    float32 [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32
-    [S, S].
+    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. before,
+    margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S].
+    counts: uint16 [F, S, S]. usual: float32 [S, S].
     """
 
     shape: MaskShape
     face_classes: int
     occluder_classes: int
+    before: Array
+    cores: Array
+    near: Array
     margins: Array
     covered: Array
     rows: Array
@@ -46,6 +57,9 @@ def mask_buffers(
         shape=shape,
         face_classes=_word(parts, parts.face_classes),
         occluder_classes=_word(parts, parts.occluder_classes),
+        before=kernels.empty((faces, height, width), np.float32),
+        cores=kernels.empty((faces, height, width), np.uint8),
+        near=kernels.empty((faces, height, width), np.uint8),
         margins=kernels.empty((faces, height, width), np.float32),
         covered=kernels.empty((faces,), np.uint32),
         rows=kernels.empty(plane, np.uint8),
@@ -81,21 +95,15 @@ def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array
         buffers.eroded,
         buffers.counts,
     )
-    kernels.launch(
-        "mask",
-        "unite",
-        (width, height, faces),
-        logits,
-        faces,
-        classes,
-        np.uint32(buffers.face_classes),
-        np.uint32(buffers.occluder_classes),
-        THING_REACH,
-        width,
-        height,
-        margins,
-        covered,
-    )
+    before, cores, near = buffers.before, buffers.cores, buffers.near
+    of_face, of_things = np.uint32(buffers.face_classes), np.uint32(buffers.occluder_classes)
+    small = (width, height, faces)
+    if buffers.occluder_classes:
+        kernels.launch("mask", "find_things", small, logits, classes, of_things, THING_REACH, width, height, before)
+        kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
+        kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
+    things = (of_things, before, near, THING_GROWTH, np.float32(THING_BENEFIT))
+    kernels.launch("mask", "unite", small, logits, faces, classes, of_face, *things, width, height, margins, covered)
     kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
     kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)

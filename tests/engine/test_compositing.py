@@ -126,6 +126,27 @@ def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_let
     assert everywhere[128, 80] == pytest.approx(1.0)
 
 
+def test_a_thing_goes_on_where_the_parser_is_less_sure_but_does_not_begin_there():
+    parts = ParserSpec(128, ("background", "skin", "hand"), ("skin",), ("hand",))
+    logits = np.full((2, 3, 128, 128), -9.0, np.float32)
+    logits[:, 1] = 4.0
+    logits[0, 2, 30:50, 20:40] = 5.0  # fingers
+    logits[0, 2, 50:60, 20:40] = 2.0  # their palm
+    logits[0, 2, 90:110, 80:100] = 2.0  # as unsure, and alone
+
+    class Parser:
+        spec = None
+
+        def __call__(self, crop):
+            return {"logits": logits}
+
+    crops = np.zeros((1, 3, 256, 256), np.float32)
+    (mask,) = face_masks(Parser(), parts, crops, crops, MaskShape())
+    assert not mask[66:108, 46:74].any()
+    assert mask[200, 180] == pytest.approx(1.0)
+    assert mask[80, 120] == mask[150, 60] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("half_side_px", [25.0, 90.0, 300.0])
 @pytest.mark.parametrize("centre", [(160.0, 120.0), (5.0, 230.0), (-400.0, -400.0)])
 def test_outside_the_rectangle_nothing_changes(centre, half_side_px):
