@@ -131,8 +131,8 @@ def test_a_thing_goes_on_where_the_parser_is_less_sure_but_does_not_begin_there(
     logits = np.full((2, 3, 128, 128), -9.0, np.float32)
     logits[:, 1] = 4.0
     logits[0, 2, 30:50, 20:40] = 5.0  # fingers
-    logits[0, 2, 50:60, 20:40] = 2.0  # their palm
-    logits[0, 2, 90:110, 80:100] = 2.0  # as unsure, and alone
+    logits[0, 2, 50:60, 20:40] = 3.5  # their palm
+    logits[0, 2, 90:110, 80:100] = 3.5  # as unsure, and alone
 
     class Parser:
         spec = None
