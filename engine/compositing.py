@@ -133,15 +133,17 @@ def face_masks(
 
     crops, edits: RGB [-1, 1] [B, 3, S, S]; both go through the parser as one batch. With the inversion in both places
     this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken out of the union, because the generator
-    paints a face in its place; hair or a chin that the edit lets grow over the background stays in. Where the parser
-    finds next to no face in a crop made around one, the place where FFHQ puts faces is the mask: a tracked face must
-    not go out unedited. Returns B masks, float32 [0, 1] [S, S].
+    paints a face in its place; `_things` alone says where, so that specks leave no holes in M_{I_t}. Hair or a chin
+    that the edit lets grow over the background stays in. Where the parser finds next to no face in a crop made around
+    one, the place where FFHQ puts faces is the mask: a tracked face must not go out unedited. Returns B masks, float32
+    [0, 1] [S, S].
     """
     logits = parser(crop=np.concatenate([crops, edits]))["logits"]
     of_face = np.array([name in parts.face_classes for name in parts.classes])
     of_things = np.array([name in parts.occluder_classes for name in parts.classes])
-    margin = _margin(logits, of_face, ~of_face & ~of_things)
-    union = np.maximum(margin[: len(crops)], margin[len(crops) :])
+    of_frame = _margin(logits[: len(crops)], of_face, ~of_face & ~of_things)
+    of_edit = _margin(logits[len(crops) :], of_face, ~of_face)
+    union = np.maximum(of_frame, of_edit)
     if of_things.any():
         before = _margin(logits[: len(crops)], of_things, ~of_things)
         union = np.minimum(union, -np.stack([_things(face) for face in before]))

@@ -31,12 +31,12 @@ from models.face_geometry import (
     Landmarks,
     measure,
 )
-from models.face_light import eye_light, side_light
+from models.face_light import eye_light, side_light, skin_tone
 
 Crops = NDArray[np.uint8]
 """Aligned faces (FFHQ's alignment), uint8 RGB [B, 256, 256, 3]."""
 
-VERSION = 2
+VERSION = 3
 """Rises when a score is added or measured in another way, so that scores that were kept are taken anew."""
 BATCH = 16
 _CROP_PX = 256
@@ -90,9 +90,9 @@ class FaceScorers:
         """Every score of each crop, float32 [B] a name.
 
         age: years. gender: log odds of male. smile, mouth_open, eyes_open, brows, jaw_width: shares (`FaceMeasures`).
-        yaw, pitch, roll: degrees. gaze: half eye widths, positive to the image's right. light, eye_light: stops
-        (`models/face_light.py`). angry, sad, surprised: log odds. face: how surely there is a face, in [0, 1]. The
-        classifiers' scores are in standard deviations of their labels over the training faces.
+        yaw, pitch, roll: degrees. gaze: half eye widths, positive to the image's right. light, eye_light, skin_bright,
+        skin_red, skin_blue: stops (`models/face_light.py`). angry, sad, surprised: log odds. face: how surely there is
+        a face, in [0, 1]. The classifiers' scores are in standard deviations of their labels over the training faces.
         """
         points, presence = self.landmarks(crops)
         measures = measure(points)
@@ -111,6 +111,7 @@ class FaceScorers:
             "gaze": self.gaze.score(crops, points),
             "light": side_light(crops, points),
             "eye_light": eye_light(crops, points),
+            **skin_tone(crops, points),
             **self.emotions.score(crops, points),
             "face": presence,
             **self.classifiers.score(crops),

@@ -68,10 +68,10 @@ extern "C" __global__ void unite(const REAL* logits, int faces, int classes, uns
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
-    unsigned others = ~(face_classes | occluder_classes);
     const REAL* frame = logits + (long long)face * classes * plane + place;
-    float of_frame = margin(frame, classes, face_classes, others, plane);
-    float of_edit = margin(frame + (long long)faces * classes * plane, classes, face_classes, others, plane);
+    const REAL* edit = frame + (long long)faces * classes * plane;
+    float of_frame = margin(frame, classes, face_classes, ~(face_classes | occluder_classes), plane);
+    float of_edit = margin(edit, classes, face_classes, ~face_classes, plane);
     float larger = fmaxf(of_frame, of_edit);
     if (occluder_classes) {
         bool thing = false;

@@ -4,6 +4,7 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 11 the RGB head. Shape and pose live in the coarse rows, colours in the fine ones.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,10 +31,10 @@ class Recipe:
 
     score: the score that it moves. rows: W+ rows first <= row < last that it may move. free: scores that go with it
     and are not held. also: scores that it leaves alone beyond `COMMON_HELD`. furthest: largest step, in standard
-    deviations, at which it still is the same person by eye. power: of the metric (`conditioned_direction`); the
-    smaller, the less else changes. probe: the step, in predicted deviations, that its response is measured at. rare:
-    most faces lack it, so that only those who have it can lose it, and it appears at a threshold, beyond what a small
-    step shows.
+    deviations, at which it still is the same person by eye; furthest_back: the same for its lower end, where that is
+    less. power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in
+    predicted deviations, that its response is measured at. rare: most faces lack it, so that only those who have it can
+    lose it, and it appears at a threshold, beyond what a small step shows.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Recipe:
     free: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     furthest: float = 2.0
+    furthest_back: float = math.inf
     power: float = 0.25
     probe: float = 3.0
     rare: bool = False
@@ -55,8 +57,11 @@ class Recipe:
 _LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_light")
 """What tells who is angry or sad in photographs, and is no expression."""
 
+_TONE = ("skin_bright", "skin_red", "skin_blue")
+
 RECIPES: Mapping[str, Recipe] = {
-    "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), furthest=2.5),
+    # The old of the samples are darker and paler than the young; who is aged should not turn grey with it.
+    "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), also=_TONE, furthest=2.5, furthest_back=1.5),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",)),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
@@ -67,7 +72,7 @@ RECIPES: Mapping[str, Recipe] = {
     "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
     "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
-    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12)),
+    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0),
     "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5),
     "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
@@ -86,7 +91,7 @@ RECIPES: Mapping[str, Recipe] = {
         "angry",
         (2, 9),
         free=("smile", "mouth_open", "eyes_open"),
-        also=(*_LOOKS, "surprised"),
+        also=(*_LOOKS, *_TONE, "surprised"),
         furthest=2.5,
         power=0.5,
         rare=True,

@@ -180,8 +180,9 @@ class Trial:
         steps: list[float] = []
         effects: list[Effect] = []
         usable = 0.0
+        furthest = slider.recipe.furthest if sign > 0 else min(slider.recipe.furthest, slider.recipe.furthest_back)
         for step in STEPS:
-            if step > slider.recipe.furthest:
+            if step > furthest:
                 break
             steps.append(sign * step)
             effects.append(self.bench.effect(faces, slider.direction * sign * step))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.face_light import eye_light, side_light
+from models.face_light import eye_light, side_light, skin_tone
 
 EYES = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 27, 23)
 EYES += (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 257, 253)
@@ -42,3 +42,12 @@ def test_a_point_outside_the_crop_is_read_at_its_edge() -> None:
     crop, points = drawn(40, 88, 90)
     points[:, RIGHT, 0] = 400.0
     assert side_light(crop, points)[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_tone_of_the_skin_is_its_light_and_two_ratios() -> None:
+    crop, points = drawn(0, 0, 30)
+    crop[:, 80:] = (120, 56, 24)
+    tone = {name: values.tolist() for name, values in skin_tone(crop, points).items()}
+    assert tone == {"skin_bright": [6.0], "skin_red": [1.0], "skin_blue": [-1.0]}
+    points[:, [69, 104, 214], :2] = [128.0, 60.0]
+    assert {name: values.tolist() for name, values in skin_tone(crop, points).items()} == tone
