@@ -19,7 +19,9 @@ MOST_BYTE_TIMES = 1.5
 MOST_LAUNCH_US = 3.0
 """The limit of a step: so many times what its bytes need, and so much for each launch."""
 
-PARTS = ParserSpec(128, tuple(f"class {n}" for n in range(19)), tuple(f"class {n}" for n in range(1, 14)))
+PARTS = ParserSpec(
+    128, tuple(f"class {n}" for n in range(19)), tuple(f"class {n}" for n in range(1, 14)), ("class 18",)
+)
 """A parser of the usual size, for its number of classes alone."""
 
 Timer = Callable[[Callable[[], None]], float]
@@ -113,9 +115,12 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            5,
-            # Logits in, margins twice, the three planes between the passes twice, masks out.
-            _bytes(logits) + 2 * _bytes(of_masks.margins) + case.faces * square * (2 + 2 + 4 + 4),
+            8,
+            # Logits in, the frames' for what is before a face too, what is found in them twice; margins twice, the
+            # three planes between the passes twice, masks out.
+            _bytes(logits) * 3 // 2
+            + 2 * sum(map(_bytes, (of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
+            + case.faces * square * (2 + 2 + 4 + 4),
             lambda: soft_masks(kernels, logits, of_masks, masks),
         ),
         timing(

@@ -256,6 +256,9 @@ MISTAKES = {
     "doubling from the corner": ("blend", "x * 0.5f - 0.25f", "x * 0.5f"),
     "the last face below": ("blend", "for (; face < faces; ++face)", "for (int n = 0; n < 1; ++n)"),
     "masks from the corner": ("mask", "(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
+    "cores one too small": ("mask", "v <= y + core", "v < y + core"),
+    "growth one too few": ("mask", "u <= x + growth", "u < x + growth"),
+    "growth one too few below": ("mask", "v <= y + growth", "v < y + growth"),
     "erosion one too few": ("mask", "n <= y + erode", "n < y + erode"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
@@ -294,7 +297,7 @@ def test_the_timing_counts_every_step(bench):
     timings = [*bandwidth.measure(bench.kernels, near, timer), *bandwidth.measure(bench.kernels, far, timer)]
     assert [t.step for t in timings] == ["align", "restore", "mask", "blend"] * 2
     assert len(runs) == 8
-    assert [t.launches for t in timings] == [1, 4, 5, 2, 2, 4, 5, 2]
+    assert [t.launches for t in timings] == [1, 4, 8, 2, 2, 4, 8, 2]
     # Twice 200 x 200 pixels of the frame at three bytes, and two crops of 3 x 256 x 256 floats.
     assert timings[0].least_bytes == pytest.approx(2 * 200 * 200 * 3 + 2 * 3 * 65536 * 4, rel=0.02)
     judged = bandwidth.judged(timings[0], bytes_per_us=1e6)
