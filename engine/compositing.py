@@ -42,8 +42,8 @@ THING_REACH = 3
 THING_CORE = 2
 """Pixels on each side of a thing's core that are sure too; a speck on a bare face has none."""
 
-THING_GROWTH = 12
-THING_BENEFIT = 1.0
+THING_GROWTH = 10
+THING_BENEFIT = 1.5
 """What lies this near to a core belongs to its thing from a logit margin of -`THING_BENEFIT` on: the parser is sure of
 fingers, and less so of the hand that goes on beside a chin."""
 
@@ -61,12 +61,12 @@ class MaskShape:
 
     erode_px: taken off all around, the crop's border included, so that what surrounds the face never comes from the
     generator. feather_px: the width of the soft edge; at most 2 x erode_px, so that it too lies inside the parser's
-    mask and is 0 at the crop's border. Small by default: the parser follows the chin closely, and an edit moves mouth
-    and chin, which a wide edge would blend with the old ones.
+    mask and is 0 at the crop's border. Small by default: the parser follows chin and hair closely, and a wide edge
+    would show the old chin around the new, and dark hair as a rim around grey.
     """
 
-    erode_px: int = 4
-    feather_px: int = 8
+    erode_px: int = 2
+    feather_px: int = 4
 
     def __post_init__(self) -> None:
         assert 0 <= self.feather_px <= 2 * self.erode_px, "the soft edge would leave the mask"
