@@ -3,8 +3,9 @@
 The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) is a low-pass whose cutoff grows with speed: a still face must
 stand still, a moving one must not lag. Here it filters the crop's similarity as a whole. The four numbers of its motion
 (shift in x and y, change of log scale, turn) are all expressed as what they do to the crop's corners, in crop pixels,
-so that one speed and one cutoff hold for all four and the crop follows as a rigid whole. Two things are added to the
-published filter: a resting speed, and a bound on how far the smoothed crop may stray from the measured one.
+so that one speed and one cutoff hold for all four and the crop follows as a rigid whole. Three things differ from the
+published filter: there is a resting speed, the cutoff grows with the square of what is above it, and how far the
+smoothed crop may stray from the measured one is bounded.
 """
 
 import math
@@ -21,8 +22,10 @@ MIN_CUTOFF_HZ = 0.05
 REST_SPEED_PX = 8.0
 """Corner speed, in crop pixels a second, up to which a face counts as resting: the speed that noise alone shows."""
 
-CUTOFF_PER_SPEED = 1.3
-"""Hz added for each crop pixel a second above the resting speed: motion must pass with less than a frame of lag."""
+CUTOFF_PER_SPEED2 = 0.03
+"""Hz added for the square of what the speed is above the resting speed: fast motion must pass with less than a frame of
+lag. The published filter's cutoff grows in proportion, and lets more of the noise of slow motion pass for the same lag.
+"""
 
 SPEED_CUTOFF_HZ = 1.5
 """Cutoff of the speed estimate itself."""
@@ -73,7 +76,7 @@ def advance(state: AlignmentFilter, measured: Affine, captured_ns: int) -> Align
     velocity = motion_px(state.measured, measured) / interval_s
     velocity = state.velocity + _gain(SPEED_CUTOFF_HZ, interval_s) * (velocity - state.velocity)
     excess = max(float(np.linalg.norm(velocity)) - REST_SPEED_PX, 0.0)
-    gain = _gain(MIN_CUTOFF_HZ + CUTOFF_PER_SPEED * excess, interval_s)
+    gain = _gain(MIN_CUTOFF_HZ + CUTOFF_PER_SPEED2 * excess**2, interval_s)
     frames = state.frames + 1
     if frames <= SETTLING_FRAMES:
         gain = max(gain, 1.0 / frames)
