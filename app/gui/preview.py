@@ -223,13 +223,12 @@ class Preview(QWidget):
         if self._pixels.shape[:2] != (height, width):
             self._pixels = np.zeros((height, width, 4), np.uint8)
         cut = round(share * width)
-        edge = width - cut if self._mirrored else cut
-        left, right = frame.original, frame.edited.image
+        sides, edge = (frame.original, frame.edited.image), cut
         if self._mirrored:
-            left, right = right, left
-        for source, columns in ((left, slice(0, edge)), (right, slice(edge, width))):
+            sides, edge = sides[::-1], width - cut
+        for image, columns in zip(sides, (slice(0, edge), slice(edge, width)), strict=True):
             if columns.start < columns.stop:
-                cv2.cvtColor(source[:, columns], cv2.COLOR_BGR2BGRA, dst=self._pixels[:, columns])
+                cv2.cvtColor(image[:, columns], cv2.COLOR_BGR2BGRA, dst=self._pixels[:, columns])
         memory = cast("bytes", self._pixels.data)
         return QImage(memory, width, height, self._pixels.strides[0], QImage.Format.Format_RGB32)
 
