@@ -30,7 +30,17 @@ _FLAGS = (
 _PAGE = b"<!doctype html><title>A call</title><body style='margin:0'><video autoplay muted playsinline></video>"
 _PICK = """(async () => {
     const wanted = NAME;
-    (await navigator.mediaDevices.getUserMedia({video: true})).getTracks().forEach(track => track.stop());
+    // A browser that has just started may not have heard of any camera yet.
+    const ask = async (tries) => {
+        try {
+            return await navigator.mediaDevices.getUserMedia({video: true});
+        } catch (problem) {
+            if (problem.name !== 'NotFoundError' || tries === 0) throw problem;
+            await new Promise(resolve => setTimeout(resolve, 500));
+            return ask(tries - 1);
+        }
+    };
+    (await ask(60)).getTracks().forEach(track => track.stop());
     const found = (await navigator.mediaDevices.enumerateDevices()).filter(each => each.label === wanted);
     if (found.length !== 1) throw new Error('cameras of that name: ' + found.length);
     const video = {deviceId: {exact: found[0].deviceId}, width: WIDTH, height: HEIGHT};
