@@ -117,13 +117,13 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     change = edit - inversion
     change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    small = cv2.dilate(small, np.ones((2 * GATE_REACH + 1,) * 2, np.uint8))
+    small = cv2.dilate(small, _square(GATE_REACH))
     small = cv2.GaussianBlur(small, (0, 0), GATE_BLUR)
     gate = cv2.resize(np.exp(-np.square(small / CHANGED)), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    lost: FloatArray = np.subtract(crop, inversion, out=inversion)
-    lost *= gate
-    lost += edit
-    return lost
+    restored: FloatArray = np.subtract(crop, inversion, out=inversion)
+    restored *= gate
+    restored += edit
+    return restored
 
 
 def face_masks(
@@ -166,14 +166,15 @@ def _things(before: FloatArray) -> FloatArray:
     The parser takes specks of a bare face for a thing, an eyebrow's end say, and of a hand it is sure only in parts.
     """
     known = np.nan_to_num(before, posinf=0.0, neginf=0.0)
-    mean = cv2.blur(known, _square(THING_REACH), borderType=cv2.BORDER_REPLICATE)
-    core = cv2.erode((mean > 0.0).astype(np.uint8), np.ones(_square(THING_CORE), np.uint8))
-    near = cv2.dilate(core, np.ones(_square(THING_GROWTH), np.uint8))
+    mean = cv2.blur(known, (2 * THING_REACH + 1,) * 2, borderType=cv2.BORDER_REPLICATE)
+    core = cv2.erode((mean > 0.0).astype(np.uint8), _square(THING_CORE))
+    near = cv2.dilate(core, _square(THING_GROWTH))
     return np.where(near > 0, mean + np.float32(THING_BENEFIT), np.float32(-np.inf))
 
 
-def _square(reach: int) -> tuple[int, int]:
-    return 2 * reach + 1, 2 * reach + 1
+def _square(reach: int) -> NDArray[np.uint8]:
+    """A structuring element that reaches so many pixels to each side."""
+    return np.ones((2 * reach + 1,) * 2, np.uint8)
 
 
 def usual_mask(size: int, shape: MaskShape) -> FloatArray:
@@ -187,7 +188,7 @@ def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
     enlarged = cv2.resize(np.nan_to_num(margin, posinf=1.0, neginf=-1.0), (size, size), interpolation=cv2.INTER_LINEAR)
     inside = np.asarray(enlarged > 0.0, dtype=np.uint8)
     if shape.erode_px:
-        square = np.ones((2 * shape.erode_px + 1,) * 2, np.uint8)
+        square = _square(shape.erode_px)
         inside = np.asarray(cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
     mask = inside.astype(np.float32)
     for half in shape.boxes:

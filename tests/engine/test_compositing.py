@@ -77,6 +77,20 @@ def test_soft_edge_lies_inside_the_mask_and_off_the_border(shape):
     assert not everywhere[:, [0, -1]].any()
 
 
+def masks_from(logits, parts):
+    """The masks of a parser that answers with these logits [2 F, K, h, w], frames first."""
+
+    class Parser:
+        spec = None
+
+        def __call__(self, crop):
+            assert crop.shape == (len(logits), 3, 256, 256)
+            return {"logits": logits}
+
+    crops = np.zeros((len(logits) // 2, 3, 256, 256), np.float32)
+    return face_masks(Parser(), parts, crops, crops, MaskShape())
+
+
 def test_masks_are_the_union_of_frame_and_edit():
     parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
     logits = np.zeros((4, 3, 128, 128), np.float32)
@@ -85,15 +99,7 @@ def test_masks_are_the_union_of_frame_and_edit():
     logits[2, 2, :, 88:] = 1.0  # its edit: hair on the right
     logits[3, 1, 40:88] = 1.0  # the second face's edit only
 
-    class Parser:
-        spec = None
-
-        def __call__(self, crop):
-            assert crop.shape == (4, 3, 256, 256)
-            return {"logits": logits}
-
-    crops = np.zeros((2, 3, 256, 256), np.float32)
-    first, second = face_masks(Parser(), parts, crops, crops, MaskShape())
+    first, second = masks_from(logits, parts)
     assert first[128, 40] == pytest.approx(1.0)
     assert first[128, 216] == pytest.approx(1.0)
     assert first[128, 128] == 0.0
@@ -110,19 +116,12 @@ def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_let
     logits[0, 2, 20:22, 70:72] = 2.0  # and a speck
     logits[1, 1] = 3.0  # the edit: a face everywhere
 
-    class Parser:
-        spec = None
-
-        def __call__(self, crop):
-            return {"logits": logits}
-
-    crops = np.zeros((1, 3, 256, 256), np.float32)
-    (mask,) = face_masks(Parser(), parts, crops, crops, MaskShape())
+    (mask,) = masks_from(logits, parts)
     assert not mask[84:172, 52:116].any()
     assert mask[41, 141] == pytest.approx(1.0)  # where the speck is
     assert mask[30, 84] == mask[128, 150] == pytest.approx(1.0)
     assert mask[128, 230] == pytest.approx(1.0)  # background in the frame: where hair can grow
-    (everywhere,) = face_masks(Parser(), replace(parts, occluder_classes=()), crops, crops, MaskShape())
+    (everywhere,) = masks_from(logits, replace(parts, occluder_classes=()))
     assert everywhere[128, 80] == pytest.approx(1.0)
 
 
@@ -134,14 +133,7 @@ def test_a_thing_goes_on_where_the_parser_is_less_sure_but_does_not_begin_there(
     logits[0, 2, 50:60, 20:40] = 3.5  # their palm
     logits[0, 2, 90:110, 80:100] = 3.5  # as unsure, and alone
 
-    class Parser:
-        spec = None
-
-        def __call__(self, crop):
-            return {"logits": logits}
-
-    crops = np.zeros((1, 3, 256, 256), np.float32)
-    (mask,) = face_masks(Parser(), parts, crops, crops, MaskShape())
+    (mask,) = masks_from(logits, parts)
     assert not mask[66:108, 46:74].any()
     assert mask[200, 180] == pytest.approx(1.0)
     assert mask[80, 120] == mask[150, 60] == pytest.approx(1.0)
@@ -212,15 +204,8 @@ def test_the_whole_mask_reaches_the_frame(half_side_px):
 
 def test_a_parser_that_finds_nothing_does_not_uncover_the_face():
     parts = ParserSpec(128, ("background", "skin"), ("skin",))
-
-    class Blind:
-        spec = None
-
-        def __call__(self, crop):
-            return {"logits": np.tile(np.array([1.0, -1.0], np.float32)[None, :, None, None], (len(crop), 1, 128, 128))}
-
-    crops = np.zeros((1, 3, 256, 256), np.float32)
-    (mask,) = face_masks(Blind(), parts, crops, crops, MaskShape())
+    logits = np.tile(np.array([1.0, -1.0], np.float32)[None, :, None, None], (2, 1, 128, 128))
+    (mask,) = masks_from(logits, parts)
     assert mask[100:190, 90:166].min() == pytest.approx(1.0)
     assert not mask[:, [0, -1]].any()
 
