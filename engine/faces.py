@@ -24,6 +24,7 @@ from engine.state import (
     next_state,
     settled,
 )
+from engine.steadying import Grey
 from engine.tracking import FaceTrack
 
 Box = tuple[float, float, float, float]
@@ -37,10 +38,12 @@ FOLLOWED = (Phase.ANCHORING, Phase.TRACKING)
 
 @dataclass(frozen=True)
 class Face:
-    """One slot. recurrent: None until a frame is edited; it then starts from an anchor."""
+    """One slot. recurrent: None until a frame is edited; it then starts from an anchor. grey: the face as motion saw it
+    on the frame that the slot was last edited on."""
 
     track: TrackState = field(default_factory=TrackState)
     recurrent: RecurrentState | None = None
+    grey: Grey | None = None
 
     @property
     def followed(self) -> bool:
@@ -123,7 +126,7 @@ def advance_face(
     if sighting is not None and edited:
         track = replace(track, ramp=_ramp(face, event, sighting, values))
     keep = event in (Event.SEEN, Event.MISSED)
-    return Face(track, face.recurrent if keep else None)
+    return replace(face, track=track) if keep else Face(track)
 
 
 def event_of(face: Face, sighting: FaceTrack | None, edited: bool, clear_frames: int, captured_ns: int) -> Event:
@@ -174,13 +177,18 @@ def holding(faces: Faces, held: HeldFrame) -> Faces:
 
 def forgetting(faces: Faces, slots: Collection[int]) -> Faces:
     """The slots, those of these numbers without their recurrent state: they take a new anchor."""
-    return tuple(Face(face.track) if slot in slots else face for slot, face in enumerate(faces))
+    return tuple(replace(face, recurrent=None) if slot in slots else face for slot, face in enumerate(faces))
 
 
 def with_states(faces: Faces, slots: Iterable[int], states: Iterable[RecurrentState]) -> Faces:
     """The slots, those of these numbers with these states."""
     new = dict(zip(slots, states, strict=True))
     return tuple(replace(face, recurrent=new.get(slot, face.recurrent)) for slot, face in enumerate(faces))
+
+
+def looking(faces: Faces, greys: Mapping[int, Grey]) -> Faces:
+    """The slots, those of these numbers with their faces as motion sees them on this frame."""
+    return tuple(replace(face, grey=greys.get(slot, face.grey)) for slot, face in enumerate(faces))
 
 
 def aiming(faces: Faces, likeness: FloatArray) -> Faces:

@@ -6,6 +6,7 @@ card, where the arrays between a frame and its edit never leave the card.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from threading import Thread
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from engine.compositing import MaskShape, Patch, face_masks, give_back, image_fr
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
 from engine.runtimes.base import FloatArray, Network
+from engine.steadying import Motion, Steady, steadied
 
 PlacedFrame = Any
 """A frame where the work is done: the frame's own array, or a copy on a card."""
@@ -41,6 +43,10 @@ class Imaging(Protocol):
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """I_t^a of each face, RGB [-1, 1]."""
+        ...
+
+    def steady(self, motions: Sequence[Motion]) -> Steady:
+        """What holds pictures steady along the motion of each face, `steadying.steadied`."""
         ...
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
@@ -104,6 +110,10 @@ class CpuImaging:
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
         return _batch([image_from_u8(align(frame.image, crop_from_frame))[0] for crop_from_frame in crops_from_frame])
+
+    def steady(self, motions: Sequence[Motion]) -> Steady:
+        """See `Imaging.steady`."""
+        return partial(steadied, motions=motions)
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.give_back`."""

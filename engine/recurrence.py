@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.runtimes.base import Answer, FloatArray, Networks, begin
 from engine.state import RecurrentState
+from engine.steadying import Steady
 from engine.timing import Stage, untimed
 
 
@@ -33,6 +34,8 @@ class Switches:
     paper's rule, one map for both (Eq. 5).
     following: the anchor follows the person slowly (`FOLLOWED_SHARE`), where the encoder gives all rows: else an edit
     keeps the light and the colours of the track's first frame for ever. Off is the paper's rule.
+    steadied: what is drawn is held steady along the face's motion (`engine/steadying.py`), where the caller knows it.
+    Off is the paper's rule.
     half_rate: every second inversion is not generated but estimated from the edit, which halves the generator's work on
     those frames: O_t := E_t - (E_{t-1} - O_{t-1}), for what an edit changes moves little from one frame to the next.
     """
@@ -45,6 +48,7 @@ class Switches:
     residual: bool = True
     map_yields: bool = True
     following: bool = True
+    steadied: bool = True
     half_rate: bool = False
 
 
@@ -67,15 +71,16 @@ VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
         "half_rate": Switches(half_rate=True),
-        "paper": Switches(primed=False, residual=False, map_yields=False, following=False),
+        "paper": Switches(primed=False, residual=False, map_yields=False, following=False, steadied=False),
+        "unsteadied": Switches(steadied=False),
         "no_tcc": Switches(tcc=False),
         "no_nm": Switches(noise_map=False),
         "no_lfd": Switches(lfd=False),
-        "per_frame": Switches(lfd=False, memory=False),
+        "per_frame": Switches(lfd=False, memory=False, steadied=False),
     }
 )
-"""What ships, the same with fewer inversions, the paper's rules to the letter, its ablations at run time, and the
-frame-by-frame baseline."""
+"""What ships, the same with fewer inversions, the paper's rules to the letter, what ships but for `steadied`, the
+paper's ablations at run time, and the frame-by-frame baseline."""
 
 Advance = tuple[RecurrentState, FloatArray, FloatArray]
 """(state for the next frame, inversion O_t, edit E_t)."""
@@ -89,13 +94,15 @@ def advance(
     switches: Switches = FULL,
     stage: Stage = untimed,
     likeness: FloatArray | None = None,
+    steady: Steady | None = None,
 ) -> Advance:
     """Invert and edit the next crop of B faces.
 
     state: what the previous frame left; None on the first frame of a track, which becomes the anchor. crop: I_t^a
     [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
     of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
-    the state's. Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
+    the state's. steady: holds pictures steady from the frame before to this one; None leaves them as they are drawn.
+    Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
     """
     if not switches.memory:
         return _stand_alone(networks, crop, offset, switches, stage)
@@ -118,6 +125,9 @@ def advance(
             inversion = edit - (state.edit - state.inversion)
         else:
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
+    if steady is not None:
+        with stage("steady"):
+            inversion, edit = steady((state.inversion, state.edit), (inversion, edit))
     marks = (estimated,) * len(crop)
     after = RecurrentState(crop, inversion, edit, h, c, anchor, in_force, state.aim, estimated=marks)
     return after, inversion, edit

@@ -28,6 +28,7 @@ from engine.faces import (
     exposed,
     forgetting,
     holding,
+    looking,
     main_phase,
     needs_second_look,
     overtaken,
@@ -45,6 +46,7 @@ from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for
 from engine.runtimes.select import open_networks, select
 from engine.state import HeldFrame, TrackState, shown_values, stack, unstack
+from engine.steadying import Motion, grey_crop, motion_between, still
 from engine.timing import StageClock
 from engine.tracking import SEARCH_INTERVAL_NS, FaceTrack, Tracker
 
@@ -61,6 +63,9 @@ SECOND_LOOK_THRESHOLD = 0.2
 
 Stepped = tuple[Faces, FloatArray, FloatArray]
 """The slots with their new state; of the faces seen, inversions and edits, both [F, 3, S, S]."""
+
+Motions = Mapping[int, Motion]
+"""By slot, how each face seen has moved since the slot's last edited frame; empty where nothing is held steady."""
 
 Finish = Callable[[], EditedFrame]
 """Gives the frame that `Session.begin` began."""
@@ -252,15 +257,17 @@ class Session:
         blank = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         for batch in range(1, self._settings.max_faces + 1):
             faces, crops_from_frame = (Face(),) * batch, (translation(0.0, 0.0),) * batch
+            motions = dict.fromkeys(range(batch), still()) if self._settings.switches.steadied else {}
             with self._imaging.at_work():
                 for _ in range(2):
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
-                    faces, inversions, edits = self._stepped(faces, range(batch), crops, clock)
+                    faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
                     self._blended(placed, crops, inversions, edits, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
-                    _, faces = self._at_once(blank, faces, dict(enumerate(crops_from_frame)), clock) or (blank, faces)
+                    seen = dict(enumerate(crops_from_frame))
+                    _, faces = self._at_once(blank, faces, seen, motions, clock) or (blank, faces)
 
     def close(self) -> None:
         """Free the networks; the session must not be used afterwards."""
@@ -313,8 +320,9 @@ class Session:
         """The picture that goes out, and the slots with their new state and the frame to fall back on."""
         image, before = frame.image, faces
         seen = {slot: sighting.crop_from_frame for slot, sighting in enumerate(sightings) if sighting is not None}
+        motions, faces = self._moved(image, faces, seen, clock)
         hidden = exposed(faces) and self._settings.lost_face is not LostFace.PASSTHROUGH
-        done = None if hidden else self._at_once(image, faces, seen, clock)
+        done = None if hidden else self._at_once(image, faces, seen, motions, clock)
         make = partial(_as_it_is, image if done is None else done[0])
         if done is not None:
             faces = done[1]
@@ -323,7 +331,7 @@ class Session:
             with clock.stage("align"):
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
-            faces, inversions, edits = self._sound(faces, tuple(seen), crops, clock)
+            faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock)
             faces = self._adopted(faces, before)
             make = partial(self._blended, placed, crops, inversions, edits, crops_from_frame, clock)
         if hidden:
@@ -333,8 +341,19 @@ class Session:
             picture()  # a card has room for one frame
         return picture, faces if hidden else holding(faces, HeldFrame(frame.captured_ns, picture.if_any))
 
-    def _at_once(
+    def _moved(
         self, image: ImageU8, faces: Faces, seen: Mapping[int, Affine], clock: StageClock
+    ) -> tuple[Motions, Faces]:
+        """How the faces seen have moved, and the slots with these faces as the next frame's motion needs them."""
+        if not self._settings.switches.steadied:
+            return {}, faces
+        with clock.stage("motion"):
+            greys = {slot: grey_crop(image, crop_from_frame) for slot, crop_from_frame in seen.items()}
+            motions = {slot: motion_between(faces[slot].grey, grey) for slot, grey in greys.items()}
+        return motions, looking(faces, greys)
+
+    def _at_once(
+        self, image: ImageU8, faces: Faces, seen: Mapping[int, Affine], motions: Motions, clock: StageClock
     ) -> tuple[ImageU8, Faces] | None:
         """What `_edited` gives of a frame on which all faces that have a state, and no others, are seen.
 
@@ -346,7 +365,8 @@ class Session:
             return None
         with clock.stage("card"):
             offsets = np.stack([self._offset(faces[slot]) for slot in seen])
-            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets)
+            moved = [motions[slot] for slot in seen] if motions else []
+            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, moved)
         return done and (done[0], with_states(faces, seen, done[1]))
 
     def _adopted(self, faces: Faces, before: Faces) -> Faces:
@@ -360,22 +380,26 @@ class Session:
         kept = [face.recurrent for face in before]
         return with_states(faces, states, self._whole.adopt(tuple(states.values()), kept))
 
-    def _sound(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Stepped:
+    def _sound(
+        self, faces: Faces, seen: Sequence[int], crops: FloatArray, motions: Motions, clock: StageClock
+    ) -> Stepped:
         """What `_stepped` gives; a face whose new state is not finite takes a new anchor on this very frame.
 
         Half precision can overflow in a frame that is like none in training; without this, every later frame would
         inherit it.
         """
-        stepped = self._stepped(faces, seen, crops, clock)
+        stepped = self._stepped(faces, seen, crops, motions, clock)
         broken = [slot for slot in seen if not _finite(stepped[0][slot])]
         if broken:
             log.warning("the networks gave numbers that are not finite; %d of the faces start anew", len(broken))
-            stepped = self._stepped(forgetting(faces, broken), seen, crops, clock)
+            stepped = self._stepped(forgetting(faces, broken), seen, crops, motions, clock)
             if not all(_finite(stepped[0][slot]) for slot in seen):
                 raise NotFinite("the networks give numbers that are not finite for this face; try --precision fp32")
         return stepped
 
-    def _stepped(self, faces: Faces, seen: Sequence[int], crops: FloatArray, clock: StageClock) -> Stepped:
+    def _stepped(
+        self, faces: Faces, seen: Sequence[int], crops: FloatArray, motions: Motions, clock: StageClock
+    ) -> Stepped:
         """Step the loop for the slots `seen`, whose crops these are.
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
@@ -389,7 +413,10 @@ class Session:
             offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self._settings.switches
-            after, inversion, edit = advance(self._networks, state, crop, offset, switches, clock.stage, self._likeness)
+            steady = self._imaging.steady([motions[seen[row]] for row in rows]) if motions and not anchoring else None
+            after, inversion, edit = advance(
+                self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady
+            )
             for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
                 stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)
                 images[row] = inversion[place : place + 1], edit[place : place + 1]

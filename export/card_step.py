@@ -21,6 +21,7 @@ from engine.kernels.whole_step import WholeSteps
 from engine.runtimes.base import FloatArray, Networks, Runtime, shape_for
 from engine.session import Session, Settings, open_imaging
 from engine.smoothing import start
+from engine.steadying import MOTION_SIDE
 from engine.tracking import FaceTrack
 
 FRAME_NS = 33_333_333
@@ -243,9 +244,13 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     edits = np.clip(_smooth(rng, len(PLACES), 3, CROP_SIZE), -1.0, 1.0)
     logits = _smooth(rng, 2 * len(PLACES), len(parts.classes), parts.size)
     crops, inversions, painted = (imaging.place(image) for image in images)
+    moves = 4.0 * _smooth(rng, len(PLACES), 3, MOTION_SIDE)
+    moves[:, 2] = np.clip(moves[:, 2], 0.0, 1.0)
+    steady = imaging.steady(list(moves))
     masks = imaging.masks(_GivenLogits(parts, imaging.place(logits)), crops, painted)
     return {
         "align": imaging.align(frame, crops_from_frame),
+        "steady": steady((imaging.place(_smooth(rng, len(PLACES), 3, CROP_SIZE)),), (crops,))[0],
         "restore": imaging.give_back(crops, inversions, painted),
         "masks": masks,
         "blend": imaging.blend(frame, imaging.place(edits), masks, crops_from_frame),

@@ -13,7 +13,9 @@ from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.restore import give_back_faces, restore_buffers
+from engine.kernels.steady import steady_faces
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
+from engine.steadying import still
 
 MOST_BYTE_TIMES = 1.5
 MOST_LAUNCH_US = 3.0
@@ -74,7 +76,7 @@ def judged(timing: Timing, bytes_per_us: float) -> Timing:
 
 
 def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
-    """Time the steps `align`, `restore`, `mask` and `blend` on faces side by side; buffers are made before."""
+    """Time the steps `align`, `steady`, `restore`, `mask` and `blend` on faces side by side, buffers made before."""
     crops = crops_of(case)
     width, height = case.size_px
     real = kernels.real.itemsize
@@ -83,6 +85,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     images, inversions, edits, restored = (
         kernels.put(np.zeros((case.faces, 3, CROP_SIZE, CROP_SIZE), kernels.real)) for _ in range(4)
     )
+    motions = kernels.put(np.stack([still()] * case.faces))
     masks = kernels.put(np.zeros((case.faces, CROP_SIZE, CROP_SIZE), np.float32))
     logits = kernels.put(np.zeros((2 * case.faces, len(PARTS.classes), PARTS.size, PARTS.size), kernels.real))
     read_px = sum(_area(face_rectangle_px(crop, case.size_px)) for crop in crops)
@@ -105,6 +108,12 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             2 if means_px else 1,
             read_px * 3 + means_px * 6 + case.faces * 3 * square * real,
             lambda: align_faces(kernels, frame, of_crops, shrunk_px, images),
+        ),
+        timing(
+            "steady",
+            1,
+            3 * _bytes(images) + _bytes(motions),
+            lambda: steady_faces(kernels, inversions, edits, motions, restored),
         ),
         timing(
             "restore",

@@ -20,8 +20,10 @@ from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.restore import give_back_faces, restore_buffers
+from engine.kernels.steady import steady_faces
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
 from engine.runtimes.base import FloatArray, Network
+from engine.steadying import Motion, Steady
 
 
 class CardImaging:
@@ -65,6 +67,21 @@ class CardImaging:
         out = self._images(len(crops_from_frame))
         align_faces(self._kernels, frame, self.crop_buffers, shrunk_px, out)
         return out
+
+    def steady(self, motions: Sequence[Motion]) -> Steady:
+        """See `Imaging.steady`."""
+        return self.steady_along(self._kernels.put(np.stack(motions)))
+
+    def steady_along(self, motions: Array) -> Steady:
+        """The same, the motions on the device already: float32 [F, 3, MOTION_SIDE, MOTION_SIDE]."""
+
+        def steady(before: Sequence[FloatArray], now: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+            out = tuple(self._images(len(pictures)) for pictures in now)
+            for pictures in zip(before, now, out, strict=True):
+                steady_faces(self._kernels, pictures[0], pictures[1], motions, pictures[2])
+            return out
+
+        return steady
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.give_back`."""

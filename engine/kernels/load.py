@@ -5,6 +5,7 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | kernels | definition |
 |---|---|
 | `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
+| `steady.cu` | `steadying.steadied` |
 | `restore.cu` | `compositing.give_back` |
 | `mask.cu` | `compositing.face_masks` |
 | `blend.cu` | `compositing.blend` |
@@ -27,7 +28,7 @@ from engine.card import card_errors, card_obstacles, first_line
 from engine.errors import RuntimeUnavailable
 
 FOLDER = Path(__file__).parent
-SOURCES = ("warp", "restore", "mask", "blend")
+SOURCES = ("warp", "steady", "restore", "mask", "blend")
 HEADER = "image.cuh"
 
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}

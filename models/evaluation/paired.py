@@ -18,7 +18,13 @@ LEAST_CLIPS = 5
 """Fewer give no verdict: five clips that all agree happen by chance once in 16 times, three once in four."""
 _SEED = 0
 
-COMPARISONS = (("full", "per_frame", "warp_error"), ("full", "per_frame", "mse_x100"), ("full", "no_nm", "mse_x100"))
+COMPARISONS = (
+    ("full", "per_frame", "warp_error"),
+    ("full", "per_frame", "warp_error_shown"),
+    ("full", "unsteadied", "warp_error_shown"),
+    ("full", "per_frame", "mse_x100"),
+    ("full", "no_nm", "mse_x100"),
+)
 """(a, b, metric): what is said of a - b. Smaller is better in all of them."""
 
 

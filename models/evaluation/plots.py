@@ -17,6 +17,7 @@ _BARS = {
     "st_lpips": "ST-LPIPS, inversion",
     "warp_error": "WE, inversion, crops",
     "warp_error_frame": "WE_frame, inversion, frames",
+    "warp_error_shown": "WE, what is shown, crops",
     "fvd": "FVD, inversion",
     "fvd_edit": "FVD, editing",
     "seconds_per_100_frames": "seconds for 100 frames",
@@ -29,6 +30,7 @@ _POINTS = {"tl_id": "TL-ID, editing", "tg_id": "TG-ID, editing"}
 _FLOORS = {
     "warp_error": ("source_warp_error", "the source's own"),
     "warp_error_frame": ("source_warp_error_frame", "the source's own"),
+    "warp_error_shown": ("source_warp_error", "the source's own"),
     "fvd": ("fvd_floor", "real against real"),
     "fvd_edit": ("fvd_floor", "real against real"),
 }

@@ -2,23 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
+from engine.compositing import give_back
 from engine.directions import edit_offset
+from engine.geometry import translation
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
-from models.pictures import Pictures, images_from, pictures_from
+from engine.steadying import Steady, grey_crop, motion_between, steadied
+from models.pictures import Images, Pictures, images_from, pictures_from
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """O_t^a and E_t^a of every crop; of the first one the anchor's, which follow another rule (Eqs. 1-5)."""
+    """O_t^a and E_t^a of every crop; of the first one the anchor's, which follow another rule (Eqs. 1-5).
+
+    shown: what the viewer sees of the edits, with what the inversions lost given back where the variant does that.
+    """
 
     inversions: Pictures
     edits: Pictures
+    shown: Pictures
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,17 @@ def roll_clip(
 ) -> Rollout:
     """The loop over consecutive frames of one face. likeness: the person's [L, D], from the first frame on."""
     offset, state = loaded.offset(values), None
-    inversions, edits = np.empty_like(crops), np.empty_like(crops)
+    inversions, edits, shown = (np.empty_like(crops) for _ in range(3))
     for t in range(len(crops)):
-        crop = images_from(crops[t : t + 1])
-        state, inversion, edit = advance(loaded.networks, state, crop, offset, switches, likeness=likeness)
+        crop, steady = images_from(crops[t : t + 1]), None
+        if switches.steadied and t:
+            steady = _steady_between(crops[t - 1 : t], crops[t : t + 1])
+        state, inversion, edit = advance(
+            loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady
+        )
         inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
-    return Rollout(inversions, edits)
+        shown[t] = pictures_from(_shown(crop, inversion, edit, switches))[0]
+    return Rollout(inversions, edits, shown)
 
 
 def settle_stills(
@@ -57,15 +70,29 @@ def settle_stills(
 ) -> Rollout:
     """Each still shown to the loop for `steps` frames, several stills as one batch; what the last frame drew."""
     offset = loaded.offset(values)
-    inversions, edits = np.empty_like(crops), np.empty_like(crops)
+    inversions, edits, shown = (np.empty_like(crops) for _ in range(3))
     for start in range(0, len(crops), batch):
         part, state = slice(start, start + batch), None
         images = images_from(crops[part])
         offsets = np.repeat(offset, len(images), axis=0)
+        steady = _steady_between(crops[part], crops[part]) if switches.steadied else None
         for _ in range(steps):
-            state, inversion, edit = advance(loaded.networks, state, images, offsets, switches)
+            state, inversion, edit = advance(loaded.networks, state, images, offsets, switches, steady=steady)
         inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)
-    return Rollout(inversions, edits)
+        shown[part] = pictures_from(_shown(images, inversion, edit, switches))
+    return Rollout(inversions, edits, shown)
+
+
+def _shown(crops: Images, inversions: Images, edits: Images, switches: Switches) -> Images:
+    if not switches.residual:
+        return edits
+    return np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+
+
+def _steady_between(before: Pictures, now: Pictures) -> Steady:
+    """What holds pictures of so many faces steady from their crops before to those of now."""
+    greys = [[grey_crop(crop[..., ::-1], translation(0.0, 0.0)) for crop in crops] for crops in (before, now)]
+    return partial(steadied, motions=[motion_between(*face) for face in zip(*greys, strict=True)])
 
 
 def face_masks(loaded: LoadedBundle, crops: Pictures) -> NDArray[np.float32]:

@@ -80,13 +80,15 @@ class ClipScores:
     """Scores of one rollout (RIGID, Tables 1 and 2).
 
     mse_x100 (on [-1, 1]), perceptual and warp_error (0-255 squared, on crops inside the face), warp_error_frame (on
-    frames inside the face rectangle) are the inversion's; tl_id and tg_id the edit's.
+    frames inside the face rectangle) are the inversion's; tl_id and tg_id the edit's; warp_error_shown is, on crops,
+    that of what the viewer sees.
     """
 
     mse_x100: float
     perceptual: float
     warp_error: float
     warp_error_frame: float
+    warp_error_shown: float
     tl_id: float
     tg_id: float
 
@@ -144,6 +146,7 @@ def score_rollout(reference: Reference, rollout: Rollout, judges: Judges) -> Sco
         perceptual=float(np.mean(judges.perceptual_distances(reference.crops, inversions))),
         warp_error=float(np.nanmean(curves.warp_error)),
         warp_error_frame=float(np.nanmean(reference.view_motion.errors(pasted))),
+        warp_error_shown=float(np.nanmean(reference.motion.errors(rollout.shown[1:]))),
         tl_id=tl_id(reference.identities, identities),
         tg_id=tg_id(reference.identities, identities),
     )

@@ -151,11 +151,32 @@ def test_priming_is_the_first_frame_shown_again(tiny_networks, crops, offset):
         np.testing.assert_allclose(getattr(state, name), getattr(primed, name), atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"full"}))
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"full", "unsteadied"}))
 def test_every_switch_changes_the_result(tiny_networks, crops, offset, variant):
     full, _ = run(tiny_networks, crops, offset)
     ablated, _ = run(tiny_networks, crops, offset, VARIANTS[variant])
     assert np.abs(full[-1] - ablated[-1]).max() > 1e-3
+
+
+def test_what_is_held_steady_is_what_the_next_frame_sees(tiny_networks, crops, offset):
+    """Both pictures are given to be held, with those of the frame before; nothing is on a track's first frame."""
+    given = []
+
+    def steady(before, now):
+        given.append((before, now))
+        return tuple((b + n) / 2 for b, n in zip(before, now, strict=True))
+
+    first, *_ = advance(tiny_networks, None, crops[0], offset, steady=steady)
+    assert not given
+    plain = advance(tiny_networks, first, crops[1], offset)
+    state, inversion, edit = advance(tiny_networks, first, crops[1], offset, steady=steady)
+    ((before, now),) = given
+    assert all(a is b for a, b in zip(before, (first.inversion, first.edit), strict=True))
+    for drawn, expected in zip(now, plain[1:], strict=True):
+        np.testing.assert_array_equal(drawn, expected)
+    assert state.inversion is inversion
+    assert state.edit is edit
+    np.testing.assert_array_equal(edit, (first.edit + plain[2]) / 2)
 
 
 def test_the_map_yields_where_the_last_edit_painted_anew_and_nowhere_else():

@@ -92,7 +92,7 @@ def test_an_edit_changes_the_face_and_nothing_outside_it(open_session):
 
 def test_every_stage_is_timed(open_session):
     results = play(open_session([SEEN, SEEN]), 2)
-    stages = ["track", "align", "encode", "recur", "generate", "restore", "parse", "blend", "total"]
+    stages = "track motion align encode recur generate steady restore parse blend total".split()
     assert list(results[1].stages_ms) == stages
     parts = sum(ms for name, ms in results[1].stages_ms.items() if name != "total")
     assert 0 < parts <= results[1].stages_ms["total"]

@@ -225,13 +225,14 @@ def test_the_step_on_the_card_is_the_cpus(card, work):
 def test_kernels_are_compared_with_their_definitions(card, work, kernels):
     found = gpu_parts.parity(work)
     assert found.fulfilled, found.summary
-    assert list(found.figures["levels"]) == ["align", "restore", "masks", "blend"]
+    assert list(found.figures["levels"]) == ["align", "steady", "restore", "masks", "blend"]
 
 
 @pytest.mark.parametrize(
     ("source", "right", "wrong", "step"),
     [
         ("warp", "+ crop.uc)", "+ crop.uc + 0.5f)", "align"),
+        ("steady", "float u = x + enlarged", "float u = x + 0.5f + enlarged", "steady"),
         ("restore", "expf(-share * share)", "expf(-share)", "restore"),
     ],
 )

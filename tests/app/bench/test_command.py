@@ -81,7 +81,18 @@ def test_two_runtimes_and_the_baseline(tmp_path: Path, bundle: Path, monkeypatch
         assert run.keys() >= FIGURES
         assert run["frames_in"] == run["frames_out"] == run["phases"]["tracking"] == 7
         assert run["faces_edited"] == run["faces"] == 1
-        assert {"track", "align", "encode", "recur", "generate", "restore", "parse", "blend"} <= run["stages_ms"].keys()
+        assert {
+            "track",
+            "motion",
+            "align",
+            "encode",
+            "recur",
+            "generate",
+            "steady",
+            "restore",
+            "parse",
+            "blend",
+        } <= run["stages_ms"].keys()
         assert run["speedup"] == pytest.approx(run["fps"], abs=0.01)
         assert run["fps"] > 0
     assert told["speedup_over_baseline"] == min(run["speedup"] for run in told["runs"])

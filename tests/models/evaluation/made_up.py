@@ -49,6 +49,7 @@ def clip_results(
                 distance: mse / 100,
                 "warp_error": 2 * mse,
                 "warp_error_frame": mse / 2,
+                "warp_error_shown": mse / 3,
                 "tl_id": 0.99,
                 "tg_id": 0.98,
                 "source_warp_error": 0.75,

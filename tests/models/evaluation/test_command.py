@@ -144,7 +144,17 @@ def test_a_whole_evaluation(clips: Path, pinned: Callable[[str], Path], tmp_path
         ("no_nm", "retrained without"),
     ]
     for block in written["runs"]:
-        names = ("mse_x100", "st_lpips", "warp_error", "warp_error_frame", "tl_id", "tg_id", "fvd", "fvd_edit")
+        names = (
+            "mse_x100",
+            "st_lpips",
+            "warp_error",
+            "warp_error_frame",
+            "warp_error_shown",
+            "tl_id",
+            "tg_id",
+            "fvd",
+            "fvd_edit",
+        )
         more = ("fvd_floor", "seconds_per_100_frames", "response_smile", "source_warp_error_frame")
         assert all(math.isfinite(block[name]) for name in (*names, *more))
         assert block["frames_scored"] == block["frames_in"] - 1 == 19

@@ -45,7 +45,8 @@ def test_verdicts(differences: list[float], verdict: str) -> None:
 
 def runs(bundle: str, variant: str, values: dict[str, float]) -> list[dict[str, object]]:
     return [
-        {"clip": clip, "bundle": bundle, "variant": variant, "mse_x100": value, "warp_error": 10 * value}
+        {"clip": clip, "bundle": bundle, "variant": variant}
+        | {"mse_x100": value, "warp_error": 10 * value, "warp_error_shown": 20 * value}
         for clip, value in values.items()
     ]
 
@@ -61,10 +62,11 @@ def test_variants_are_compared_on_the_clips_that_both_have() -> None:
     )
     assert [(block["bundle"], block["a"], block["b"], block["metric"]) for block in blocks] == [
         ("x", "full", "per_frame", "warp_error"),
+        ("x", "full", "per_frame", "warp_error_shown"),
         ("x", "full", "per_frame", "mse_x100"),
     ]
-    assert blocks[1]["mean_a"] == 1.5
-    assert blocks[1]["mean_b"] == 2.25
-    assert blocks[1]["mean_difference"] == pytest.approx(-0.75)
+    assert blocks[-1]["mean_a"] == 1.5
+    assert blocks[-1]["mean_b"] == 2.25
+    assert blocks[-1]["mean_difference"] == pytest.approx(-0.75)
     assert (blocks[1]["low"], blocks[1]["high"]) == pytest.approx((-1.0, -0.5))
     assert (blocks[1]["clips"], blocks[1]["clips_a_better"], blocks[1]["verdict"]) == (2, 2, "too few clips")

@@ -1,15 +1,18 @@
 """The loop over crops, on the tiny seeded bundle."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.bundle import open_bundle
+from engine.geometry import translation
 from engine.recurrence import VARIANTS, advance
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.select import open_networks
+from engine.steadying import grey_crop, motion_between, steadied
 from models.evaluation.rollout import (
     LoadedBundle,
     face_masks,
@@ -49,11 +52,13 @@ def test_pictures_survive_the_round_trip() -> None:
 def test_a_rollout_is_the_loop_step_by_step(loaded: LoadedBundle, crops: np.ndarray, variant: str) -> None:
     values = {"smile": 0.5}
     rollout = roll_clip(loaded, crops, values, VARIANTS[variant])
-    state = None
+    state, steady = None, None
+    greys = [grey_crop(crop[..., ::-1], translation(0.0, 0.0)) for crop in crops]
     for t in range(len(crops)):
-        state, inversion, edit = advance(
-            loaded.networks, state, images_from(crops[t : t + 1]), loaded.offset(values), VARIANTS[variant]
-        )
+        if t and variant not in ("paper", "per_frame", "unsteadied"):
+            steady = partial(steadied, motions=[motion_between(greys[t - 1], greys[t])])
+        crop, offset = images_from(crops[t : t + 1]), loaded.offset(values)
+        state, inversion, edit = advance(loaded.networks, state, crop, offset, VARIANTS[variant], steady=steady)
         np.testing.assert_array_equal(rollout.inversions[t], pictures_from(inversion)[0])
         np.testing.assert_array_equal(rollout.edits[t], pictures_from(edit)[0])
     assert not np.array_equal(rollout.inversions, rollout.edits)

@@ -84,7 +84,7 @@ def test_a_clip_whose_flow_is_nowhere_trusted_is_refused(crops: np.ndarray, judg
 
 
 def test_a_perfect_rollout(reference: Reference, crops: np.ndarray, judges: Judges) -> None:
-    scores = score_rollout(reference, Rollout(crops, crops), judges).scores
+    scores = score_rollout(reference, Rollout(crops, crops, crops), judges).scores
     assert scores.mse_x100 == 0.0
     assert scores.perceptual == 0.0
     assert scores.warp_error == reference.warp_error
@@ -96,14 +96,14 @@ def test_a_perfect_rollout(reference: Reference, crops: np.ndarray, judges: Judg
 def test_the_first_frame_of_a_rollout_does_not_count(reference: Reference, crops: np.ndarray, judges: Judges) -> None:
     spoilt = crops.copy()
     spoilt[0] = 0
-    scored = score_rollout(reference, Rollout(spoilt, spoilt), judges)
+    scored = score_rollout(reference, Rollout(spoilt, spoilt, spoilt), judges)
     assert scored.scores.mse_x100 == 0.0
     np.testing.assert_array_equal(scored.curves.mse_x100, np.zeros(FRAMES - 1))
     np.testing.assert_array_equal(scored.curves.warp_error, reference.errors)
 
 
 def test_a_brighter_inversion_has_its_own_error(reference: Reference, crops: np.ndarray, judges: Judges) -> None:
-    scores = score_rollout(reference, Rollout(crops + np.uint8(10), crops), judges).scores
+    scores = score_rollout(reference, Rollout(crops + np.uint8(10), crops, crops), judges).scores
     assert scores.mse_x100 == pytest.approx(100 * (10 / 127.5) ** 2, rel=1e-4)
     assert scores.perceptual > 0
     assert scores.warp_error == pytest.approx(reference.warp_error, rel=1e-6)
@@ -115,7 +115,7 @@ def test_an_edit_that_changes_the_person_loses_identity(
 ) -> None:
     other = crops.copy()
     other[::2, :32] = 0
-    scores = score_rollout(reference, Rollout(crops, other), judges).scores
+    scores = score_rollout(reference, Rollout(crops, other, other), judges).scores
     assert scores.tl_id < 0.97
     assert scores.tl_id < scores.tg_id < 0.99
 
@@ -130,7 +130,7 @@ def test_errors_frame_by_frame(reference: Reference, crops: np.ndarray, judges: 
     """One frame of the inversion is 10 levels darker: its own error, and the two pairs that it belongs to."""
     darker = crops.copy()
     darker[3] -= np.uint8(10)
-    scored = score_rollout(reference, Rollout(darker, crops), judges)
+    scored = score_rollout(reference, Rollout(darker, crops, crops), judges)
     expected = np.zeros(FRAMES - 1)
     expected[2] = 100 * (10 / 127.5) ** 2
     np.testing.assert_allclose(scored.curves.mse_x100, expected, rtol=1e-4)
@@ -143,20 +143,36 @@ def test_on_frames_only_the_mask_takes_the_inversion(reference: Reference, crops
     """The mask is half of the frame, the face rectangle three quarters: two thirds of it flicker with the inversion."""
     darker = crops.copy()
     darker[1::2] -= np.uint8(10)
-    scores = score_rollout(reference, Rollout(darker, crops), judges).scores
+    scores = score_rollout(reference, Rollout(darker, crops, crops), judges).scores
     # From a dark frame to a bright one 12, back 8: three pairs of the one, two of the other.
     flicker = (3 * 144 + 2 * 64) / 5
     assert scores.warp_error == pytest.approx(flicker, rel=1e-5)
     assert scores.warp_error_frame == pytest.approx((2 * flicker + 4) / 3, rel=0.03)
 
 
+def test_what_is_shown_has_an_error_of_its_own(reference: Reference, crops: np.ndarray, judges: Judges) -> None:
+    flickering = crops.copy()
+    flickering[1::2] -= np.uint8(10)
+    scores = score_rollout(reference, Rollout(crops, crops, flickering), judges).scores
+    assert scores.warp_error == reference.warp_error
+    assert scores.warp_error_shown == pytest.approx((3 * 144 + 2 * 64) / 5, rel=1e-5)
+
+
 def test_the_perceptual_distance_goes_by_its_judges_name(
     reference: Reference, crops: np.ndarray, judges: Judges
 ) -> None:
-    scores = score_rollout(reference, Rollout(crops, crops), judges).scores
+    scores = score_rollout(reference, Rollout(crops, crops, crops), judges).scores
     assert "st_lpips" in scores.named(judges.distance_name)
     assert "perceptual" not in scores.named("lpips")
-    assert list(scores.named("lpips")) == ["mse_x100", "lpips", "warp_error", "warp_error_frame", "tl_id", "tg_id"]
+    assert list(scores.named("lpips")) == [
+        "mse_x100",
+        "lpips",
+        "warp_error",
+        "warp_error_frame",
+        "warp_error_shown",
+        "tl_id",
+        "tg_id",
+    ]
 
 
 def scored_long(judges: Judges, darker: int) -> Scored:
@@ -164,7 +180,7 @@ def scored_long(judges: Judges, darker: int) -> Scored:
     masks = np.ones((21, SIZE, SIZE), np.float32)
     judges = replace(judges, distance=lambda a, b: (a - b).abs().mean())
     source = take_reference(noise, masks, view_of(noise), judges)
-    return score_rollout(source, Rollout(noise - np.uint8(darker), noise), judges)
+    return score_rollout(source, Rollout(noise - np.uint8(darker), noise, noise), judges)
 
 
 def test_features_of_the_same_windows(judges: Judges) -> None:

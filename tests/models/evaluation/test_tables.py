@@ -66,6 +66,7 @@ def test_paired_differences_are_printed_with_their_interval() -> None:
     paired = next(table for table in tables_of() if table.title == "Paired differences")
     assert [(row["metric"], row["a"], row["b"]) for row in paired.rows] == [
         ("WE", "full", "per_frame"),
+        ("WE, shown", "full", "per_frame"),
         ("MSE x100", "full", "per_frame"),
         ("MSE x100", "full", "no_nm"),
     ]
