@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.hand_photos import HandPhoto
+
 CROP_PX = 256
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -20,6 +22,12 @@ Xy = NDArray[np.float64]
 
 _FAR_PX = 400.0
 """Longer than any way out of the crop."""
+
+_PHOTOGRAPHED = 0.7
+"""Of the hands, where there are photographs."""
+
+_MOVING, _PATH_PX = 0.2, 21
+"""How many occluders move while the shutter is open, and the side of the kernel that holds their path."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,11 @@ class Occluder:
 
 @dataclass(frozen=True)
 class Paints:
-    """What an occluder can be painted with: skin(rng) and thing(rng) give uint8 RGB [256, 256, 3]."""
+    """What an occluder can be made of: skin(rng) and thing(rng) give uint8 RGB [256, 256, 3]; hands: photographed."""
 
     skin: Callable[[np.random.Generator], U8]
     thing: Callable[[np.random.Generator], U8]
+    hands: Sequence[HandPhoto] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,19 @@ def lay_over(crop: U8, occluder: Occluder, rng: np.random.Generator) -> U8:
     return np.asarray(under + alpha * (occluder.paint - under) + np.float32(0.5), np.uint8)
 
 
+def smeared(occluder: Occluder, rng: np.random.Generator) -> Occluder:
+    """The occluder as it is or, now and then, moving along a straight path while the shutter is open."""
+    if rng.random() >= _MOVING:
+        return occluder
+    path = np.zeros((_PATH_PX, _PATH_PX), np.float32)
+    middle = np.full(2, (_PATH_PX - 1) / 2)
+    reach = rng.uniform(2.0, middle[0]) * _direction(rng.uniform(0, np.pi))
+    cv2.line(path, _point(middle - reach), _point(middle + reach), 1.0, 1, cv2.LINE_AA)
+    path /= path.sum()
+    alpha = np.clip(cv2.filter2D(occluder.alpha, -1, path), 0.0, 1.0)
+    return Occluder(np.asarray(cv2.filter2D(occluder.paint, -1, path), np.uint8), alpha)
+
+
 def draw_occluder(rng: np.random.Generator, kinds: Mapping[str, "Kind"], paints: Paints) -> Occluder:
     """One of the kinds, anywhere before the face."""
     names = list(kinds)
@@ -65,10 +87,10 @@ def draw_occluder(rng: np.random.Generator, kinds: Mapping[str, "Kind"], paints:
     return _joined(kinds[names[rng.choice(len(names), p=chances / chances.sum())]](rng, paints), rng)
 
 
-def paints_from(lender: U8, skin: NDArray[np.bool_], colour: Xy) -> Paints:
+def paints_from(lender: U8, skin: NDArray[np.bool_], colour: Xy, hands: Sequence[HandPhoto] = ()) -> Paints:
     """Paints of training. lender: another crop, uint8 RGB [256, 256, 3]; skin: where it has skin, [256, 256].
 
-    colour: RGB, 0..255, of the skin of the face itself, which a hand before it mostly has.
+    colour: RGB, 0..255, of the skin of the face itself, which a hand before it mostly has. hands: photographed ones.
     """
 
     def hand(rng: np.random.Generator) -> U8:
@@ -78,7 +100,7 @@ def paints_from(lender: U8, skin: NDArray[np.bool_], colour: Xy) -> Paints:
     def thing(rng: np.random.Generator) -> U8:
         return texture_paint(lender, rng) if rng.random() < 0.6 else plain_paint(rng)
 
-    return Paints(hand, thing)
+    return Paints(hand, thing, hands)
 
 
 def skin_paint(colour: Xy, rng: np.random.Generator) -> U8:
@@ -194,6 +216,55 @@ def _before_the_face(rng: np.random.Generator) -> Xy:
 
 
 def _hand(rng: np.random.Generator, paints: Paints) -> list[_Part]:
+    """A hand and its forearm, drawn; photographed mostly, if there are photographs."""
+    photographed = bool(paints.hands) and rng.random() < _PHOTOGRAPHED
+    return _photographed_hand(rng, paints) if photographed else _drawn_hand(rng, paints)
+
+
+def _photographed_hand(rng: np.random.Generator, paints: Paints) -> list[_Part]:
+    """A hand of a photograph, of the colour that the paints have for skin, on a drawn forearm that goes on from it."""
+    hand, skin = paints.hands[rng.integers(len(paints.hands))], paints.skin(rng)
+    inside = hand.inside > 127
+    height = len(inside)
+    palm = np.array([rng.uniform(25, 231), rng.uniform(60, 250)])
+    # Mostly from below, as arms come into a call, now and then from anywhere.
+    turn = rng.normal(0.0, 0.7) if rng.random() < 0.75 else rng.uniform(-np.pi, np.pi)
+    rows = np.flatnonzero(inside.any(axis=1))
+    size = rng.uniform(70, 190) / (height - rows[0])
+    linear = (
+        size * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * [rng.choice([-1.0, 1.0]), 1.0]
+    )
+    centre = np.argwhere(inside).mean(axis=0)[::-1]
+    crop_from_hand = np.column_stack([linear, palm - linear @ centre])
+
+    own = hand.paint[inside].mean(axis=0)
+    gains = skin.reshape(-1, 3).mean(axis=0) / np.maximum(own, 1.0) if rng.random() < 0.8 else np.ones(3)
+    tinted = np.asarray(np.clip(hand.paint * gains, 0, 255), np.uint8)
+    # The wall shines through at the edge; what is just inside goes on there.
+    core = cv2.erode(hand.inside, np.ones((3, 3), np.uint8))
+    edge = cv2.dilate(np.where(core[..., None] > 127, tinted, np.uint8(0)), np.ones((5, 5), np.uint8))
+    tinted = np.where(core[..., None] > 127, tinted, edge)
+    span = CROP_PX, CROP_PX
+    paint = cv2.warpAffine(tinted, crop_from_hand, span, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    shape = cv2.warpAffine(hand.inside, crop_from_hand, span, flags=cv2.INTER_LINEAR)
+    shape = np.where(shape > 127, np.uint8(255), np.uint8(0))
+
+    middle, thick = hand.wrist
+    wrist = crop_from_hand @ [middle, height - 1.0, 1.0]
+    thick *= size
+    out = _direction(turn + np.pi / 2 + rng.normal(0, 0.25))
+    arm = np.broadcast_to(tinted[-8:][inside[-8:]].mean(axis=0), (CROP_PX, CROP_PX, 3)).astype(np.uint8)
+    begins = wrist - out * thick * 0.3
+    arm_shape = _stroke([begins, wrist + out * _FAR_PX], [thick, thick * 1.6])
+    parts = [_Part(arm_shape, arm, thick / 2), _Part(shape, paint, 0.01)]
+    if rng.random() < 0.6:
+        cuff = wrist + out * rng.uniform(-0.2, 1.5) * thick
+        sleeve = _stroke([cuff, cuff + out * _FAR_PX], [thick * 1.4, thick * 2.2])
+        parts.append(_Part(sleeve, paints.thing(rng), thick * 0.7))
+    return parts
+
+
+def _drawn_hand(rng: np.random.Generator, paints: Paints) -> list[_Part]:
     """A forearm, perhaps in a sleeve, a palm, four fingers and a thumb, open, bent or a fist."""
     skin, palm = paints.skin(rng), _before_the_face(rng)
     turn, size = rng.uniform(0, 2 * np.pi), rng.uniform(34, 82)

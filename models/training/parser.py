@@ -4,7 +4,7 @@ import argparse
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from engine.errors import CheckpointError
 from models.checkpoints.weights import load_weights
 from models.parsing import CLASSES, FACE_CLASSES, OCCLUDER_CLASSES, FaceParser
 from models.training import parsing_samples as samples
+from models.training.hand_photos import HandPhoto, load_hands
 from models.training.log import checkpoint_dir, load_checkpoint, save_checkpoint
 from models.training.loop import LoopOptions, Player, add_loop_arguments, fit, loop_options, sample_rng
 from models.training.norms import measure_statistics, unfold_norms
@@ -69,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stills", action="store_true", help="also learn from FFHQ's photographs, labelled by the newest parser"
     )
+    parser.add_argument(
+        "--hands", type=Path, help="pictures of single hands before a pale wall, to hide faces behind (hand_photos.py)"
+    )
     add_loop_arguments(parser, minutes=15.0, batch=16, out=None, amp=True)
 
 
@@ -79,14 +83,14 @@ def run(args: argparse.Namespace) -> int:
     options = loop_options(args)
     pairs = load_split(args.data, "train")
     train = with_stills(pairs, args.data, options) if args.stills else pairs
-    outcome = fit(ParserTask(train, load_split(args.data, "validation"), args.seed), options)
+    hands = load_hands(args.hands) if args.hands else []
+    outcome = fit(ParserTask(train, load_split(args.data, "validation"), args.seed, hands), options)
     if not outcome.finished:
         return 0
     test = load_split(args.data, "test")
     stills = len(train.crops) - len(pairs.crops)
-    report = lineage(
-        load_parser(args.out / WEIGHTS), test, (len(pairs.crops), stills), outcome.step, outcome.spent_s / 60
-    )
+    used = Used(len(pairs.crops), stills, len(hands))
+    report = lineage(load_parser(args.out / WEIGHTS), test, used, outcome.step, outcome.spent_s / 60)
     (args.out / LINEAGE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     logger.info("parser: mIoU %.3f on %d held-out faces after %d steps", report["miou"], len(test.crops), outcome.step)
     return 0
@@ -113,9 +117,9 @@ class ParserTask:
 
     name = "parser"
 
-    def __init__(self, train: Pairs, validation: Pairs, seed: int) -> None:
-        self.train, self.validation = train, validation
-        self.settings = {"peak_rate": PEAK_RATE, "training_pairs": len(train.crops)}
+    def __init__(self, train: Pairs, validation: Pairs, seed: int, hands: Sequence[HandPhoto] = ()) -> None:
+        self.train, self.validation, self.hands = train, validation, hands
+        self.settings = {"peak_rate": PEAK_RATE, "training_pairs": len(train.crops), "hands": len(hands)}
         self._seed = seed
         self.network = FaceParser().to(memory_format=torch.channels_last)
         self._chances = sampling_chances(train.labels)
@@ -134,7 +138,7 @@ class ParserTask:
 
     def _sample(self, rng: np.random.Generator) -> tuple[samples.U8, samples.U8]:
         chosen = int(rng.choice(len(self._chances), p=self._chances))
-        return samples.augmented_sample(self.train.crops, self.train.labels, chosen, rng)
+        return samples.augmented_sample(self.train.crops, self.train.labels, chosen, rng, self.hands)
 
     def start_from(self, folder: Path) -> str:
         """Fresh weights as they are; the shipped ones with batch norms that compute the same on training crops."""
@@ -279,19 +283,27 @@ def face_iou(counts: NDArray[np.int64]) -> float:
     return float(hit / (counts[face].sum() + counts[:, face].sum() - hit))
 
 
-def lineage(model: nn.Module, test: Pairs, faces: tuple[int, int], steps: int, minutes: float) -> dict[str, Any]:
-    """What must be known about the weights: how they were made, from what, how good they are, what they cost.
+@dataclass(frozen=True)
+class Used:
+    """How many pairs, photographs that a parser labelled, and photographed hands a training learnt from."""
 
-    faces: how many pairs, and how many photographs that a parser labelled.
-    """
+    pairs: int
+    stills: int
+    hands: int
+
+
+def lineage(model: nn.Module, test: Pairs, used: Used, steps: int, minutes: float) -> dict[str, Any]:
+    """What must be known about the weights: how they were made, from what, how good they are, what they cost."""
     counts = confusion(in_evaluation(model), test)
     ious = ious_from_confusion(counts)
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         model(torch.zeros(1, 3, samples.CROP_PX, samples.CROP_PX))
     return {
         "command": f"rigid-live train parser --data DIR --out DIR --minutes {minutes:.0f}"
-        + " --stills" * (faces[1] > 0),
-        "data": f"CelebAMask-HQ at 256 px, {faces[0]} training pairs; FFHQ, {faces[1]} stills labelled by a parser",
+        + " --stills" * (used.stills > 0)
+        + " --hands DIR" * (used.hands > 0),
+        "data": f"CelebAMask-HQ at 256 px, {used.pairs} training pairs; FFHQ, {used.stills} stills labelled by a parser"
+        f"; {used.hands} hands of the Sign Language Digits Dataset (Apache-2.0) before them",
         "minutes": round(minutes, 1),
         "steps": steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

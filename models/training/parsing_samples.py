@@ -4,6 +4,7 @@ Crops are uint8 RGB [256, 256, 3]; class maps are uint8 [128, 128] of indices in
 are named dst_from_src and act on points (x, y) with pixel centres at integers.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from models.parsing import CLASSES, OCCLUDER_CLASSES, class_table
 from models.training import occluders
+from models.training.hand_photos import HandPhoto
 
 CROP_PX = 256
 LABEL_PX = 128
@@ -52,7 +54,9 @@ def plain_sample(crop: U8, label: U8) -> tuple[U8, U8]:
     return _warp(crop, label, np.eye(3))
 
 
-def augmented_sample(crops: U8, labels: U8, index: int, rng: np.random.Generator) -> tuple[U8, U8]:
+def augmented_sample(
+    crops: U8, labels: U8, index: int, rng: np.random.Generator, hands: Sequence[HandPhoto] = ()
+) -> tuple[U8, U8]:
     """Pair `index` dressed, moved, occluded, recoloured and degraded at random; other pairs lend it what it gets."""
     crop, label = crops[index], labels[index]
     if rng.random() < 0.5:
@@ -62,7 +66,7 @@ def augmented_sample(crops: U8, labels: U8, index: int, rng: np.random.Generator
     occluded = rng.random()
     for _ in range((occluded < 0.5) + int(occluded < 0.12)):
         other = rng.integers(len(crops))
-        crop, label = occlude(crop, label, crops[other], labels[other], rng)
+        crop, label = occlude(crop, label, crops[other], labels[other], rng, hands)
     return degrade(recolour(crop, rng), rng), label
 
 
@@ -100,13 +104,16 @@ def _warp(crop: U8, label: U8, src_from_crop: NDArray[np.float64]) -> tuple[U8, 
     return moved, small
 
 
-def occlude(crop: U8, label: U8, lender: U8, lent: U8, rng: np.random.Generator) -> tuple[U8, U8]:
+def occlude(
+    crop: U8, label: U8, lender: U8, lent: U8, rng: np.random.Generator, hands: Sequence[HandPhoto] = ()
+) -> tuple[U8, U8]:
     """Put something in front of the face and label it occluder, so that a hand or a cup is not edited.
 
     lender, lent: another pair, uint8 RGB [256, 256, 3] and class indices [256, 256], for textures and skin.
+    hands: photographed ones; without them all hands are drawn.
     """
-    paints = occluders.paints_from(lender, lent == _SKIN, _skin_colour(crop, label, rng))
-    occluder = occluders.draw_occluder(rng, occluders.TRAINED, paints)
+    paints = occluders.paints_from(lender, lent == _SKIN, _skin_colour(crop, label, rng), hands)
+    occluder = occluders.smeared(occluders.draw_occluder(rng, occluders.TRAINED, paints), rng)
     hidden = cv2.resize(occluder.alpha, (LABEL_PX, LABEL_PX), interpolation=cv2.INTER_AREA) >= 0.5
     return occluders.lay_over(crop, occluder, rng), np.where(hidden, np.uint8(OCCLUDER), label)
 

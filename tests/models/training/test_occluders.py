@@ -54,6 +54,21 @@ def test_beside_an_occluder_only_its_shadow_changes_the_crop():
     assert 0 < shadowed < 10
 
 
+def test_what_moves_is_smeared_along_a_line():
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[100:150, 100:150] = 1.0
+    occluder = occluders.Occluder(np.full((256, 256, 3), 90, np.uint8), alpha)
+    made = [occluders.smeared(occluder, np.random.default_rng(seed)) for seed in range(40)]
+    moved = [other for other in made if other is not occluder]
+    assert 2 <= len(moved) <= 16
+    for other in moved:
+        assert (other.paint == 90).all()
+        assert other.alpha.sum() == pytest.approx(alpha.sum(), rel=1e-3)
+        assert other.alpha[125, 125] == pytest.approx(1.0)
+        soft = (other.alpha > 0.01) & (other.alpha < 0.99)
+        assert 100 < soft.sum() < 4 * 50 * 20
+
+
 def test_a_hand_has_the_faces_own_colour_more_often_than_not():
     lender = np.full((256, 256, 3), (10, 200, 10), np.uint8)
     rng = np.random.default_rng(0)

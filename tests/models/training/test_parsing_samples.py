@@ -63,7 +63,7 @@ def test_occluded_pixels_become_occluder_and_no_others_change(rng):
         brighter = cv2.resize(covered.max(2), (128, 128)) > 128  # what is not is in its shadow, perhaps
         inside = after == samples.OCCLUDER
         assert (after[~inside] == 1).all()
-        far = cv2.dilate(inside.astype(np.uint8), np.ones((11, 11), np.uint8)) == 0
+        far = cv2.dilate(inside.astype(np.uint8), np.ones((27, 27), np.uint8)) == 0
         assert not brighter[far].any()
         hidden.append(float(inside.mean()))
     assert np.mean(hidden) > 0.02
