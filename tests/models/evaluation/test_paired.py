@@ -68,5 +68,5 @@ def test_variants_are_compared_on_the_clips_that_both_have() -> None:
     assert blocks[-1]["mean_a"] == 1.5
     assert blocks[-1]["mean_b"] == 2.25
     assert blocks[-1]["mean_difference"] == pytest.approx(-0.75)
-    assert (blocks[1]["low"], blocks[1]["high"]) == pytest.approx((-1.0, -0.5))
-    assert (blocks[1]["clips"], blocks[1]["clips_a_better"], blocks[1]["verdict"]) == (2, 2, "too few clips")
+    assert (blocks[-1]["low"], blocks[-1]["high"]) == pytest.approx((-1.0, -0.5))
+    assert (blocks[-1]["clips"], blocks[-1]["clips_a_better"], blocks[-1]["verdict"]) == (2, 2, "too few clips")
