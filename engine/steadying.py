@@ -67,8 +67,8 @@ def motion_between(before: Grey | None, now: Grey) -> Motion:
     search.setFinestScale(0)
     search.setPatchStride(_PATCH_STRIDE)
     flow = search.calc(now, before, np.zeros((GREY_SIDE, GREY_SIDE, 2), np.float32))
-    where = flow + _places(GREY_SIDE)
-    carried = cv2.remap(before, where[..., 0], where[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = _places(GREY_SIDE)
+    carried = cv2.remap(before, flow[..., 0] + x, flow[..., 1] + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     unlike = cv2.GaussianBlur(cv2.absdiff(carried, now).astype(np.float32), (0, 0), UNLIKE_BLUR)
     share = np.float32(CARRIED) * np.exp(-np.square(unlike / np.float32(UNLIKE)))
     side = (MOTION_SIDE, MOTION_SIDE)
@@ -88,10 +88,11 @@ def steadied(
     out = tuple(np.empty_like(pictures) for pictures in now)
     for face, motion in enumerate(motions):
         x, y, share = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in motion)
-        pixels, parts = cv2.convertMaps(x + places[..., 0], y + places[..., 1], cv2.CV_16SC2)
+        x += places[0]
+        y += places[1]
         for old, new, made in zip(before, now, out, strict=True):
             for carried, drawn, mixed in zip(old[face], new[face], made[face], strict=True):
-                cv2.remap(carried, pixels, parts, cv2.INTER_LINEAR, dst=mixed, borderMode=cv2.BORDER_REPLICATE)
+                cv2.remap(carried, x, y, cv2.INTER_LINEAR, dst=mixed, borderMode=cv2.BORDER_REPLICATE)
                 mixed -= drawn
                 mixed *= share
                 mixed += drawn
@@ -100,8 +101,7 @@ def steadied(
 
 @cache
 def _places(side: int) -> NDArray[np.float32]:
-    """The x and y of every pixel, [side, side, 2]."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    places = np.stack([x, y], axis=-1)
+    """The x and the y of every pixel, [2, side, side]."""
+    places = np.mgrid[:side, :side].astype(np.float32)[::-1].copy()
     places.flags.writeable = False
     return places
