@@ -6,7 +6,7 @@ networks together, L the latent rows, D the latent width; images are RGB [-1, 1]
 paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -94,30 +94,34 @@ def advance(
     switches: Switches = FULL,
     stage: Stage = untimed,
     likeness: FloatArray | None = None,
-    steady: Steady | None = None,
+    steady: Callable[[], Steady] | None = None,
 ) -> Advance:
     """Invert and edit the next crop of B faces.
 
     state: what the previous frame left; None on the first frame of a track, which becomes the anchor. crop: I_t^a
     [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
     of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
-    the state's. steady: holds pictures steady from the frame before to this one; None leaves them as they are drawn.
+    the state's. steady: gives, while the encoders are at work, what holds pictures steady from the frame before to this
+    one; None leaves them as they are drawn.
     Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
     """
     if not switches.memory:
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
         return _first_frame(networks, crop, offset, switches, stage, likeness)
-    # The recurrent encoder does not need the frame's own code: the two work side by side.
+    # Neither encoder needs the other's answer: they work side by side, and beside them goes what needs neither.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
     with stage("recur"):
-        outputs = _recurred(networks, state, crop)
+        outputs = _recurrence_begun(networks, state, crop)
+        kept = _kept_share(networks, state.inversion, state.edit, switches)
+    with stage("motion"):
+        hold_steady = steady() if steady else None
     with stage("encode"):
         ws, anchor = _image_based_code(networks, code()["ws"], state.anchor, switches)
+    with stage("recur"):
         in_force = state.likeness + np.float32(FADED_SHARE) * (state.aim - state.likeness)
-        ws, noise, h, c = _compensated(networks, outputs, ws + in_force, switches)
-        kept = kept_share(state.inversion, state.edit, noise.shape[-1]) if switches.map_yields else None
+        ws, noise, h, c = _compensated(networks, outputs(), ws + in_force, switches)
     estimated = switches.half_rate and not any(state.estimated)
     with stage("generate"):
         if estimated:
@@ -125,9 +129,9 @@ def advance(
             inversion = edit - (state.edit - state.inversion)
         else:
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
-    if steady is not None:
+    if hold_steady:
         with stage("steady"):
-            inversion, edit = steady((state.inversion, state.edit), (inversion, edit))
+            inversion, edit = hold_steady((state.inversion, state.edit), (inversion, edit))
     marks = (estimated,) * len(crop)
     after = RecurrentState(crop, inversion, edit, h, c, anchor, in_force, state.aim, estimated=marks)
     return after, inversion, edit
@@ -152,7 +156,7 @@ def _first_frame(
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
             ws, noise, h, c = _compensate(networks, state, crop, anchor + taken, switches)
-            kept = kept_share(bare, edit, noise.shape[-1]) if switches.map_yields else None
+            kept = _kept_share(networks, bare, edit, switches)
         with stage("generate"):
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
         state, bare = replace(state, inversion=inversion, edit=edit, h=h, c=c), inversion
@@ -220,11 +224,13 @@ def _compensate(
     networks: Networks, state: RecurrentState, crop: FloatArray, ws: FloatArray, switches: Switches
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """One step of the recurrent encoder (Eq. 1): (w_t^lfd, n_t, h, c)."""
-    return _compensated(networks, _recurred(networks, state, crop), ws, switches)
+    return _compensated(networks, _recurrence_begun(networks, state, crop)(), ws, switches)
 
 
-def _recurred(networks: Networks, state: RecurrentState, crop: FloatArray) -> Mapping[str, FloatArray]:
-    return networks.recurrent(
+def _recurrence_begun(networks: Networks, state: RecurrentState, crop: FloatArray) -> Answer:
+    """Starts the recurrent encoder on a frame."""
+    return begin(
+        networks.recurrent,
         crop_prev=state.crop,
         crop=crop,
         inversion_prev=state.inversion,
@@ -243,6 +249,12 @@ def _compensated(
         former = networks.former_rows
         ws = np.concatenate([ws[:, :former] + outputs["dws"], ws[:, former:]], axis=1)
     return ws, noise, outputs["h_out"], outputs["c_out"]
+
+
+def _kept_share(networks: Networks, inversion: FloatArray, edit: FloatArray, switches: Switches) -> FloatArray | None:
+    """`kept_share` on the noise map's grid; None where the edit is drawn with all of the map."""
+    side = int(networks.generator.spec.inputs["noise"][-1])
+    return kept_share(inversion, edit, side) if switches.map_yields else None
 
 
 def kept_share(inversion: FloatArray, edit: FloatArray, side: int) -> FloatArray:

@@ -46,7 +46,7 @@ from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for
 from engine.runtimes.select import open_networks, select
 from engine.state import HeldFrame, TrackState, shown_values, stack, unstack
-from engine.steadying import Motion, grey_crop, motion_between, still
+from engine.steadying import Motion, Steady, grey_crop, motion_between, still
 from engine.timing import StageClock
 from engine.tracking import SEARCH_INTERVAL_NS, FaceTrack, Tracker
 
@@ -64,8 +64,9 @@ SECOND_LOOK_THRESHOLD = 0.2
 Stepped = tuple[Faces, FloatArray, FloatArray]
 """The slots with their new state; of the faces seen, inversions and edits, both [F, 3, S, S]."""
 
-Motions = Mapping[int, Motion]
-"""By slot, how each face seen has moved since the slot's last edited frame; empty where nothing is held steady."""
+Motions = Mapping[int, Callable[[], Motion]]
+"""By slot, what tells how each face seen has moved since the slot's last edited frame; empty where nothing is held
+steady."""
 
 Finish = Callable[[], EditedFrame]
 """Gives the frame that `Session.begin` began."""
@@ -257,7 +258,7 @@ class Session:
         blank = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         for batch in range(1, self._settings.max_faces + 1):
             faces, crops_from_frame = (Face(),) * batch, (translation(0.0, 0.0),) * batch
-            motions = dict.fromkeys(range(batch), still()) if self._settings.switches.steadied else {}
+            motions = dict.fromkeys(range(batch), still) if self._settings.switches.steadied else {}
             with self._imaging.at_work():
                 for _ in range(2):
                     placed = self._imaging.place_frame(blank)
@@ -344,12 +345,12 @@ class Session:
     def _moved(
         self, image: ImageU8, faces: Faces, seen: Mapping[int, Affine], clock: StageClock
     ) -> tuple[Motions, Faces]:
-        """How the faces seen have moved, and the slots with these faces as the next frame's motion needs them."""
+        """What tells how the faces seen have moved, and the slots with them as the next frame's motion needs them."""
         if not self._settings.switches.steadied:
             return {}, faces
         with clock.stage("motion"):
             greys = {slot: grey_crop(image, crop_from_frame) for slot, crop_from_frame in seen.items()}
-            motions = {slot: motion_between(faces[slot].grey, grey) for slot, grey in greys.items()}
+        motions = {slot: partial(motion_between, faces[slot].grey, grey) for slot, grey in greys.items()}
         return motions, looking(faces, greys)
 
     def _at_once(
@@ -365,7 +366,7 @@ class Session:
             return None
         with clock.stage("card"):
             offsets = np.stack([self._offset(faces[slot]) for slot in seen])
-            moved = [motions[slot] for slot in seen] if motions else []
+            moved = [motions[slot]() for slot in seen] if motions else []
             done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, moved)
         return done and (done[0], with_states(faces, seen, done[1]))
 
@@ -413,7 +414,8 @@ class Session:
             offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self._settings.switches
-            steady = self._imaging.steady([motions[seen[row]] for row in rows]) if motions and not anchoring else None
+            moved = [motions[seen[row]] for row in rows] if motions and not anchoring else []
+            steady = partial(self._steady_along, moved) if moved else None
             after, inversion, edit = advance(
                 self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady
             )
@@ -440,6 +442,9 @@ class Session:
             masks = self._imaging.masks(self._networks.parser, crops, edits)
         with clock.stage("blend"):
             return self._imaging.blend(placed, edits, masks, crops_from_frame)
+
+    def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:
+        return self._imaging.steady([motion() for motion in motions])
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

@@ -1,9 +1,6 @@
 // Pictures of a frame, mixed with those of the frame before along the faces' motion: steadying.steadied for all faces.
 #include "image.cuh"
 
-// OpenCV reads between pixels at multiples of 1/32 px.
-__device__ inline float stepped(float u) { return rintf(u * 32.0f) / 32.0f; }
-
 __device__ inline float pixel(const REAL* plane, int size, int x, int y) {
     return read(plane[clamped(y, 0, size - 1) * size + clamped(x, 0, size - 1)]);
 }
@@ -18,7 +15,7 @@ extern "C" __global__ void carry(const REAL* before, const REAL* now, const floa
     float u = x + enlarged(motion, side, side, x, y, size);
     float v = y + enlarged(motion + side * side, side, side, x, y, size);
     float share = enlarged(motion + 2 * side * side, side, side, x, y, size);
-    Place across = place(stepped(u)), down = place(stepped(v));
+    Place across = place(u), down = place(v);
     for (int channel = 0; channel < 3; ++channel) {
         const REAL* plane = before + ((long long)face * 3 + channel) * size * size;
         float lines[2];

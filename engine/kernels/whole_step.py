@@ -21,6 +21,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ class WholeSteps:
         before, after = (_first(self._sets[n], faces) for n in (key.source, 1 - key.source))
         before = replace(before, estimated=(key.estimated,) * faces)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
-        steady = imaging.steady_along(motions) if self._switches.steadied else None
+        steady = partial(imaging.steady_along, motions) if self._switches.steadied else None
         state, inversion, edit = advance(self._networks, before, after.crop, offsets, self._switches, steady=steady)
         _copy(state, after)
         total[...] = after.total

@@ -56,7 +56,7 @@ def roll_clip(
     for t in range(len(crops)):
         crop, steady = images_from(crops[t : t + 1]), None
         if switches.steadied and t:
-            steady = _steady_between(crops[t - 1 : t], crops[t : t + 1])
+            steady = partial(_steady_between, crops[t - 1 : t], crops[t : t + 1])
         state, inversion, edit = advance(
             loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady
         )
@@ -75,7 +75,7 @@ def settle_stills(
         part, state = slice(start, start + batch), None
         images = images_from(crops[part])
         offsets = np.repeat(offset, len(images), axis=0)
-        steady = _steady_between(crops[part], crops[part]) if switches.steadied else None
+        steady = partial(_steady_between, crops[part], crops[part]) if switches.steadied else None
         for _ in range(steps):
             state, inversion, edit = advance(loaded.networks, state, images, offsets, switches, steady=steady)
         inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)

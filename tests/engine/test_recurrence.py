@@ -166,10 +166,10 @@ def test_what_is_held_steady_is_what_the_next_frame_sees(tiny_networks, crops, o
         given.append((before, now))
         return tuple((b + n) / 2 for b, n in zip(before, now, strict=True))
 
-    first, *_ = advance(tiny_networks, None, crops[0], offset, steady=steady)
+    first, *_ = advance(tiny_networks, None, crops[0], offset, steady=lambda: steady)
     assert not given
     plain = advance(tiny_networks, first, crops[1], offset)
-    state, inversion, edit = advance(tiny_networks, first, crops[1], offset, steady=steady)
+    state, inversion, edit = advance(tiny_networks, first, crops[1], offset, steady=lambda: steady)
     ((before, now),) = given
     assert all(a is b for a, b in zip(before, (first.inversion, first.edit), strict=True))
     for drawn, expected in zip(now, plain[1:], strict=True):

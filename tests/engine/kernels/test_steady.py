@@ -35,8 +35,7 @@ def carried(bench, before, now, motions, real=np.float32):
 def test_the_mixture_is_the_definitions(bench, count):
     before, now, motions = faces(count)
     (expected,) = steadied([before], [now], list(motions))
-    # A share of the way between pixels is rounded to 1/32 px, where a last bit decides.
-    np.testing.assert_allclose(carried(bench, before, now, motions), expected, atol=4e-3)
+    np.testing.assert_allclose(carried(bench, before, now, motions), expected, atol=2e-5)
 
 
 def noise():

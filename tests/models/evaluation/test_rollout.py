@@ -56,7 +56,7 @@ def test_a_rollout_is_the_loop_step_by_step(loaded: LoadedBundle, crops: np.ndar
     greys = [grey_crop(crop[..., ::-1], translation(0.0, 0.0)) for crop in crops]
     for t in range(len(crops)):
         if t and variant not in ("paper", "per_frame", "unsteadied"):
-            steady = partial(steadied, motions=[motion_between(greys[t - 1], greys[t])])
+            steady = partial(partial, steadied, motions=[motion_between(greys[t - 1], greys[t])])
         crop, offset = images_from(crops[t : t + 1]), loaded.offset(values)
         state, inversion, edit = advance(loaded.networks, state, crop, offset, VARIANTS[variant], steady=steady)
         np.testing.assert_array_equal(rollout.inversions[t], pictures_from(inversion)[0])
