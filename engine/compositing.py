@@ -43,7 +43,7 @@ THING_CORE = 2
 """Pixels on each side of a thing's core that are sure too; a speck on a bare face has none."""
 
 THING_GROWTH = 10
-THING_BENEFIT = 1.5
+THING_BENEFIT = 0.5
 """What lies this near to a core belongs to its thing from a logit margin of -`THING_BENEFIT` on: the parser is sure of
 fingers, and less so of the hand that goes on beside a chin."""
 

@@ -282,7 +282,7 @@ def test_a_planted_mistake_shows(name, open_bench):
         blended(bench, frame, SIZE_PX, faces, edits(2), soft)
         found = cv2.absdiff(frame, defined_blend(noise(), faces, edits(2), soft)).max()
     else:
-        answer = logits(2, 128, 128)
+        answer = 0.3 * logits(2, 128, 128)  # less sure, so that things grow further
         found = 255.0 * np.abs(united(bench, answer, WIDE) - defined_masks(answer, WIDE)).max()
     assert found > 4.0, found
 
