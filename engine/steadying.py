@@ -26,8 +26,12 @@ GREY_SIDE = 64
 MOTION_SIDE = 32
 """Sides of the crop as motion sees it, and of the grid on which motion is kept: faces move smoothly."""
 
-CARRIED = 0.5
+CARRIED = 0.65
 """Share of the picture before where the crops agree. More is steadier and, as each carrying blurs a little, softer."""
+
+RESTING = 0.2
+"""Pixels of the crop below which a motion along x or y counts as none: so little is the search's own trembling, and
+what is carried by whole pixels is not blurred."""
 
 UNLIKE = 12.7
 """Grey levels of 255 between the carried crop and the new one at which that share has fallen to 1/e."""
@@ -73,6 +77,8 @@ def motion_between(before: Grey | None, now: Grey) -> Motion:
     share = np.float32(CARRIED) * np.exp(-np.square(unlike / np.float32(UNLIKE)))
     side = (MOTION_SIDE, MOTION_SIDE)
     small = cv2.resize(flow, side, interpolation=cv2.INTER_AREA) * np.float32(CROP_SIZE / GREY_SIDE)
+    # Towards none as a non-negative garrote goes: without a jump, and large motions stay what they are.
+    small *= np.maximum(1.0 - np.square(RESTING / np.maximum(np.abs(small), 1e-6)), 0.0, dtype=np.float32)
     return np.stack([small[..., 0], small[..., 1], cv2.resize(share, side, interpolation=cv2.INTER_AREA)])
 
 

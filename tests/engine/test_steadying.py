@@ -47,14 +47,15 @@ def test_without_a_frame_before_nothing_is_carried():
     np.testing.assert_array_equal(alone, drawn)
 
 
-def test_a_face_at_rest_is_half_the_frame_before():
+def test_a_face_at_rest_keeps_its_share_of_the_frame_before():
     crop = grey(textured())
     motion = motion_between(crop, crop)
     assert (motion.shape, motion.dtype) == ((3, MOTION_SIDE, MOTION_SIDE), np.float32)
     np.testing.assert_allclose(motion[:2], 0.0, atol=1e-3)
     np.testing.assert_allclose(motion[2], CARRIED, atol=1e-6)
     before, now = image(textured(1)), image(textured(2))
-    np.testing.assert_allclose(steadied([before], [now], [motion])[0], (before + now) / 2, atol=1e-3)
+    expected = CARRIED * before + (1 - CARRIED) * now
+    np.testing.assert_allclose(steadied([before], [now], [motion])[0], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(3.0, 0.0), (-5.5, 2.25), (9.0, -7.0)])
@@ -70,6 +71,15 @@ def test_motion_is_followed(dx, dy):
     (held,) = steadied([before], [now], [motion])
     followed = np.abs(held - now)[..., INNER, INNER].mean()
     assert followed < 0.25 * np.abs((before - now) / 2)[..., INNER, INNER].mean()
+
+
+def test_the_trembling_of_a_face_at_rest_blurs_nothing():
+    """A tenth of a pixel of the crop counts as none; a motion of five pixels is not made smaller."""
+    crop = textured()
+    resting = motion_between(grey(crop), grey(shifted(crop, 0.1, -0.1)))
+    moving = motion_between(grey(crop), grey(shifted(crop, 5.0, 0.0)))
+    assert np.median(np.abs(resting[:2])) == 0.0
+    assert abs(np.median(moving[0, 8:-8, 8:-8]) + 5.0) < 0.4
 
 
 def test_what_comes_in_between_stands_alone():
