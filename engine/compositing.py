@@ -117,47 +117,74 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     change = edit - inversion
     change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    small = cv2.dilate(small, _square(GATE_REACH))
-    small = cv2.GaussianBlur(small, (0, 0), GATE_BLUR)
-    gate = cv2.resize(np.exp(-np.square(small / CHANGED)), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    gate = cv2.resize(unchanged_share(small), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
     return restored
 
 
-def face_masks(
-    parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray, shape: MaskShape
-) -> tuple[FloatArray, ...]:
-    """M_{E_t} u M_{I_t} of B faces without what is before them in the frame, eroded and feathered (Eq. 7).
+def unchanged_share(change: FloatArray) -> FloatArray:
+    """g: near 1 where little changes, near 0 where something new is painted and around it; both [G, G], G =
+    GATE_RESOLUTION, the change a mean on the [-1, 1] scale."""
+    near = cv2.GaussianBlur(cv2.dilate(change, square(GATE_REACH)), (0, 0), GATE_BLUR)
+    share: FloatArray = np.exp(-np.square(near / CHANGED))
+    return share
 
-    crops, edits: RGB [-1, 1] [B, 3, S, S]; both go through the parser as one batch. With the inversion in both places
-    this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken out of the union, because the generator
-    paints a face in its place; `_things` alone says where, so that specks leave no holes in M_{I_t}. Hair or a chin
-    that the edit lets grow over the background stays in. Where the parser finds next to no face in a crop made around
-    one, the place where FFHQ puts faces is the mask: a tracked face must not go out unedited. Returns B masks, float32
-    [0, 1] [S, S].
+
+@dataclass(frozen=True)
+class FaceParse:
+    """What the parser makes of a face in the frame and of its edit.
+
+    Margins, float32 [h, w]: how far the best class of a set lies above the best other, positive inside. frame, edit: of
+    the face, in the frame not where something is before it. things: of that, as `_things` has it; None from a parser
+    that knows no such class. around: of what is neither a face nor before one in the edit.
     """
+
+    frame: FloatArray
+    edit: FloatArray
+    things: FloatArray | None
+    around: FloatArray
+
+
+def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray) -> tuple[FaceParse, ...]:
+    """Parse B faces and their edits as one batch; both RGB [-1, 1] [B, 3, S, S]."""
     logits = parser(crop=np.concatenate([crops, edits]))["logits"]
-    of_face = np.array([name in parts.face_classes for name in parts.classes])
-    of_things = np.array([name in parts.occluder_classes for name in parts.classes])
-    of_frame = _margin(logits[: len(crops)], of_face, ~of_face & ~of_things)
-    of_edit = _margin(logits[len(crops) :], of_face, ~of_face)
-    union = np.maximum(of_frame, of_edit)
-    if of_things.any():
-        before = _margin(logits[: len(crops)], of_things, ~of_things)
-        union = np.minimum(union, -np.stack([_things(face) for face in before]))
-    masks = (soft_mask(faces, crops.shape[-1], shape) for faces in union)
-    return tuple(mask if mask.mean() >= LEAST_COVER else usual_mask(crops.shape[-1], shape) for mask in masks)
+    of_frame, of_edit = logits[: len(crops)], logits[len(crops) :]
+    face = np.array([name in parts.face_classes for name in parts.classes])
+    thing = np.array([name in parts.occluder_classes for name in parts.classes])
+    before = _margin(of_frame, thing, ~thing) if thing.any() else None
+    things = [None] * len(crops) if before is None else [_things(margin) for margin in before]
+    margins = (_margin(of_frame, face, ~face & ~thing), _margin(of_edit, face, ~face))
+    around = _margin(of_edit, ~face & ~thing, face | thing)
+    return tuple(FaceParse(*parse) for parse in zip(*margins, things, around, strict=True))
+
+
+def face_mask(parse: FaceParse, size: int, shape: MaskShape) -> FloatArray:
+    """M_{E_t} u M_{I_t} without what is before the face in the frame, eroded and feathered (Eq. 7).
+
+    With the inversion in place of the edit this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken
+    out of the union, because the generator paints a face in its place; `_things` alone says where, so that specks leave
+    no holes in M_{I_t}. Hair or a chin that the edit lets grow over the background stays in. Where the parser finds
+    next to no face in a crop made around one, the place where FFHQ puts faces is the mask: a tracked face must not go
+    out unedited. Returns float32 [0, 1] [size, size].
+    """
+    union = np.maximum(parse.frame, parse.edit)
+    if parse.things is not None:
+        union = np.minimum(union, -parse.things)
+    mask = soft_mask(union, size, shape)
+    return mask if mask.mean() >= LEAST_COVER else usual_mask(size, shape)
 
 
 def _margin(logits: FloatArray, chosen: BoolArray, others: BoolArray) -> FloatArray:
     """How far the best of the chosen classes lies above the best of the others, [B, h, w] from logits [B, K, h, w].
 
-    Unlike a mask it is smooth enough to be enlarged. chosen, others: [K].
+    Unlike a mask it is smooth enough to be enlarged. Finite: a pixel that nothing is known of lies on the edge, which
+    is outside. chosen, others: [K].
     """
-    best: FloatArray = logits[:, chosen].max(axis=1) - logits[:, others].max(axis=1, initial=-np.inf)
-    return best
+    best = logits[:, chosen].max(axis=1, initial=-np.inf) - logits[:, others].max(axis=1, initial=-np.inf)
+    finite: FloatArray = np.nan_to_num(best, nan=0.0, posinf=1.0, neginf=-1.0)
+    return finite
 
 
 def _things(before: FloatArray) -> FloatArray:
@@ -165,14 +192,18 @@ def _things(before: FloatArray) -> FloatArray:
 
     The parser takes specks of a bare face for a thing, an eyebrow's end say, and of a hand it is sure only in parts.
     """
-    known = np.nan_to_num(before, posinf=0.0, neginf=0.0)
-    mean = cv2.blur(known, (2 * THING_REACH + 1,) * 2, borderType=cv2.BORDER_REPLICATE)
-    core = cv2.erode((mean > 0.0).astype(np.uint8), _square(THING_CORE))
-    near = cv2.dilate(core, _square(THING_GROWTH))
+    mean = mean_around(before, THING_REACH)
+    core = cv2.erode((mean > 0.0).astype(np.uint8), square(THING_CORE))
+    near = cv2.dilate(core, square(THING_GROWTH))
     return np.where(near > 0, mean + np.float32(THING_BENEFIT), np.float32(-np.inf))
 
 
-def _square(reach: int) -> NDArray[np.uint8]:
+def mean_around(margin: FloatArray, reach: int) -> FloatArray:
+    """The mean over a square that reaches so many pixels to each side; the border is repeated."""
+    return np.asarray(cv2.blur(margin, (2 * reach + 1,) * 2, borderType=cv2.BORDER_REPLICATE))
+
+
+def square(reach: int) -> NDArray[np.uint8]:
     """A structuring element that reaches so many pixels to each side."""
     return np.ones((2 * reach + 1,) * 2, np.uint8)
 
@@ -185,11 +216,11 @@ def usual_mask(size: int, shape: MaskShape) -> FloatArray:
 
 def soft_mask(margin: FloatArray, size: int, shape: MaskShape) -> FloatArray:
     """A mask with a soft edge, float32 [0, 1] [size, size], from a margin [h, w] that is positive inside the face."""
-    enlarged = cv2.resize(np.nan_to_num(margin, posinf=1.0, neginf=-1.0), (size, size), interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(margin, (size, size), interpolation=cv2.INTER_LINEAR)
     inside = np.asarray(enlarged > 0.0, dtype=np.uint8)
     if shape.erode_px:
-        square = _square(shape.erode_px)
-        inside = np.asarray(cv2.erode(inside, square, borderType=cv2.BORDER_CONSTANT, borderValue=0), dtype=np.uint8)
+        core = cv2.erode(inside, square(shape.erode_px), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        inside = np.asarray(core, dtype=np.uint8)
     mask = inside.astype(np.float32)
     for half in shape.boxes:
         if half:

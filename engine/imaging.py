@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, face_masks, give_back, image_from_u8, paste
+from engine.compositing import MaskShape, Patch, face_mask, give_back, image_from_u8, parse_faces, paste
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
 from engine.runtimes.base import FloatArray, Network
 from engine.steadying import Motion, Steady, steadied
+from engine.surroundings import cut_out
 
 PlacedFrame = Any
 """A frame where the work is done: the frame's own array, or a copy on a card."""
@@ -54,7 +55,12 @@ class Imaging(Protocol):
         ...
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
-        """Soft masks of the faces, `compositing.face_masks`; float32 [0, 1] [F, S, S]."""
+        """Soft masks of the faces, `compositing.face_mask`; float32 [0, 1] [F, S, S]."""
+        ...
+
+    def cut_out(self, parser: Network, crops: FloatArray, edits: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The edits with the surroundings where they have no face, and masks that go with that,
+        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]."""
         ...
 
     def blend(
@@ -121,7 +127,14 @@ class CpuImaging:
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.masks`."""
-        return _batch(face_masks(parser, self._parts, crops, edits, self._shape))
+        parses = parse_faces(parser, self._parts, crops, edits)
+        return _batch([face_mask(parse, crops.shape[-1], self._shape) for parse in parses])
+
+    def cut_out(self, parser: Network, crops: FloatArray, edits: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See `Imaging.cut_out`."""
+        faces = zip(crops, edits, parse_faces(parser, self._parts, crops, edits), strict=True)
+        images, masks = zip(*(cut_out(*face, self._shape) for face in faces), strict=True)
+        return _batch(images), _batch(masks)
 
     def blend(
         self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]

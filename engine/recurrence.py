@@ -30,6 +30,8 @@ class Switches:
     rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
     memory has settled before anything is shown.
     residual: what the inversion lost is given back before the blend (`engine/compositing.py`); off is the paper's rule.
+    surrounded: where an edit has less of a face than the frame, what lies around the face is shown
+    (`engine/surroundings.py`); off is the paper's rule.
     map_yields: the edit is drawn without what the noise map says of places that the edit paints anew; off is the
     paper's rule, one map for both (Eq. 5).
     following: the anchor follows the person slowly (`FOLLOWED_SHARE`), where the encoder gives all rows: else an edit
@@ -46,6 +48,7 @@ class Switches:
     memory: bool = True
     primed: bool = True
     residual: bool = True
+    surrounded: bool = True
     map_yields: bool = True
     following: bool = True
     steadied: bool = True
@@ -71,7 +74,9 @@ VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
         "half_rate": Switches(half_rate=True),
-        "paper": Switches(primed=False, residual=False, map_yields=False, following=False, steadied=False),
+        "paper": Switches(
+            primed=False, residual=False, surrounded=False, map_yields=False, following=False, steadied=False
+        ),
         "unsteadied": Switches(steadied=False),
         "no_tcc": Switches(tcc=False),
         "no_nm": Switches(noise_map=False),

@@ -439,7 +439,11 @@ class Session:
             with clock.stage("restore"):
                 edits = self._imaging.give_back(crops, inversions, edits)
         with clock.stage("parse"):
-            masks = self._imaging.masks(self._networks.parser, crops, edits)
+            parser = self._networks.parser
+            if self._settings.switches.surrounded:
+                edits, masks = self._imaging.cut_out(parser, crops, edits)
+            else:
+                masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
             return self._imaging.blend(placed, edits, masks, crops_from_frame)
 

@@ -228,7 +228,7 @@ def kernel_differences(kernels: Kernels, *, few: bool = False) -> Mapping[str, f
             made = [_made(imaging, parts, half_side_px) for imaging in (on_cpu, on_card)]
         for name, expected in made[0].items():
             found = _on_host(kernels, made[1][name])
-            levels = 1.0 if name == "blend" else 255.0 if name == "masks" else 127.5
+            levels = 1.0 if name == "blend" else 255.0 if "masks" in name else 127.5
             apart = levels * float(np.abs(found.astype(np.float64) - expected).max())
             worst[name] = max(worst.get(name, 0.0), round(apart, 3))
     return worst
@@ -247,12 +247,16 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     moves = 4.0 * _smooth(rng, len(PLACES), 3, MOTION_SIDE)
     moves[:, 2] = np.clip(moves[:, 2], 0.0, 1.0)
     steady = imaging.steady(list(moves))
-    masks = imaging.masks(_GivenLogits(parts, imaging.place(logits)), crops, painted)
+    parser = _GivenLogits(parts, imaging.place(logits))
+    masks = imaging.masks(parser, crops, painted)
+    cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits))
     return {
         "align": imaging.align(frame, crops_from_frame),
         "steady": steady((imaging.place(_smooth(rng, len(PLACES), 3, CROP_SIZE)),), (crops,))[0],
         "restore": imaging.give_back(crops, inversions, painted),
         "masks": masks,
+        "surround": cut,
+        "surround_masks": cut_masks,
         "blend": imaging.blend(frame, imaging.place(edits), masks, crops_from_frame),
     }
 

@@ -11,9 +11,10 @@ from engine.compositing import MaskShape
 from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
-from engine.kernels.mask import mask_buffers, soft_masks
+from engine.kernels.mask import mask_buffers
 from engine.kernels.restore import give_back_faces, restore_buffers
 from engine.kernels.steady import steady_faces
+from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
 from engine.steadying import still
 
@@ -95,6 +96,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     means_px = case.faces * shrunk_px[0] * shrunk_px[1]
     of_restore = restore_buffers(kernels, case.faces)
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
+    of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -124,13 +126,17 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            8,
-            # Logits in, the frames' for what is before a face too, what is found in them twice; margins twice, the
-            # three planes between the passes twice, masks out.
-            _bytes(logits) * 3 // 2
-            + 2 * sum(map(_bytes, (of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
-            + case.faces * square * (2 + 2 + 4 + 4),
-            lambda: soft_masks(kernels, logits, of_masks, masks),
+            27,
+            # Logits in, the frames' for what is before a face too and the edits' for what is around it, what is found
+            # in them twice; margins twice, the three planes between the passes twice, masks out. Crops and edits in
+            # and edits once more, filled edits out; the small grids twice.
+            2 * _bytes(logits)
+            + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
+            + case.faces * square * (2 + 2 + 4 + 4)
+            + 4 * _bytes(images)
+            + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gates)))
+            + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
+            lambda: cut_out_faces(kernels, logits, images, edits, of_masks, of_surround, restored, masks),
         ),
         timing(
             "blend",

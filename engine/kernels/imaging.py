@@ -21,6 +21,7 @@ from engine.kernels.load import Array, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.restore import give_back_faces, restore_buffers
 from engine.kernels.steady import steady_faces
+from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
 from engine.runtimes.base import FloatArray, Network
 from engine.steadying import Motion, Steady
@@ -38,6 +39,7 @@ class CardImaging:
         self.crop_buffers = crop_buffers(kernels, faces)
         self._restore = restore_buffers(kernels, faces)
         self._masks = mask_buffers(kernels, faces, parts, logits_size, shape)
+        self._surround = surround_buffers(kernels, faces, logits_size)
         self.patch_buffers = blend_buffers(kernels, faces)
         self._frame: tuple[NDArray[np.uint8], Array] | None = None
         """The newest frame in page-locked memory of the host, and on the device; None before the first."""
@@ -95,6 +97,13 @@ class CardImaging:
         out: FloatArray = self._kernels.empty((len(crops), CROP_SIZE, CROP_SIZE), np.float32)
         soft_masks(self._kernels, logits, self._masks, out)
         return out
+
+    def cut_out(self, parser: Network, crops: FloatArray, edits: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See `Imaging.cut_out`."""
+        logits = parser(crop=np.concatenate([crops, edits]))["logits"]
+        images, masks = self._images(len(crops)), self._kernels.empty((len(crops), CROP_SIZE, CROP_SIZE), np.float32)
+        cut_out_faces(self._kernels, logits, crops, edits, self._masks, self._surround, images, masks)
+        return images, masks
 
     def blend(
         self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]

@@ -7,7 +7,8 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 | `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
 | `steady.cu` | `steadying.steadied` |
 | `restore.cu` | `compositing.give_back` |
-| `mask.cu` | `compositing.face_masks` |
+| `mask.cu` | `compositing.face_mask` |
+| `surroundings.cu` | `surroundings.cut_out` |
 | `blend.cu` | `compositing.blend` |
 
 `whole_step.py` puts all of a step on the card as one CUDA graph.
@@ -28,7 +29,7 @@ from engine.card import card_errors, card_obstacles, first_line
 from engine.errors import RuntimeUnavailable
 
 FOLDER = Path(__file__).parent
-SOURCES = ("warp", "steady", "restore", "mask", "blend")
+SOURCES = ("warp", "steady", "restore", "mask", "surroundings", "blend")
 HEADER = "image.cuh"
 
 REALS = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}

@@ -1,11 +1,11 @@
-// The parser's logits -> soft masks: compositing.face_masks for all faces at once, separable passes.
+// The parser's logits -> soft masks: compositing.face_mask for all faces at once, separable passes.
 #include "image.cuh"
 
 // Less than any logit; compilers at run time have no name for infinity.
 #define LOWEST -3.4e38f
 
 // How far the best of the classes in a set (bit n: class n) lies above the best of the others, in an image of
-// [classes, plane] logits; not a number where a logit is.
+// [classes, plane] logits. As _margin finite: 0 where it is not a number, 1 or -1 where it is beyond all.
 __device__ inline float margin(const REAL* logits, int classes, unsigned set, unsigned others, int plane) {
     float inside = LOWEST, outside = LOWEST;
     for (int n = 0; n < classes; ++n) {
@@ -14,13 +14,15 @@ __device__ inline float margin(const REAL* logits, int classes, unsigned set, un
         float& best = set >> n & 1u ? inside : outside;
         if (logit > best || isnan(logit)) best = logit;
     }
-    return inside - outside;
+    float above = inside - outside;
+    if (isnan(above)) return 0.0f;
+    return fabsf(above) > 3e38f ? copysignf(1.0f, above) : above;
 }
 
-// logits: REAL [>= faces, classes, height, width], those of the frames first. before: float32 [faces, height, width],
-// the mean margin of the occluder classes `reach` pixels around, the border repeated; what is not a number counts as 0.
-extern "C" __global__ void find_things(const REAL* logits, int classes, unsigned occluder_classes, int reach, int width,
-                                       int height, float* before) {
+// logits: REAL [>= faces, classes, height, width]. means: float32 [faces, height, width], the mean margin of a set of
+// classes above all others `reach` pixels around, the border repeated.
+extern "C" __global__ void mean_margins(const REAL* logits, int classes, unsigned set, int reach, int width, int height,
+                                        float* means) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height;
@@ -29,10 +31,9 @@ extern "C" __global__ void find_things(const REAL* logits, int classes, unsigned
     for (int v = y - reach; v <= y + reach; ++v)
         for (int u = x - reach; u <= x + reach; ++u) {
             int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
-            float found = margin(logits + place, classes, occluder_classes, ~occluder_classes, plane);
-            if (!isnan(found) && fabsf(found) < 1e38f) sum += found;
+            sum += margin(logits + place, classes, set, ~set, plane);
         }
-    before[(long long)face * plane + y * width + x] = sum / ((2 * reach + 1) * (2 * reach + 1));
+    means[(long long)face * plane + y * width + x] = sum / ((2 * reach + 1) * (2 * reach + 1));
 }
 
 // cores: uint8 [faces, height, width], 1 where `before` is positive `core` pixels around, as far as the image goes.
@@ -58,30 +59,40 @@ extern "C" __global__ void grow_rows(const unsigned char* cores, int growth, int
     near[((long long)face * height + y) * width + x] = found;
 }
 
-// logits: REAL [2 x faces, classes, height, width], those of the frames, then those of the edits. margins: float32
-// [faces, height, width], the larger of the two, positive inside either mask and not where the frame shows a thing:
-// where a core is near, by `near` within `growth` rows, and `before` above -`benefit`. covered: uint32 [faces], set
-// to 0.
-extern "C" __global__ void unite(const REAL* logits, int faces, int classes, unsigned face_classes,
-                                 unsigned occluder_classes, const float* before, const unsigned char* near, int growth,
-                                 float benefit, int width, int height, float* margins, unsigned* covered) {
+// logits: REAL [>= faces, classes, height, width], the frames'. found: float32 [faces, height, width], the margin of the
+// face classes above all others but the occluders'.
+extern "C" __global__ void find_faces(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
+                                      int width, int height, float* found) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
-    const REAL* frame = logits + (long long)face * classes * plane + place;
-    const REAL* edit = frame + (long long)faces * classes * plane;
-    float of_frame = margin(frame, classes, face_classes, ~(face_classes | occluder_classes), plane);
-    float of_edit = margin(edit, classes, face_classes, ~face_classes, plane);
-    float larger = fmaxf(of_frame, of_edit);
+    logits += (long long)face * classes * plane + place;
+    unsigned others = ~(face_classes | occluder_classes);
+    found[(long long)face * plane + place] = margin(logits, classes, face_classes, others, plane);
+}
+
+// logits: REAL [>= faces, classes, height, width], the edits'. found: of the frames, which count as `growth` pixels
+// larger. margins: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not
+// where the frame shows a thing: where a core is near, by `near` within `reach` rows, and `before` above -`benefit`.
+// covered: uint32 [faces], set to 0.
+extern "C" __global__ void unite(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
+                                 const float* found, int growth, const float* before, const unsigned char* near,
+                                 int reach, float benefit, int width, int height, float* margins, unsigned* covered) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= width || y >= height) return;
+    int plane = width * height, place = y * width + x;
+    long long first = (long long)face * plane;
+    float larger = margin(logits + classes * first + place, classes, face_classes, ~face_classes, plane);
+    for (int v = clamped(y - growth, 0, height - 1); v <= clamped(y + growth, 0, height - 1); ++v)
+        for (int u = clamped(x - growth, 0, width - 1); u <= clamped(x + growth, 0, width - 1); ++u)
+            larger = fmaxf(larger, found[first + v * width + u]);
     if (occluder_classes) {
         bool thing = false;
-        for (int v = y - growth; v <= y + growth; ++v)
-            thing = thing || (v >= 0 && v < height && near[((long long)face * height + v) * width + x]);
-        if (thing) larger = fminf(larger, -(before[(long long)face * plane + place] + benefit));
+        for (int v = y - reach; v <= y + reach; ++v)
+            thing = thing || (v >= 0 && v < height && near[first + v * width + x]);
+        if (thing) larger = fminf(larger, -(before[first + place] + benefit));
     }
-    // As np.nan_to_num: a pixel that nothing is known of lies on the edge, which is outside.
-    if (isnan(of_frame) || isnan(of_edit)) larger = 0.0f;
-    margins[(long long)face * plane + place] = fabsf(larger) > 3e38f ? copysignf(1.0f, larger) : larger;
+    margins[first + place] = larger;
     if (place == 0) covered[face] = 0;
 }
 
@@ -127,8 +138,9 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
 }
 
 // masks: float32 [faces, size, size]; of a face with fewer than `least` pixels inside, the usual mask [size, size].
+// fade: pixels from the border inwards over which a mask rises, 0 for none.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
-                                           int least, const float* usual, float* masks, int size) {
+                                           int least, const float* usual, int fade, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     rows += (long long)face * size * size;
@@ -136,5 +148,12 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
     for (int n = -reach; n <= reach; ++n)
         if (y + n >= 0 && y + n < size) sum += count(first, second, n) * rows[(y + n) * size + x];
     float mask = (float)sum / ((float)boxes * boxes);
-    masks[((long long)face * size + y) * size + x] = (int)covered[face] < least ? usual[y * size + x] : mask;
+    if ((int)covered[face] < least) mask = usual[y * size + x];
+    int across = x < size - 1 - x ? x : size - 1 - x, down = y < size - 1 - y ? y : size - 1 - y;
+    int inside = across < down ? across : down;
+    if (inside < fade) {
+        float rise = (float)inside / fade;
+        mask *= rise * rise * (3.0f - 2.0f * rise);
+    }
+    masks[((long long)face * size + y) * size + x] = mask;
 }

@@ -1,4 +1,4 @@
-"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_masks`."""
+"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_mask`."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ MOST_CLASSES = 32
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. before,
+    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. found, before,
     margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S].
     counts: uint16 [F, S, S]. usual: float32 [S, S].
     """
@@ -35,6 +35,7 @@ class MaskBuffers:
     shape: MaskShape
     face_classes: int
     occluder_classes: int
+    found: Array
     before: Array
     cores: Array
     near: Array
@@ -57,6 +58,7 @@ def mask_buffers(
         shape=shape,
         face_classes=_word(parts, parts.face_classes),
         occluder_classes=_word(parts, parts.occluder_classes),
+        found=kernels.empty((faces, height, width), np.float32),
         before=kernels.empty((faces, height, width), np.float32),
         cores=kernels.empty((faces, height, width), np.uint8),
         near=kernels.empty((faces, height, width), np.uint8),
@@ -73,11 +75,14 @@ def _word(parts: ParserSpec, names: Sequence[str]) -> int:
     return sum(1 << n for n, name in enumerate(parts.classes) if name in names)
 
 
-def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array) -> None:
+def soft_masks(
+    kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array, growth: int = 0, fade_px: int = 0
+) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade_px: `surroundings.GROWTH` and `FADE_PX`, or neither.
+    `buffers.found` has the frames' margins afterwards.
     """
     faces = out.shape[0]
     _, classes, height, width = logits.shape
@@ -87,9 +92,10 @@ def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array
     erode = buffers.shape.erode_px
     # The soft edge lies inside the crop, so the mask's mean is the share of pixels that erosion left.
     least = math.ceil(LEAST_COVER * CROP_SIZE * CROP_SIZE)
-    size = (CROP_SIZE, CROP_SIZE, faces)
-    covered, margins, rows, eroded, counts = (
+    size, small = (CROP_SIZE, CROP_SIZE, faces), (width, height, faces)
+    covered, found, margins, rows, eroded, counts = (
         buffers.covered,
+        buffers.found,
         buffers.margins,
         buffers.rows,
         buffers.eroded,
@@ -97,26 +103,28 @@ def soft_masks(kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array
     )
     before, cores, near = buffers.before, buffers.cores, buffers.near
     of_face, of_things = np.uint32(buffers.face_classes), np.uint32(buffers.occluder_classes)
-    small = (width, height, faces)
+    kernels.launch("mask", "find_faces", small, logits, classes, of_face, of_things, width, height, found)
     if buffers.occluder_classes:
-        kernels.launch("mask", "find_things", small, logits, classes, of_things, THING_REACH, width, height, before)
+        mean_margins(kernels, logits[:faces], buffers.occluder_classes, THING_REACH, before[:faces])
         kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
         kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
-    things = (of_things, before, near, THING_GROWTH, np.float32(THING_BENEFIT))
-    kernels.launch("mask", "unite", small, logits, faces, classes, of_face, *things, width, height, margins, covered)
+    things = (before, near, THING_GROWTH, np.float32(THING_BENEFIT))
+    of_frame = (of_face, of_things, found, growth)
+    edits = logits[faces:]
+    kernels.launch("mask", "unite", small, edits, classes, *of_frame, *things, width, height, margins, covered)
     kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
     kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
-    kernels.launch(
-        "mask",
-        "feather_columns",
-        size,
-        counts,
-        first,
-        second,
-        covered,
-        least,
-        buffers.usual,
-        out,
-        CROP_SIZE,
-    )
+    usual = (covered, least, buffers.usual, fade_px)
+    kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, out, CROP_SIZE)
+
+
+def mean_margins(kernels: Kernels, logits: Array, classes: int, reach: int, out: Array) -> None:
+    """How far a set of classes lies above all others, averaged over squares; `compositing.mean_around` of a margin.
+
+    logits: `real` [F, K, h, w], contiguous. classes: the set, bit n for class n. out: float32 [F, h, w]; written.
+    """
+    faces, count, height, width = logits.shape
+    check(out, np.float32, (faces, height, width))
+    size = (width, height, faces)
+    kernels.launch("mask", "mean_margins", size, logits, count, np.uint32(classes), reach, width, height, out)

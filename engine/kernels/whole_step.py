@@ -188,7 +188,10 @@ class WholeSteps:
         total[...] = after.total
         if self._switches.residual:
             edit = imaging.give_back(after.crop, inversion, edit)
-        masks = imaging.masks(self._networks.parser, after.crop, edit)
+        if self._switches.surrounded:
+            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit)
+        else:
+            masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
         blend_faces(kernels, frame, edit, masks, patches, key.extent_px)
 

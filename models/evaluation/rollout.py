@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.compositing import give_back
+from engine.compositing import MaskShape, give_back, parse_faces
 from engine.directions import edit_offset
 from engine.geometry import translation
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
 from engine.steadying import Steady, grey_crop, motion_between, steadied
+from engine.surroundings import cut_out
 from models.pictures import Images, Pictures, images_from, pictures_from
 
 
@@ -21,7 +22,8 @@ from models.pictures import Images, Pictures, images_from, pictures_from
 class Rollout:
     """O_t^a and E_t^a of every crop; of the first one the anchor's, which follow another rule (Eqs. 1-5).
 
-    shown: what the viewer sees of the edits, with what the inversions lost given back where the variant does that.
+    shown: what the viewer sees of the edits: with what the inversions lost given back, and with the surroundings where
+    they have less of a face, if the variant does that.
     """
 
     inversions: Pictures
@@ -61,7 +63,7 @@ def roll_clip(
             loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady
         )
         inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
-        shown[t] = pictures_from(_shown(crop, inversion, edit, switches))[0]
+        shown[t] = pictures_from(_shown(loaded, crop, inversion, edit, switches))[0]
     return Rollout(inversions, edits, shown)
 
 
@@ -79,14 +81,17 @@ def settle_stills(
         for _ in range(steps):
             state, inversion, edit = advance(loaded.networks, state, images, offsets, switches, steady=steady)
         inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)
-        shown[part] = pictures_from(_shown(images, inversion, edit, switches))
+        shown[part] = pictures_from(_shown(loaded, images, inversion, edit, switches))
     return Rollout(inversions, edits, shown)
 
 
-def _shown(crops: Images, inversions: Images, edits: Images, switches: Switches) -> Images:
-    if not switches.residual:
-        return edits
-    return np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+def _shown(loaded: LoadedBundle, crops: Images, inversions: Images, edits: Images, switches: Switches) -> Images:
+    if switches.residual:
+        edits = np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+    if switches.surrounded:
+        parses = parse_faces(loaded.networks.parser, loaded.bundle.manifest.parser, crops, edits)
+        edits = np.stack([cut_out(*face, MaskShape())[0] for face in zip(crops, edits, parses, strict=True)])
+    return edits
 
 
 def _steady_between(before: Pictures, now: Pictures) -> Steady:

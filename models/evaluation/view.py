@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import MaskShape, Patch, blend, face_masks
-from engine.geometry import Affine, Rectangle, compose, face_rectangle_px, invert_affine, warp
+from engine.compositing import MaskShape, Patch, blend, face_mask, parse_faces
+from engine.geometry import CROP_SIZE, Affine, Rectangle, compose, face_rectangle_px, invert_affine, warp
 from models.evaluation.clips import AlignedClip, read_frames
 from models.evaluation.rollout import LoadedBundle
 from models.pictures import Pictures, images_from
@@ -78,7 +78,8 @@ def take_view(path: Path, clip: AlignedClip, loaded: LoadedBundle) -> FaceView:
         face[y0:y1, x0:x1] = 1.0
     parser, parts = loaded.networks.parser, loaded.bundle.manifest.parser
     images_of = (images_from(crop[None]) for crop in clip.crops)
-    masks = [face_masks(parser, parts, image, image, MaskShape())[0] for image in images_of]
+    parses = (parse_faces(parser, parts, image, image)[0] for image in images_of)
+    masks = [face_mask(parse, CROP_SIZE, MaskShape()) for parse in parses]
     return FaceView(np.stack(seen), crop_from_view, faces, masks)
 
 

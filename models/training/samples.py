@@ -109,7 +109,7 @@ def teacher_targets(count: int, exact: int, seed: int = 1) -> tuple[NDArray[np.f
     ws = CodeSampler.open().draw_plus(count, TEACHER_1024.latent_rows, rng).numpy()
     images = np.empty((count, 256, 256, 3), np.uint8)
     networks = {True: openvino_teacher("f32"), False: openvino_teacher("bf16")}
-    for i in tqdm(range(count), desc="teacher", unit="image"):
+    for i in tqdm(range(count), desc="teacher", unit="image", disable=None):
         images[i] = teacher_image(networks[i < exact], ws[i : i + 1])
     _save_atomically(path, ws=ws, images=images)
     return ws, images
@@ -145,7 +145,7 @@ def synthetic_pack(count: int, seed: int = 7) -> tuple[NDArray[np.float32], NDAr
     rows = generator.config.latent_rows
     network = compile_network(generator, torch.zeros(2, rows, LATENT_DIM), "bf16")
     images = np.empty((count, 256, 256, 3), np.uint8)
-    for i in tqdm(range(0, count, 2), desc="pack", unit="pair"):
+    for i in tqdm(range(0, count, 2), desc="pack", unit="pair", disable=None):
         made = network(np.repeat(ws[i : i + 2, None], rows, axis=1)).transpose(0, 2, 3, 1)
         images[i : i + 2] = np.clip((made + 1.0) * 127.5 + 0.5, 0, 255)
     _save_atomically(path, ws=ws, images=images)

@@ -12,9 +12,10 @@ from engine.compositing import (
     MaskShape,
     Patch,
     blend,
-    face_masks,
+    face_mask,
     give_back,
     image_from_u8,
+    parse_faces,
     paste,
     soft_mask,
     u8_from_image,
@@ -88,7 +89,7 @@ def masks_from(logits, parts):
             return {"logits": logits}
 
     crops = np.zeros((len(logits) // 2, 3, 256, 256), np.float32)
-    return face_masks(Parser(), parts, crops, crops, MaskShape())
+    return tuple(face_mask(parse, 256, MaskShape()) for parse in parse_faces(Parser(), parts, crops, crops))
 
 
 def test_masks_are_the_union_of_frame_and_edit():

@@ -12,6 +12,7 @@ from engine.errors import BundleError, NotFinite, UnknownAttribute, UsageError
 from engine.faces import exposed
 from engine.frames import CameraFrame, Controls, Phase
 from engine.policies import LostFace, blurred
+from engine.recurrence import Switches
 from engine.session import Session, Settings
 from engine.state import HOLD_NS, shown_values
 from engine.tracking import SEARCH_INTERVAL_NS
@@ -448,8 +449,8 @@ def test_nothing_exposed_is_ever_shown(open_session):
 
 
 def test_blend_is_what_a_session_shows(open_session):
-    """The image is the loop's edit through the mask at the track's crop, nothing else."""
-    session = open_session([SEEN])
+    """The image is the loop's edit through the mask at the track's crop, nothing else where the edit paints anew."""
+    session = open_session([SEEN], switches=Switches(surrounded=False))
     (result,) = play(session, 1)
     edit = session._faces[0].recurrent.edit[0]
     painted = blend(frames(1)[0].image, [Patch(edit, np.ones((256, 256), np.float32), crop_at(160, 120))])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, blend, face_masks, image_from_u8, soft_mask
+from engine.compositing import FaceParse, MaskShape, Patch, blend, face_mask, image_from_u8, parse_faces, soft_mask
 from engine.geometry import CROP_SIZE, Affine, align, square_from_frame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.mask import mask_buffers, soft_masks
@@ -106,7 +106,9 @@ def united(bench, answer: np.ndarray, shape: MaskShape) -> np.ndarray:
     return bench.get(out)
 
 
-def defined_masks(answer: np.ndarray, shape: MaskShape) -> np.ndarray:
+def parses(answer: np.ndarray) -> tuple[FaceParse, ...]:
+    """What is made of a parser's answer."""
+
     class Parser:
         spec = None
 
@@ -114,4 +116,8 @@ def defined_masks(answer: np.ndarray, shape: MaskShape) -> np.ndarray:
             return {"logits": answer.astype(np.float32)}
 
     crops = np.zeros((len(answer) // 2, 3, CROP_SIZE, CROP_SIZE), np.float32)
-    return np.stack(face_masks(Parser(), PARTS, crops, crops, shape))
+    return parse_faces(Parser(), PARTS, crops, crops)
+
+
+def defined_masks(answer: np.ndarray, shape: MaskShape) -> np.ndarray:
+    return np.stack([face_mask(parse, CROP_SIZE, shape) for parse in parses(answer)])

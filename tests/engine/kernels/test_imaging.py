@@ -67,14 +67,20 @@ def test_warming_up_takes_nothing_from_the_first_frame(both):
 @pytest.mark.parametrize("size", [(64, 48), (33, 200), (1280, 720)])
 @pytest.mark.parametrize("half_side_px", [20.0, 90.0, 400.0])
 def test_any_size_of_frame_and_face(both, size, half_side_px):
-    """Crops of the very picture, so that faces reach over every edge."""
+    """Crops of the very picture, so that faces reach over every edge.
+
+    Where the parser's margin is as good as 0, a level in the crop tells on which side of the mask's edge a pixel lies.
+    """
     track = face(1, size[0] * 0.4, size[1] * 0.6)
     track = type(track)(**{**vars(track), "crop_from_frame": crop_at(size[0] * 0.4, size[1] * 0.6, half_side_px)})
 
     def shown(count):
         return [CameraFrame(n, n * FRAME_NS, picture(n, *size)) for n in range(count)]
 
-    assert max(differences(both([((track,), ())] * 2), 2, shown)) <= 1
+    sessions = both([((track,), ())] * 2)
+    for frame in shown(2):
+        on_cpu, on_card = (session.step(frame, SMILE).image for session in sessions)
+        assert (cv2.absdiff(on_cpu, on_card) > 1).mean() < 5e-4
 
 
 def test_another_frame_size_and_a_view(both):
@@ -106,8 +112,9 @@ def test_the_frame_crosses_once_up_and_once_down(in_pieces, kernels):
     counts = kernels.counts
     assert counts["bytes down"] == frame.image.nbytes
     assert 0 < counts["bytes up"] - frame.image.nbytes < 1000  # and where the faces lie
-    # Faces make no more launches: align, 2 that hold steady, 4 for what is given back, 5 for masks, 2 for the blend.
-    assert (counts["uploads"], counts["launches"]) == (3, 14)
+    # Faces make no more launches: align, 2 that hold steady, 4 for what is given back, 6 for masks, 18 for what is laid
+    # bare, 2 for the blend.
+    assert (counts["uploads"], counts["launches"]) == (3, 33)
     assert counts["waits"] == 2
 
 
@@ -118,7 +125,7 @@ def test_no_memory_of_a_size_that_follows_the_frame_is_asked_for_again(in_pieces
         session.step(frame, SMILE)
     kernels.shapes.clear()
     session.step(frames(1, first=2)[0], SMILE)
-    assert sorted(kernels.shapes) == [(1, 3, 256, 256)] * 4 + [(1, 256, 256)]
+    assert sorted(kernels.shapes) == [(1, 3, 256, 256)] * 5 + [(1, 256, 256)]
 
 
 def test_a_neutral_frame_does_not_go_there(both, kernels):

@@ -261,7 +261,11 @@ MISTAKES = {
     "masks from the corner": ("mask", "(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
     "cores one too small": ("mask", "v <= y + core", "v < y + core"),
     "growth one too few": ("mask", "u <= x + growth", "u < x + growth"),
-    "growth one too few below": ("mask", "v <= y + growth", "v < y + growth"),
+    "growth one too few below": (
+        "mask",
+        "v <= y + reach; ++v)\n            thing",
+        "v < y + reach; ++v)\n            thing",
+    ),
     "erosion one too few": ("mask", "n <= y + erode", "n < y + erode"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
@@ -300,7 +304,7 @@ def test_the_timing_counts_every_step(bench):
     timings = [*bandwidth.measure(bench.kernels, near, timer), *bandwidth.measure(bench.kernels, far, timer)]
     assert [t.step for t in timings] == ["align", "steady", "restore", "mask", "blend"] * 2
     assert len(runs) == 10
-    assert [t.launches for t in timings] == [1, 1, 4, 8, 2, 2, 1, 4, 8, 2]
+    assert [t.launches for t in timings] == [1, 1, 4, 27, 2, 2, 1, 4, 27, 2]
     # Twice 200 x 200 pixels of the frame at three bytes, and two crops of 3 x 256 x 256 floats.
     assert timings[0].least_bytes == pytest.approx(2 * 200 * 200 * 3 + 2 * 3 * 65536 * 4, rel=0.02)
     judged = bandwidth.judged(timings[0], bytes_per_us=1e6)

@@ -1,0 +1,90 @@
+"""Edits with the surroundings where they have less of a face, on the kernels' device; `surroundings.cut_out`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
+from engine.geometry import CROP_SIZE, blur_taps
+from engine.kernels.load import Array, Kernels, check
+from engine.kernels.mask import MaskBuffers, mean_margins, soft_masks
+from engine.surroundings import AROUND_REACH, BARE_EARLY, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE
+
+
+@dataclass(frozen=True)
+class SurroundBuffers:
+    """Memory and constants for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
+
+    around, bare, hidden: float32 [F, h, w]. changes, widened, gates: float32 [F, G, G]. images,
+    known: by level, float32 [F, 3, n, n] and [F, n, n] with n = G, G / 2 ... 1. taps: of the blur, from the middle
+    outwards, float32 [1 + reach].
+    """
+
+    around: Array
+    bare: Array
+    hidden: Array
+    changes: Array
+    widened: Array
+    gates: Array
+    images: tuple[Array, ...]
+    known: tuple[Array, ...]
+    taps: Array
+
+
+def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int]) -> SurroundBuffers:
+    """Buffers for up to so many faces; logits_size: (width, height) of the parser's output, multiples of G."""
+    width, height = logits_size
+    assert width % GATE_RESOLUTION == height % GATE_RESOLUTION == 0, f"{logits_size}: not multiples"
+    around, bare, hidden = (kernels.empty((faces, height, width), np.float32) for _ in range(3))
+    plane = (faces, GATE_RESOLUTION, GATE_RESOLUTION)
+    changes, widened, gates = (kernels.empty(plane, np.float32) for _ in range(3))
+    sides = [GATE_RESOLUTION >> level for level in range(GATE_RESOLUTION.bit_length())]
+    images = tuple(kernels.empty((faces, 3, side, side), np.float32) for side in sides)
+    known = tuple(kernels.empty((faces, side, side), np.float32) for side in sides)
+    taps = kernels.put(blur_taps(GATE_BLUR, np.float32))
+    return SurroundBuffers(around, bare, hidden, changes, widened, gates, images, known, taps)
+
+
+def cut_out_faces(
+    kernels: Kernels,
+    logits: Array,
+    crops: Array,
+    edits: Array,
+    of_masks: MaskBuffers,
+    buffers: SurroundBuffers,
+    out: Array,
+    masks: Array,
+) -> None:
+    """What `surroundings.cut_out` makes of each face.
+
+    logits: as `soft_masks` takes them. crops, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. out:
+    the same, and masks: float32 [F, CROP_SIZE, CROP_SIZE]; both written, and none of the others.
+    """
+    faces = out.shape[0]
+    for array in (crops, edits, out):
+        check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
+    soft_masks(kernels, logits, of_masks, masks, GROWTH, FADE_PX)
+    _, classes, height, width = logits.shape
+    grid, side = (width, height), GATE_RESOLUTION
+    of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)
+    mean_margins(kernels, logits[faces:], of_rest, AROUND_REACH, buffers.around[:faces])
+    hidden, bare = buffers.hidden, buffers.bare
+    found = (of_masks.found, buffers.around, HIDDEN_REACH, np.float32(BARE_EARLY), np.float32(RISE))
+    kernels.launch("surroundings", "lay_bare", (*grid, faces), *found, *grid, hidden, bare)
+    images, known, gates = buffers.images, buffers.known, buffers.gates
+    reduced = (images[0], known[0], buffers.changes, side)
+    kernels.launch("surroundings", "reduce", (side, side, faces), crops, edits, CROP_SIZE, hidden, *grid, *reduced)
+    kernels.launch("restore", "widen", (side, side, faces), buffers.changes, GATE_REACH, buffers.widened, side)
+    blur = (buffers.taps, buffers.taps.shape[0] - 1, np.float32(1.0 / CHANGED))
+    kernels.launch("restore", "gate", (side, side, faces), buffers.widened, *blur, gates, side)
+    for fine in range(len(images) - 1):
+        n, coarse = side >> fine + 1, (images[fine + 1], known[fine + 1])
+        kernels.launch(
+            "surroundings", "pull", (n, n, faces), images[fine], known[fine], np.float32(LEAST_KNOWN), *coarse, n
+        )
+    for fine in reversed(range(len(images) - 1)):
+        n = side >> fine
+        kernels.launch("surroundings", "push", (n, n, faces), images[fine + 1], known[fine], images[fine], n)
+    size = (CROP_SIZE, CROP_SIZE, faces)
+    sources = (edits, images[0], gates, side, bare, *grid, known[-1])
+    kernels.launch("surroundings", "surround", size, *sources, out, CROP_SIZE)

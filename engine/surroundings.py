@@ -1,0 +1,126 @@
+"""What lies around a face, shown where an edit has less of a face than the frame: behind a beard's shorter hair, say.
+
+The generator paints a background there, but its own: around a head it would stand as a bright rim. Behind the face
+nobody has looked; a narrow strip of it can be told from what lies beside it. The mask is made for that: it takes in the
+fringe of hair that the parser leaves out, which else would stand around hair of another colour, and it fades where a
+face goes on beyond the crop.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import cv2
+import numpy as np
+
+from engine.compositing import (
+    GATE_RESOLUTION,
+    FaceParse,
+    MaskShape,
+    face_mask,
+    mean_around,
+    square,
+    unchanged_share,
+)
+from engine.runtimes.base import FloatArray
+
+GROWTH = 2
+"""Pixels of the parser's output that the frame's face is taken to be larger than the parser says."""
+
+AROUND_REACH = 2
+"""Pixels of the parser's output on each side over which the edit's margin is averaged: specks are no background."""
+
+HIDDEN_REACH = 4
+"""Pixels of the parser's output around the frame's face from which no colour of the surroundings is taken."""
+
+RISE = 2.0
+"""Steps of the logit over which what the parser says begins to hold."""
+
+BARE_EARLY = 1.5
+"""Margin of a face's own edge at which an edit already is bare: there the generator's background shines through."""
+
+LEAST_KNOWN = 1e-6
+"""Of a pixel, below which its colour does not count."""
+
+LEAST_SHARE = 1.0 / 255.0
+"""Of the surroundings that is seen."""
+
+FADE_PX = 16
+"""Of the crop, from its border inwards."""
+
+
+def cut_out(crop: FloatArray, edit: FloatArray, parse: FaceParse, shape: MaskShape) -> tuple[FloatArray, FloatArray]:
+    """The edit as it goes into the frame, and its soft mask.
+
+    crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too.
+    Returns the edit with the surroundings where it has no face, and the mask, float32 [0, 1] [S, S].
+    """
+    size = crop.shape[-1]
+    grown = replace(parse, frame=_largest(parse.frame, GROWTH))
+    mask = face_mask(grown, size, shape) * fade(size)
+    hidden = _risen(_largest(parse.frame, HIDDEN_REACH))
+    bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) + np.float32(BARE_EARLY)))
+    return _filled(crop, edit, bare, hidden), mask
+
+
+def _risen(margin: FloatArray) -> FloatArray:
+    """0 to 1 over the margins from -RISE to 0; no threshold, at which pictures would flicker."""
+    risen: FloatArray = np.clip(np.float32(1.0) + margin / np.float32(RISE), 0.0, 1.0)
+    return risen
+
+
+def _largest(margin: FloatArray, reach: int) -> FloatArray:
+    return np.asarray(cv2.dilate(margin, square(reach)), dtype=np.float32)
+
+
+@cache
+def fade(size: int) -> FloatArray:
+    """0 at a crop's border and 1 from FADE_PX on inwards, float32 [size, size]."""
+    from_border = np.minimum(np.arange(size), np.arange(size)[::-1])
+    rise = np.clip(from_border / np.float32(FADE_PX), 0.0, 1.0)
+    rise = rise * rise * (3.0 - 2.0 * rise)
+    return np.minimum(rise[:, None], rise).astype(np.float32)
+
+
+def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatArray) -> FloatArray:
+    """The edit with the surroundings where it is bare and differs from the frame.
+
+    bare, hidden: where the edit shows no face, and where the frame may show one, [0, 1] [h, w].
+    """
+    size, grid = crop.shape[-1], (GATE_RESOLUTION, GATE_RESOLUTION)
+    of_crop, of_edit = _means(crop), _means(edit)
+    changed = np.float32(1.0) - unchanged_share(np.abs(of_edit - of_crop).mean(axis=2))
+    share: FloatArray = np.multiply(*(cv2.resize(of, (size, size)) for of in (changed, bare)), dtype=np.float32)
+    if share.max() < LEAST_SHARE:
+        return edit
+    around, known = surroundings(of_crop, 1.0 - cv2.resize(hidden, grid, interpolation=cv2.INTER_AREA))
+    share *= np.float32(known)  # 0 where the crop shows nothing but a face
+    filled = np.empty_like(edit)
+    for plane, colour in zip(filled, cv2.split(around), strict=True):
+        cv2.resize(colour, (size, size), dst=plane)
+    filled -= edit
+    filled *= share
+    filled += edit
+    return filled
+
+
+def _means(image: FloatArray) -> FloatArray:
+    """Means of the blocks of an image [3, S, S], [G, G, 3] with G = GATE_RESOLUTION."""
+    side = (GATE_RESOLUTION, GATE_RESOLUTION)
+    return np.asarray(cv2.merge([cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]))
+
+
+def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, float]:
+    """An image [n, n, C] with what is not known filled from what is around it, by pull and push; and the share of the
+    whole that is known, 1 but for next to nothing.
+
+    The grid of half as many pixels has the means of what is known of four, is filled in the same way and gives,
+    enlarged, what the image lacks. known: how much each pixel is, [0, 1] [n, n]; n: a power of two.
+    """
+    if len(image) == 1:
+        return image, float(known[0, 0])
+    half, there = (len(image) // 2,) * 2, known[..., None]
+    count = 4.0 * cv2.resize(known, half, interpolation=cv2.INTER_AREA)
+    sums = 4.0 * cv2.resize(image * there, half, interpolation=cv2.INTER_AREA)
+    coarse, whole = surroundings(sums / np.maximum(count, LEAST_KNOWN)[..., None], np.minimum(count, 1.0))
+    filled: FloatArray = there * image + (1.0 - there) * cv2.resize(coarse, known.shape)
+    return filled, whole

@@ -1,0 +1,94 @@
+"""What an edit lays bare, filled by the kernels as `surroundings.cut_out` does."""
+
+import numpy as np
+import pytest
+
+from engine.compositing import MaskShape
+from engine.geometry import CROP_SIZE
+from engine.kernels.load import source_code
+from engine.kernels.mask import mask_buffers
+from engine.kernels.surroundings import cut_out_faces, surround_buffers
+from engine.surroundings import cut_out
+from tests.engine.kernels.cases import PARTS, logits, parses
+from tests.engine.kernels.host_kernels import HostKernels
+
+IMAGE = (3, CROP_SIZE, CROP_SIZE)
+
+
+def pictures(faces, real=np.float32):
+    """Crops and edits: in blocks, and noise on them; the last edit is next to its crop."""
+    rng = np.random.default_rng(faces)
+    coarse = rng.uniform(-1.0, 1.0, (2, faces, 3, 8, 8)).repeat(32, axis=3).repeat(32, axis=4)
+    crops, edits = coarse + rng.normal(0.0, 0.1, coarse.shape)
+    edits[-1] = crops[-1] + 0.02
+    return crops.astype(real), edits.astype(real)
+
+
+def made(bench, answer, crops, edits, real=np.float32):
+    """The kernels' images and masks."""
+    kernels, (twice, _, height, width) = bench.kernels, answer.shape
+    faces = twice // 2
+    of_masks = mask_buffers(kernels, faces, PARTS, (width, height), MaskShape())
+    buffers = surround_buffers(kernels, faces + 1, (width, height))
+    out, masks = kernels.empty((faces, *IMAGE), real), kernels.empty((faces, CROP_SIZE, CROP_SIZE), np.float32)
+    placed = [bench.put(array) for array in (answer, crops, edits)]
+    cut_out_faces(kernels, *placed, of_masks, buffers, out, masks)
+    return bench.get(out), bench.get(masks)
+
+
+def defined(answer, crops, edits):
+    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), strict=True)
+    images, masks = zip(*(cut_out(*face, MaskShape()) for face in faces), strict=True)
+    return np.stack(images), np.stack(masks)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 64), (256, 128)], ids=str)
+@pytest.mark.parametrize("faces", [1, 3])
+def test_it_is_the_definitions(bench, size, faces):
+    answer, (crops, edits) = 4.0 * logits(faces, *size), pictures(faces)
+    answer[0, 0, 7, 9] = np.nan
+    answer[faces, 1, 20, 20] = np.inf
+    images, masks = made(bench, answer, crops, edits)
+    expected_images, expected_masks = defined(answer, crops, edits)
+    if faces > 1:
+        assert np.abs(expected_images[0] - edits[0]).max() > 0.5  # something is filled
+    # What the definition takes for nothing to be seen, the kernels do.
+    np.testing.assert_allclose(images, expected_images, atol=1.0 / 255.0)
+    np.testing.assert_allclose(images[0], expected_images[0], atol=1e-4)
+    np.testing.assert_allclose(masks, expected_masks, atol=1e-6)
+
+
+def test_half_precision_networks(device, open_bench):
+    answer, (crops, edits) = (4.0 * logits(2, 128, 128)).astype(np.float16), pictures(2, np.float16)
+    images, masks = made(open_bench(device, np.float16), answer, crops, edits, np.float16)
+    expected_images, expected_masks = defined(answer, crops, edits)
+    np.testing.assert_allclose(images.astype(np.float32), expected_images, atol=6e-3)
+    assert np.abs(masks - expected_masks).max() <= 1 / 255
+
+
+def test_a_parser_whose_pixels_do_not_fit_is_refused(bench):
+    with pytest.raises(AssertionError, match="96"):
+        surround_buffers(bench.kernels, 1, (96, 64))
+
+
+MISTAKES = {
+    "hidden one too few": ("v <= clamped(y + reach, 0, height - 1)", "v < clamped(y + reach, 0, height - 1)"),
+    "bare where nothing is hidden": ("fminf(hidden[place], risen(around[place] + early, span))",
+                                     "risen(around[place] + early, span)"),
+    "bare later": ("around[place] + early", "around[place]"),
+    "colours of what is hidden": ("1.0f - sum / (across * down)", "1.0f"),
+    "one share for four": ("share[1] * of[1]", "share[0] * of[1]"),
+    "the first face's known for all": ("known[((long long)face * side + y) * side + x];", "known[y * side + x];"),
+    "a change of one channel": ("change / 3.0f", "change"),
+    "the edit given twice": ("share * (here - edit)", "share * here"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_shows(name, open_bench):
+    right, wrong = MISTAKES[name]
+    assert source_code("surroundings").count(right) == 1
+    bench = type(open_bench("cpu"))(HostKernels(edit=lambda code: code.replace(right, wrong)))
+    answer, (crops, edits) = 4.0 * logits(3, 128, 128), pictures(3)
+    images, _ = made(bench, answer, crops, edits)
+    assert np.abs(images - defined(answer, crops, edits)[0]).max() > 0.02
