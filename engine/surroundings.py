@@ -38,6 +38,9 @@ RISE = 2.0
 BARE_EARLY = 1.5
 """Margin of a face's own edge at which an edit already is bare: there the generator's background shines through."""
 
+STEP = 4
+"""Pixels of one grid of `surroundings` that are one of the next."""
+
 LEAST_KNOWN = 1e-6
 """Of a pixel, below which its colour does not count."""
 
@@ -88,11 +91,12 @@ def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatA
     """
     size, grid = crop.shape[-1], (GATE_RESOLUTION, GATE_RESOLUTION)
     of_crop, of_edit = _means(crop), _means(edit)
-    changed = np.float32(1.0) - unchanged_share(np.abs(of_edit - of_crop).mean(axis=2))
+    change = cv2.transform(cv2.absdiff(of_edit, of_crop), np.full((1, 3), 1.0 / 3.0))
+    changed = np.float32(1.0) - unchanged_share(np.asarray(change, dtype=np.float32))
     share: FloatArray = np.multiply(*(cv2.resize(of, (size, size)) for of in (changed, bare)), dtype=np.float32)
     if share.max() < LEAST_SHARE:
         return edit
-    around, known = surroundings(of_crop, 1.0 - cv2.resize(hidden, grid, interpolation=cv2.INTER_AREA))
+    around, known = surroundings(of_crop, np.float32(1.0) - cv2.resize(hidden, grid, interpolation=cv2.INTER_AREA))
     share *= np.float32(known)  # 0 where the crop shows nothing but a face
     filled = np.empty_like(edit)
     for plane, colour in zip(filled, cv2.split(around), strict=True):
@@ -113,14 +117,15 @@ def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, floa
     """An image [n, n, C] with what is not known filled from what is around it, by pull and push; and the share of the
     whole that is known, 1 but for next to nothing.
 
-    The grid of half as many pixels has the means of what is known of four, is filled in the same way and gives,
-    enlarged, what the image lacks. known: how much each pixel is, [0, 1] [n, n]; n: a power of two.
+    A grid of a quarter of the side has the means of what is known of 4 x 4 pixels, is filled in the same way and gives,
+    enlarged, what the image lacks. known: how much each pixel is, [0, 1] [n, n]; n: a power of STEP.
     """
     if len(image) == 1:
         return image, float(known[0, 0])
-    half, there = (len(image) // 2,) * 2, known[..., None]
-    count = 4.0 * cv2.resize(known, half, interpolation=cv2.INTER_AREA)
-    sums = 4.0 * cv2.resize(image * there, half, interpolation=cv2.INTER_AREA)
-    coarse, whole = surroundings(sums / np.maximum(count, LEAST_KNOWN)[..., None], np.minimum(count, 1.0))
-    filled: FloatArray = there * image + (1.0 - there) * cv2.resize(coarse, known.shape)
-    return filled, whole
+    coarse, there = (len(image) // STEP,) * 2, known[..., None]
+    mean = cv2.resize(known, coarse, interpolation=cv2.INTER_AREA)
+    means = cv2.resize(image * there, coarse, interpolation=cv2.INTER_AREA)
+    means = means / np.maximum(mean, LEAST_KNOWN)[..., None]
+    filled, whole = surroundings(means, np.minimum(np.float32(STEP * STEP) * mean, np.float32(1.0)))
+    beyond = np.asarray(cv2.resize(filled, known.shape), dtype=np.float32)
+    return beyond + there * (image - beyond), whole

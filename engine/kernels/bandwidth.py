@@ -126,7 +126,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            27,
+            21,
             # Logits in, the frames' for what is before a face too and the edits' for what is around it, what is found
             # in them twice; margins twice, the three planes between the passes twice, masks out. Crops and edits in
             # and edits once more, filled edits out; the small grids twice.

@@ -49,35 +49,38 @@ extern "C" __global__ void reduce(const REAL* crops, const REAL* edits, int size
     changes[(long long)face * side * side + place] = change / 3.0f;
 }
 
-// fine: float32 [faces, 3, 2 x side, 2 x side], known by shares. coarse: float32 [faces, 3, side, side], the means of
-// what is known of four pixels, which are known as much as they are together, up to 1. least: of a share that counts.
-extern "C" __global__ void pull(const float* fine, const float* fine_known, float least, float* coarse,
+// fine: float32 [faces, 3, step x side, step x side], known by shares. coarse: float32 [faces, 3, side, side], the means
+// of what is known of step x step pixels, which are known as much as they are together, up to 1. least: mean that counts.
+extern "C" __global__ void pull(const float* fine, const float* fine_known, int step, float least, float* coarse,
                                 float* coarse_known, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
-    int row = 2 * side, corner = 2 * y * row + 2 * x;
-    const float* share = fine_known + (long long)face * row * row + corner;
-    float count = share[0] + share[1] + share[row] + share[row + 1];
-    for (int channel = 0; channel < 3; ++channel) {
-        long long plane = (long long)face * 3 + channel;
-        const float* of = fine + plane * row * row + corner;
-        float sum = share[0] * of[0] + share[1] * of[1] + share[row] * of[row] + share[row + 1] * of[row + 1];
-        coarse[(plane * side + y) * side + x] = sum / fmaxf(count, least);
-    }
+    int row = step * side;
+    float sums[3] = {}, count = 0.0f;
+    for (int v = step * y; v < step * (y + 1); ++v)
+        for (int u = step * x; u < step * (x + 1); ++u) {
+            float share = fine_known[((long long)face * row + v) * row + u];
+            count += share;
+            for (int channel = 0; channel < 3; ++channel)
+                sums[channel] += share * fine[(((long long)face * 3 + channel) * row + v) * row + u];
+        }
+    float pixels = (float)(step * step);
+    for (int channel = 0; channel < 3; ++channel)
+        coarse[(((long long)face * 3 + channel) * side + y) * side + x] =
+            sums[channel] / pixels / fmaxf(count / pixels, least);
     coarse_known[((long long)face * side + y) * side + x] = fminf(count, 1.0f);
 }
 
-// fine: float32 [faces, 3, side, side]; as far as it is not known it takes what the filled coarse image, half as large,
-// has.
-extern "C" __global__ void push(const float* coarse, const float* known, float* fine, int side) {
+// fine: float32 [faces, 3, side, side]; as far as it is not known it takes what the filled coarse image [few, few] has.
+extern "C" __global__ void push(const float* coarse, int few, const float* known, float* fine, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
-    int half = side / 2;
     float there = known[((long long)face * side + y) * side + x];
     for (int channel = 0; channel < 3; ++channel) {
         long long plane = (long long)face * 3 + channel;
         float& pixel = fine[(plane * side + y) * side + x];
-        pixel = there * pixel + (1.0f - there) * enlarged(coarse + plane * half * half, half, half, x, y, side);
+        float beyond = enlarged(coarse + plane * few * few, few, few, x, y, side);
+        pixel = beyond + there * (pixel - beyond);
     }
 }
 

@@ -8,7 +8,7 @@ from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, mean_margins, soft_masks
-from engine.surroundings import AROUND_REACH, BARE_EARLY, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE
+from engine.surroundings import AROUND_REACH, BARE_EARLY, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE, STEP
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SurroundBuffers:
     """Memory and constants for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
 
     around, bare, hidden: float32 [F, h, w]. changes, widened, gates: float32 [F, G, G]. images,
-    known: by level, float32 [F, 3, n, n] and [F, n, n] with n = G, G / 2 ... 1. taps: of the blur, from the middle
+    known: by level, float32 [F, 3, n, n] and [F, n, n] with n = G, G / STEP ... 1. taps: of the blur, from the middle
     outwards, float32 [1 + reach].
     """
 
@@ -38,7 +38,7 @@ def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int])
     around, bare, hidden = (kernels.empty((faces, height, width), np.float32) for _ in range(3))
     plane = (faces, GATE_RESOLUTION, GATE_RESOLUTION)
     changes, widened, gates = (kernels.empty(plane, np.float32) for _ in range(3))
-    sides = [GATE_RESOLUTION >> level for level in range(GATE_RESOLUTION.bit_length())]
+    sides = [side for side in (STEP**level for level in range(5)) if side <= GATE_RESOLUTION][::-1]
     images = tuple(kernels.empty((faces, 3, side, side), np.float32) for side in sides)
     known = tuple(kernels.empty((faces, side, side), np.float32) for side in sides)
     taps = kernels.put(blur_taps(GATE_BLUR, np.float32))
@@ -77,14 +77,13 @@ def cut_out_faces(
     kernels.launch("restore", "widen", (side, side, faces), buffers.changes, GATE_REACH, buffers.widened, side)
     blur = (buffers.taps, buffers.taps.shape[0] - 1, np.float32(1.0 / CHANGED))
     kernels.launch("restore", "gate", (side, side, faces), buffers.widened, *blur, gates, side)
-    for fine in range(len(images) - 1):
-        n, coarse = side >> fine + 1, (images[fine + 1], known[fine + 1])
-        kernels.launch(
-            "surroundings", "pull", (n, n, faces), images[fine], known[fine], np.float32(LEAST_KNOWN), *coarse, n
-        )
-    for fine in reversed(range(len(images) - 1)):
-        n = side >> fine
-        kernels.launch("surroundings", "push", (n, n, faces), images[fine + 1], known[fine], images[fine], n)
+    levels, least = range(len(images) - 1), (STEP, np.float32(LEAST_KNOWN))
+    for n in levels:
+        few, coarse = images[n + 1].shape[-1], (images[n + 1], known[n + 1])
+        kernels.launch("surroundings", "pull", (few, few, faces), images[n], known[n], *least, *coarse, few)
+    for n in reversed(levels):
+        many, few = images[n].shape[-1], images[n + 1].shape[-1]
+        kernels.launch("surroundings", "push", (many, many, faces), images[n + 1], few, known[n], images[n], many)
     size = (CROP_SIZE, CROP_SIZE, faces)
     sources = (edits, images[0], gates, side, bare, *grid, known[-1])
     kernels.launch("surroundings", "surround", size, *sources, out, CROP_SIZE)

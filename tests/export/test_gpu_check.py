@@ -235,7 +235,7 @@ def test_kernels_are_compared_with_their_definitions(card, work, kernels):
         ("+ crop.uc)", "+ crop.uc + 0.5f)", {"align"}),
         ("float u = x + enlarged", "float u = x + 0.5f + enlarged", {"steady"}),
         ("expf(-share * share)", "expf(-share)", {"restore", "surround"}),
-        ("(1.0f - there) *", "", {"surround"}),
+        ("beyond + there *", "there *", {"surround"}),
         ("if (inside < fade)", "if (inside < fade - 1)", {"surround_masks"}),
     ],
 )
