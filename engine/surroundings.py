@@ -125,7 +125,7 @@ def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, floa
     coarse, there = (len(image) // STEP,) * 2, known[..., None]
     mean = cv2.resize(known, coarse, interpolation=cv2.INTER_AREA)
     means = cv2.resize(image * there, coarse, interpolation=cv2.INTER_AREA)
-    means = means / np.maximum(mean, LEAST_KNOWN)[..., None]
+    means = means / np.maximum(mean, np.float32(LEAST_KNOWN))[..., None]
     filled, whole = surroundings(means, np.minimum(np.float32(STEP * STEP) * mean, np.float32(1.0)))
     beyond = np.asarray(cv2.resize(filled, known.shape), dtype=np.float32)
     return beyond + there * (image - beyond), whole
