@@ -89,14 +89,14 @@ def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatA
 
     bare, hidden: where the edit shows no face, and where the frame may show one, [0, 1] [h, w].
     """
-    size, grid = crop.shape[-1], (GATE_RESOLUTION, GATE_RESOLUTION)
+    size = crop.shape[-1]
     of_crop, of_edit = _means(crop), _means(edit)
     change = cv2.transform(cv2.absdiff(of_edit, of_crop), np.full((1, 3), 1.0 / 3.0))
     changed = np.float32(1.0) - unchanged_share(np.asarray(change, dtype=np.float32))
     share: FloatArray = np.multiply(*(cv2.resize(of, (size, size)) for of in (changed, bare)), dtype=np.float32)
     if share.max() < LEAST_SHARE:
         return edit
-    around, known = surroundings(of_crop, np.float32(1.0) - cv2.resize(hidden, grid, interpolation=cv2.INTER_AREA))
+    around, known = surroundings(of_crop, np.float32(1.0) - _shrunk(hidden, GATE_RESOLUTION))
     share *= np.float32(known)  # 0 where the crop shows nothing but a face
     filled = np.empty_like(edit)
     for plane, colour in zip(filled, cv2.split(around), strict=True):
@@ -109,8 +109,12 @@ def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatA
 
 def _means(image: FloatArray) -> FloatArray:
     """Means of the blocks of an image [3, S, S], [G, G, 3] with G = GATE_RESOLUTION."""
-    side = (GATE_RESOLUTION, GATE_RESOLUTION)
-    return np.asarray(cv2.merge([cv2.resize(plane, side, interpolation=cv2.INTER_AREA) for plane in image]))
+    return np.asarray(cv2.merge([_shrunk(plane, GATE_RESOLUTION) for plane in image]), dtype=np.float32)
+
+
+def _shrunk(grid: FloatArray, side: int) -> FloatArray:
+    """Means of blocks, [n, m] or [n, m, C] -> [side, side] or [side, side, C]."""
+    return np.asarray(cv2.resize(grid, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, float]:
@@ -122,10 +126,10 @@ def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, floa
     """
     if len(image) == 1:
         return image, float(known[0, 0])
-    coarse, there = (len(image) // STEP,) * 2, known[..., None]
-    mean = cv2.resize(known, coarse, interpolation=cv2.INTER_AREA)
-    means = cv2.resize(image * there, coarse, interpolation=cv2.INTER_AREA)
-    means = means / np.maximum(mean, np.float32(LEAST_KNOWN))[..., None]
+    there, coarse = known[..., None], len(image) // STEP
+    mean = _shrunk(known, coarse)
+    sums = _shrunk(image * there, coarse)
+    means: FloatArray = np.divide(sums, np.maximum(mean, LEAST_KNOWN)[..., None], dtype=np.float32)
     filled, whole = surroundings(means, np.minimum(np.float32(STEP * STEP) * mean, np.float32(1.0)))
-    beyond = np.asarray(cv2.resize(filled, known.shape), dtype=np.float32)
+    beyond: FloatArray = np.asarray(cv2.resize(filled, known.shape), dtype=np.float32)
     return beyond + there * (image - beyond), whole
