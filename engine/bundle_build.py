@@ -87,14 +87,6 @@ def hash_recipe(recipe: Path) -> str:
         raise BundleError(f"{recipe} is no recipe: {MANIFEST} cannot be read ({error.strerror})") from error
 
 
-def needed_assets(recipe: Path) -> tuple[Asset, ...]:
-    """The third-party files that a recipe's graphs refer to."""
-    graphs = {spec.file for spec in read_manifest(recipe).graphs.values()}
-    models = (onnx.load(str(recipe / name), load_external_data=False) for name in sorted(graphs))
-    locations = {location for model in models for location in _external_locations(model)}
-    return tuple(_asset_at(location) for location in sorted(locations))
-
-
 def _default_folder() -> Path:
     return cache_folder() / "bundles" / DEFAULT
 

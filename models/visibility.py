@@ -22,11 +22,6 @@ class VisibleNetConfig:
     widths: tuple[int, int, int, int, int] = (48, 96, 256, 512, 512)
     kernel: int = 5
 
-    @property
-    def multiple(self) -> int:
-        """Of which height and width must be multiples."""
-        return 1 << len(self.widths) - 1
-
 
 PAPER = VisibleNetConfig()
 LIGHT = VisibleNetConfig(widths=(12, 24, 48, 80, 128), kernel=3)

@@ -42,11 +42,6 @@ class Budget:
         """Used fraction of the budget, in [0, 1]."""
         return min(self.spent_s / self.total_s, 1.0)
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the budget is used up."""
-        return self.spent_s >= self.total_s
-
 
 class TrainingLog:
     """Appends one JSON object a line to `path`, so that a killed training leaves every line that it wrote."""
@@ -97,17 +92,6 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float, step: int) ->
             kept.lerp_(current, weight)
         else:
             kept.copy_(current)
-
-
-def rng_state(rng: np.random.Generator) -> dict[str, Any]:
-    """State of torch's global generator and of `rng`, in types that a weights-only reader accepts."""
-    return {"torch": torch.get_rng_state(), "numpy": json.dumps(rng.bit_generator.state)}
-
-
-def restore_rng(state: dict[str, Any], rng: np.random.Generator) -> None:
-    """Put back what `rng_state` returned."""
-    torch.set_rng_state(state["torch"])
-    rng.bit_generator.state = json.loads(state["numpy"])
 
 
 def checkpoint_dir(name: str) -> Path:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from engine import assets, bundle_build
 from engine.assets import Asset
 from engine.bundle import open_bundle, read_manifest
-from engine.bundle_build import build_default_bundle, bundle_path, hash_recipe, needed_assets
+from engine.bundle_build import build_default_bundle, bundle_path, hash_recipe
 from engine.errors import AssetMissing, BundleError
 from export.bundle import write_manifest
 from tests.blank_bundle import constant_graph, write_blank_bundle
@@ -74,10 +74,6 @@ def test_the_built_bundle_is_complete(recipe: Path) -> None:
     np.testing.assert_array_equal(built_weights(built), WEIGHTS[start : start + COUNT])
     assert (built / "parser.onnx").read_bytes() == (recipe / "parser.onnx").read_bytes()
     assert sorted(path.name for path in built.parent.iterdir()) == ["default"]
-
-
-def test_the_recipe_names_what_it_needs(recipe: Path) -> None:
-    assert [row.name for row in needed_assets(recipe)] == ["weights"]
 
 
 def test_a_fresh_bundle_is_left_alone(recipe: Path) -> None:

@@ -16,8 +16,6 @@ from models.training.log import (
     ema_copy,
     ema_update,
     load_checkpoint,
-    restore_rng,
-    rng_state,
     save_checkpoint,
 )
 
@@ -27,9 +25,8 @@ def test_budget_counts_the_seconds_of_earlier_runs():
     budget = Budget(minutes=1, spent_s=30, clock=lambda: now[0])
     assert budget.progress == pytest.approx(0.5)
     now[0] += 29
-    assert not budget.exhausted
+    assert budget.progress < 1.0
     now[0] += 2
-    assert budget.exhausted
     assert budget.progress == 1.0
 
 
@@ -67,20 +64,16 @@ def test_ema_moves_parameters_and_statistics_and_copies_counters():
     assert not average.training
 
 
-def test_checkpoint_resumes_optimizer_and_random_numbers(tmp_path):
+def test_checkpoint_resumes_the_optimizer(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    rng = np.random.default_rng(5)
     path = tmp_path / "new" / "last.pt"
-    save_checkpoint(path, model=model.state_dict(), optimizer=optimizer.state_dict(), rng=rng_state(rng), step=1)
-    expected = torch.rand(3), rng.random(3)
+    save_checkpoint(path, model=model.state_dict(), optimizer=optimizer.state_dict(), step=1)
 
     state = load_checkpoint(path)
-    restore_rng(state["rng"], rng)
-    assert torch.equal(torch.rand(3), expected[0])
-    assert np.array_equal(rng.random(3), expected[1])
+    assert state["step"] == 1
     assert torch.equal(state["model"]["weight"], model.weight)
     again = torch.optim.AdamW(model.parameters())
     again.load_state_dict(state["optimizer"])
