@@ -4,9 +4,10 @@ Masks are made once, on the 256 px crop. The frame is touched only inside the re
 where the mask is not 0: everywhere else the pixels of the result are the frame's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -27,8 +28,6 @@ from engine.geometry import (
     warp,
 )
 from engine.runtimes.base import FloatArray, Network
-
-BoolArray = NDArray[np.bool_]
 
 LEAST_COVER = 0.08
 """Share of the crop below which the parser has missed the face, which fills a third of an FFHQ crop."""
@@ -150,14 +149,15 @@ class FaceParse:
 def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray) -> tuple[FaceParse, ...]:
     """Parse B faces and their edits as one batch; both RGB [-1, 1] [B, 3, S, S]."""
     logits = parser(crop=np.concatenate([crops, edits]))["logits"]
-    of_frame, of_edit = logits[: len(crops)], logits[len(crops) :]
-    face = np.array([name in parts.face_classes for name in parts.classes])
-    thing = np.array([name in parts.occluder_classes for name in parts.classes])
-    before = _margin(of_frame, thing, ~thing) if thing.any() else None
-    things = [None] * len(crops) if before is None else [_things(margin) for margin in before]
-    margins = (_margin(of_frame, face, ~face & ~thing), _margin(of_edit, face, ~face))
-    around = _margin(of_edit, ~face & ~thing, face | thing)
-    return tuple(FaceParse(*parse) for parse in zip(*margins, things, around, strict=True))
+    faces, things = set(parts.face_classes), set(parts.occluder_classes)
+    face, thing, rest = (_best(logits, parts, names) for names in (faces, things, {*parts.classes} - faces - things))
+    of_frame, of_edit = slice(0, len(crops)), slice(len(crops), None)
+    frame = _finite(face[of_frame] - rest[of_frame])
+    edit = _finite(face[of_edit] - np.maximum(rest, thing)[of_edit])
+    around = _finite(rest[of_edit] - np.maximum(face, thing)[of_edit])
+    before = _finite(thing[of_frame] - np.maximum(face, rest)[of_frame])
+    hidden = [_things(margin) if things else None for margin in before]
+    return tuple(FaceParse(*parse) for parse in zip(frame, edit, hidden, around, strict=True))
 
 
 def face_mask(parse: FaceParse, size: int, shape: MaskShape) -> FloatArray:
@@ -176,14 +176,16 @@ def face_mask(parse: FaceParse, size: int, shape: MaskShape) -> FloatArray:
     return mask if mask.mean() >= LEAST_COVER else usual_mask(size, shape)
 
 
-def _margin(logits: FloatArray, chosen: BoolArray, others: BoolArray) -> FloatArray:
-    """How far the best of the chosen classes lies above the best of the others, [B, h, w] from logits [B, K, h, w].
+def _best(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:
+    """The best logit of these classes, -inf of none, [B, h, w] from [B, K, h, w]. The differences of such are margins:
+    unlike a mask they are smooth enough to be enlarged."""
+    chosen = [logits[:, n] for n, name in enumerate(parts.classes) if name in names]
+    return reduce(np.maximum, chosen, np.full_like(logits[:, 0], -np.inf))
 
-    Unlike a mask it is smooth enough to be enlarged. Finite: a pixel that nothing is known of lies on the edge, which
-    is outside. chosen, others: [K].
-    """
-    best = logits[:, chosen].max(axis=1, initial=-np.inf) - logits[:, others].max(axis=1, initial=-np.inf)
-    finite: FloatArray = np.nan_to_num(best, nan=0.0, posinf=1.0, neginf=-1.0)
+
+def _finite(margin: FloatArray) -> FloatArray:
+    """A pixel that nothing is known of lies on the edge, which is outside."""
+    finite: FloatArray = np.nan_to_num(margin, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
     return finite
 
 
