@@ -32,10 +32,10 @@ AROUND_REACH = 2
 HIDDEN_REACH = 4
 """Pixels of the parser's output around the frame's face from which no colour of the surroundings is taken."""
 
-RISE = 2.0
+RISE = 2.5
 """Steps of the logit over which what the parser says begins to hold."""
 
-BARE_EARLY = 1.5
+BARE_EARLY = 0.5
 """Margin of a face's own edge at which an edit already is bare: there the generator's background shines through."""
 
 STEP = 4
