@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stills", type=int, default=50, help="faces at most; default: %(default)s")
     add("--steps", type=int, default=500, help="of Adam, 0.3 s each on one core; default: %(default)s")
     add("--threads", type=int, default=2, help="default: %(default)s")
-    add("--report", type=Path, default=Path("ceiling.json"), help="default: %(default)s")
+    add("--report", type=Path, default=Path("out/ceiling.json"), help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         runs.append({"face": path.name, **reconstruct(crop[None], networks, painter, judges, args.steps)})
         log.info("%s", runs[-1])
         report = {"settings": settings, "versions": versions(), "means": means(runs), "runs": runs}
+        args.report.parent.mkdir(parents=True, exist_ok=True)
         args.report.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     networks.close()
     return 0

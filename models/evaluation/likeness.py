@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fit", type=int, default=75, help="frames at the start that it is found on; default: %(default)s")
     add("--frames", type=int, default=40, help="frames after them that are scored; default: %(default)s")
     add("--set", nargs="+", default=["smile", "age"], metavar="NAME", help="sliders; default: smile age")
-    add("--report", type=Path, default=Path("likeness.json"), help="default: %(default)s")
+    add("--report", type=Path, default=Path("out/likeness.json"), help="default: %(default)s")
     add("--sheets", type=Path, metavar="DIR", help="for pictures: source, inversion and edits, without and with")
 
 
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         log.info("%s", block)
         settings = {"seconds": args.seconds, "threads": args.threads, "frames": args.frames}
         report = {"settings": settings, "versions": versions(), "runs": runs}
+        args.report.parent.mkdir(parents=True, exist_ok=True)
         args.report.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if args.sheets:
             write_sheet(args.sheets / f"{Path(name).stem}.jpg", sheet)

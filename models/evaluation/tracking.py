@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=Path, default=COMMITTED, metavar="DIR", help="of detector.onnx and landmarks.onnx")
     add("--frames", type=int, default=60, help="of each clip; default: %(default)s")
     add("--threads", type=int, default=1, help="default: %(default)s")
-    add("--report", type=Path, default=Path("tracking.json"), help="default: %(default)s")
+    add("--report", type=Path, default=Path("out/tracking.json"), help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         report["ffhq"] = score_photographs(load_splits().stills(args.data, FFHQ, Split.TEST), contenders)
     if paths:
         report["ms"] = times(next(iter(read_frames(paths[0], 1))).image, contenders, teacher)
+    args.report.parent.mkdir(parents=True, exist_ok=True)
     args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for part in ("all_clips", "ffhq", "ms"):
         log.info("%s: %s", part, _told(report.get(part, {})))
