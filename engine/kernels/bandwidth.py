@@ -134,7 +134,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
             + case.faces * square * (2 + 2 + 4 + 4)
             + 4 * _bytes(images)
-            + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gates)))
+            + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gate.gates)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
             lambda: cut_out_faces(kernels, logits, images, edits, of_masks, of_surround, restored, masks),
         ),

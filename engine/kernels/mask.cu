@@ -5,7 +5,7 @@
 #define LOWEST -3.4e38f
 
 // How far the best of the classes in a set (bit n: class n) lies above the best of the others, in an image of
-// [classes, plane] logits. As _margin finite: 0 where it is not a number, 1 or -1 where it is beyond all.
+// [classes, plane] logits. As compositing._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
 __device__ inline float margin(const REAL* logits, int classes, unsigned set, unsigned others, int plane) {
     float inside = LOWEST, outside = LOWEST;
     for (int n = 0; n < classes; ++n) {

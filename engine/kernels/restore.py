@@ -41,11 +41,15 @@ def give_back_faces(
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
     side = GATE_RESOLUTION
-    small = (side, side, faces)
-    changes, widened, gates, taps = buffers.changes, buffers.widened, buffers.gates, buffers.taps
-    kernels.launch("restore", "change", small, inversions, edits, CROP_SIZE, changes, side)
-    kernels.launch("restore", "widen", small, changes, GATE_REACH, widened, side)
-    per_change = np.float32(1.0 / CHANGED)
-    kernels.launch("restore", "gate", small, widened, taps, taps.shape[0] - 1, per_change, gates, side)
+    kernels.launch("restore", "change", (side, side, faces), inversions, edits, CROP_SIZE, buffers.changes, side)
+    unchanged_shares(kernels, faces, buffers)
     size = (CROP_SIZE, CROP_SIZE, faces)
-    kernels.launch("restore", "give_back", size, crops, inversions, edits, gates, side, out, CROP_SIZE)
+    kernels.launch("restore", "give_back", size, crops, inversions, edits, buffers.gates, side, out, CROP_SIZE)
+
+
+def unchanged_shares(kernels: Kernels, faces: int, buffers: RestoreBuffers) -> None:
+    """`compositing.unchanged_share` of `buffers.changes`, into `buffers.gates`."""
+    small, side, taps = (GATE_RESOLUTION, GATE_RESOLUTION, faces), GATE_RESOLUTION, buffers.taps
+    kernels.launch("restore", "widen", small, buffers.changes, GATE_REACH, buffers.widened, side)
+    blur = (taps, taps.shape[0] - 1, np.float32(1.0 / CHANGED))
+    kernels.launch("restore", "gate", small, buffers.widened, *blur, buffers.gates, side)

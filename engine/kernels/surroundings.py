@@ -4,31 +4,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
-from engine.geometry import CROP_SIZE, blur_taps
+from engine.compositing import GATE_RESOLUTION
+from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, mean_margins, soft_masks
+from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_shares
 from engine.surroundings import AROUND_REACH, BARE_EARLY, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE, STEP
 
 
 @dataclass(frozen=True)
 class SurroundBuffers:
-    """Memory and constants for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
+    """Memory for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
 
-    around, bare, hidden: float32 [F, h, w]. changes, widened, gates: float32 [F, G, G]. images,
-    known: by level, float32 [F, 3, n, n] and [F, n, n] with n = G, G / STEP ... 1. taps: of the blur, from the middle
-    outwards, float32 [1 + reach].
+    around, bare, hidden: float32 [F, h, w]. gate: for what changes. images, known: by level, float32 [F, 3, n, n] and
+    [F, n, n] with n = G, G / STEP ... 1.
     """
 
     around: Array
     bare: Array
     hidden: Array
-    changes: Array
-    widened: Array
-    gates: Array
+    gate: RestoreBuffers
     images: tuple[Array, ...]
     known: tuple[Array, ...]
-    taps: Array
 
 
 def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int]) -> SurroundBuffers:
@@ -36,13 +33,10 @@ def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int])
     width, height = logits_size
     assert width % GATE_RESOLUTION == height % GATE_RESOLUTION == 0, f"{logits_size}: not multiples"
     around, bare, hidden = (kernels.empty((faces, height, width), np.float32) for _ in range(3))
-    plane = (faces, GATE_RESOLUTION, GATE_RESOLUTION)
-    changes, widened, gates = (kernels.empty(plane, np.float32) for _ in range(3))
     sides = [side for side in (STEP**level for level in range(5)) if side <= GATE_RESOLUTION][::-1]
     images = tuple(kernels.empty((faces, 3, side, side), np.float32) for side in sides)
     known = tuple(kernels.empty((faces, side, side), np.float32) for side in sides)
-    taps = kernels.put(blur_taps(GATE_BLUR, np.float32))
-    return SurroundBuffers(around, bare, hidden, changes, widened, gates, images, known, taps)
+    return SurroundBuffers(around, bare, hidden, restore_buffers(kernels, faces), images, known)
 
 
 def cut_out_faces(
@@ -71,12 +65,10 @@ def cut_out_faces(
     hidden, bare = buffers.hidden, buffers.bare
     found = (of_masks.found, buffers.around, HIDDEN_REACH, np.float32(BARE_EARLY), np.float32(RISE))
     kernels.launch("surroundings", "lay_bare", (*grid, faces), *found, *grid, hidden, bare)
-    images, known, gates = buffers.images, buffers.known, buffers.gates
-    reduced = (images[0], known[0], buffers.changes, side)
+    images, known, gate = buffers.images, buffers.known, buffers.gate
+    reduced = (images[0], known[0], gate.changes, side)
     kernels.launch("surroundings", "reduce", (side, side, faces), crops, edits, CROP_SIZE, hidden, *grid, *reduced)
-    kernels.launch("restore", "widen", (side, side, faces), buffers.changes, GATE_REACH, buffers.widened, side)
-    blur = (buffers.taps, buffers.taps.shape[0] - 1, np.float32(1.0 / CHANGED))
-    kernels.launch("restore", "gate", (side, side, faces), buffers.widened, *blur, gates, side)
+    unchanged_shares(kernels, faces, gate)
     levels, least = range(len(images) - 1), (STEP, np.float32(LEAST_KNOWN))
     for n in levels:
         few, coarse = images[n + 1].shape[-1], (images[n + 1], known[n + 1])
@@ -85,5 +77,5 @@ def cut_out_faces(
         many, few = images[n].shape[-1], images[n + 1].shape[-1]
         kernels.launch("surroundings", "push", (many, many, faces), images[n + 1], few, known[n], images[n], many)
     size = (CROP_SIZE, CROP_SIZE, faces)
-    sources = (edits, images[0], gates, side, bare, *grid, known[-1])
+    sources = (edits, images[0], gate.gates, side, bare, *grid, known[-1])
     kernels.launch("surroundings", "surround", size, *sources, out, CROP_SIZE)

@@ -96,3 +96,10 @@ def _value(argument):
     if isinstance(argument, np.float32):
         return ctypes.c_float(argument)
     return (ctypes.c_uint if isinstance(argument, np.uint32) else ctypes.c_int)(int(argument))
+
+
+def planted(source: str, right: str, wrong: str) -> HostKernels:
+    """The host's kernels with a mistake in one place of one of them."""
+    assert source_code(source).count(right) == 1
+    assert right != wrong
+    return HostKernels(edit=lambda code: code.replace(right, wrong))

@@ -11,7 +11,6 @@ from engine.compositing import MaskShape
 from engine.geometry import translation
 from engine.kernels import bandwidth
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
-from engine.kernels.load import source_code
 from engine.kernels.warp import BLOCKS_SIDE, crop_buffers, place_crops
 from tests.engine.kernels.cases import (
     PLACES,
@@ -28,7 +27,7 @@ from tests.engine.kernels.cases import (
     noise,
     united,
 )
-from tests.engine.kernels.host_kernels import HostKernels
+from tests.engine.kernels.host_kernels import planted
 
 SIZE_PX = (640, 360)
 
@@ -234,17 +233,6 @@ def test_a_wrong_array_is_refused(bench):
         aligned(bench, frame, SIZE_PX, [np.full((2, 3), np.nan)])
     with pytest.raises(AssertionError, match="NV12"):
         aligned(bench, bench.put(noise(541, 640, 1)[..., 0]), SIZE_PX, faces)
-
-
-def planted(source: str, right: str, wrong: str) -> HostKernels:
-    """The host's kernels with a mistake in one of them."""
-
-    def edit(code: str) -> str:
-        return code.replace(right, wrong)
-
-    assert right in (code := source_code(source))
-    assert edit(code) != code
-    return HostKernels(edit=edit)
 
 
 MISTAKES = {
