@@ -1,6 +1,7 @@
 """Fixtures for all tests: the devices there are, the real clips, the pinned files."""
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Generator
 from importlib import import_module
@@ -77,6 +78,14 @@ def environment_kept() -> Generator[None]:
     own = ("PYTEST_", "TORCH", "LD_LIBRARY_PATH")
     changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith(own)}
     assert not changed, f"environment variables changed: {', '.join(sorted(changed))}"
+
+
+@pytest.fixture(autouse=True)
+def log_handlers_kept() -> Generator[None]:
+    """Takes the command line's handlers away again: they write to streams that end with their test."""
+    before = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = before
 
 
 @pytest.hookimpl(wrapper=True)

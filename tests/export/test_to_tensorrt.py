@@ -2,8 +2,8 @@
 
 import _thread
 import hashlib
+import logging
 import signal
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -115,26 +115,28 @@ def test_full_tensorrt_is_not_here():
 
 
 @pytest.fixture
-def interrupt_at_the_first_engine(tmp_path):
-    """Ctrl-C as soon as an engine has been written; heard also in a background job, where it starts ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    over = threading.Event()
+def interrupt_the_second_build():
+    """Ctrl-C from the builder's thread, while the main one waits for it; in a background job it starts ignored."""
+    before, logger = signal.signal(signal.SIGINT, signal.default_int_handler), logging.getLogger("export.to_tensorrt")
+    level, parsed = logger.level, []
 
-    def watch():
-        while not over.wait(0.005):
-            if list(tmp_path.glob(".exporting-*/out/*.engine")):
-                _thread.interrupt_main()
-                return
+    class AtTheSecond(logging.Handler):
+        def emit(self, record):
+            if record.threadName == "engine builder":
+                parsed.append(record)
+                if len(parsed) == 2:
+                    _thread.interrupt_main()
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    handler = AtTheSecond()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     yield
-    over.set()
-    watcher.join()
+    logger.setLevel(level)
+    logger.removeHandler(handler)
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_leaves_nothing(tiny_folder, tmp_path, interrupt_at_the_first_engine):
+def test_ctrl_c_leaves_nothing(tiny_folder, tmp_path, interrupt_the_second_build):
     with pytest.raises(KeyboardInterrupt):
         export(tiny_folder, Order("tensorrt", steps=1), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
