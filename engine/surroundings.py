@@ -26,17 +26,18 @@ from engine.runtimes.base import FloatArray
 GROWTH = 2
 """Pixels of the parser's output that the frame's face is taken to be larger than the parser says."""
 
-AROUND_REACH = 2
+AROUND_REACH = 3
 """Pixels of the parser's output on each side over which the edit's margin is averaged: specks are no background."""
 
 HIDDEN_REACH = 4
 """Pixels of the parser's output around the frame's face from which no colour of the surroundings is taken."""
 
-RISE = 2.5
-"""Steps of the logit over which what the parser says begins to hold."""
+RISE = 6.0
+"""Steps of the logit over which what the parser says begins to hold: its answers tremble by a step or two."""
 
-BARE_EARLY = 0.5
-"""Margin of a face's own edge at which an edit already is bare: there the generator's background shines through."""
+BARE_LATE = 1.5
+"""Margin beyond a face's own edge at which an edit is wholly bare; half of it already is a little within that edge,
+where the generator's background shines through."""
 
 STEP = 4
 """Pixels of one grid of `surroundings` that are one of the next."""
@@ -61,7 +62,7 @@ def cut_out(crop: FloatArray, edit: FloatArray, parse: FaceParse, shape: MaskSha
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
     mask = face_mask(grown, size, shape) * fade(size)
     hidden = _risen(_largest(parse.frame, HIDDEN_REACH))
-    bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) + np.float32(BARE_EARLY)))
+    bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     return _filled(crop, edit, bare, hidden), mask
 
 

@@ -5,9 +5,9 @@
 __device__ inline float risen(float margin, float span) { return clamped(1.0f + margin / span, 0.0f, 1.0f); }
 
 // found: float32 [faces, height, width], the margins of the frames' faces. around: of what is no face in the edits, which
-// counts as `early` more. hidden: float32 [faces, height, width], where a face may be within `reach` pixels. bare: where
-// the edit shows none there.
-extern "C" __global__ void lay_bare(const float* found, const float* around, int reach, float early, float span,
+// counts in full from `late` on. hidden: float32 [faces, height, width], where a face may be within `reach` pixels.
+// bare: where the edit shows none there.
+extern "C" __global__ void lay_bare(const float* found, const float* around, int reach, float late, float span,
                                     int width, int height, float* hidden, float* bare) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
@@ -17,7 +17,7 @@ extern "C" __global__ void lay_bare(const float* found, const float* around, int
         for (int u = clamped(x - reach, 0, width - 1); u <= clamped(x + reach, 0, width - 1); ++u)
             largest = fmaxf(largest, found[first + v * width + u]);
     hidden[place] = risen(largest, span);
-    bare[place] = fminf(hidden[place], risen(around[place] + early, span));
+    bare[place] = fminf(hidden[place], risen(around[place] - late, span));
 }
 
 // crops, edits: REAL [faces, 3, size, size]; hidden: float32 [faces, height, width]; size, width and height are

@@ -9,7 +9,7 @@ from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, mean_margins, soft_masks
 from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_shares
-from engine.surroundings import AROUND_REACH, BARE_EARLY, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE, STEP
+from engine.surroundings import AROUND_REACH, BARE_LATE, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE, STEP
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def cut_out_faces(
     of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)
     mean_margins(kernels, logits[faces:], of_rest, AROUND_REACH, buffers.around[:faces])
     hidden, bare = buffers.hidden, buffers.bare
-    found = (of_masks.found, buffers.around, HIDDEN_REACH, np.float32(BARE_EARLY), np.float32(RISE))
+    found = (of_masks.found, buffers.around, HIDDEN_REACH, np.float32(BARE_LATE), np.float32(RISE))
     kernels.launch("surroundings", "lay_bare", (*grid, faces), *found, *grid, hidden, bare)
     images, known, gate = buffers.images, buffers.known, buffers.gate
     reduced = (images[0], known[0], gate.changes, side)

@@ -72,9 +72,9 @@ def test_a_parser_whose_pixels_do_not_fit_is_refused(bench):
 
 MISTAKES = {
     "hidden one too few": ("v <= clamped(y + reach, 0, height - 1)", "v < clamped(y + reach, 0, height - 1)"),
-    "bare where nothing is hidden": ("fminf(hidden[place], risen(around[place] + early, span))",
-                                     "risen(around[place] + early, span)"),
-    "bare later": ("around[place] + early", "around[place]"),
+    "bare where nothing is hidden": ("fminf(hidden[place], risen(around[place] - late, span))",
+                                     "risen(around[place] - late, span)"),
+    "bare earlier": ("around[place] - late", "around[place]"),
     "colours of what is hidden": ("1.0f - sum / (across * down)", "1.0f"),
     "the first pixel for all": ("share * fine[(((long long)face * 3 + channel) * row + v) * row + u]",
                                 "share * fine[(((long long)face * 3 + channel) * row + v) * row]"),
