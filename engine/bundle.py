@@ -20,7 +20,7 @@ from engine.assets import sha256_of
 from engine.errors import BundleError
 
 FORMAT = "rigid-live-bundle"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 DIRECTIONS = "directions.npz"
 BATCH = "B"
@@ -67,9 +67,9 @@ class Manifest:
     """What a bundle says about itself; the fields are those of `manifest.json`.
 
     resolution: of the crop and the generated image, px. former_rows: the first rows of W+, which the encoders
-    set on every frame; the latter ones stay with the anchor. noise: [C, 32, 32] of the noise map. state:
-    [C, H, W] of the ConvLSTM's h and of its c. generator_id: ties directions to the generator they were found
-    in. files: sha256 of each file. recipe: hash of the recipe a bundle was built from, empty in a recipe.
+    set on every frame; the latter ones stay with the anchor. noise: [C, 32, 32] of the noise map. h, c:
+    [C, H, W] of the recurrent encoder's two states. generator_id: ties directions to the generator they were
+    found in. files: sha256 of each file. recipe: hash of the recipe a bundle was built from, empty in a recipe.
     """
 
     name: str
@@ -79,7 +79,8 @@ class Manifest:
     former_rows: int
     rows: tuple[Row, ...]
     noise: tuple[int, int, int]
-    state: tuple[int, int, int]
+    h: tuple[int, int, int]
+    c: tuple[int, int, int]
     crop_template: str
     crop_size: int
     image_range: tuple[float, float]
@@ -219,7 +220,8 @@ def _manifest(document: Document) -> Manifest:
         former_rows=_count(document["former_rows"]),
         rows=tuple(Row(_text(row["name"]), _count(row["resolution"])) for row in document["rows"]),
         noise=_three(document["noise"]),
-        state=_three(document["state"]),
+        h=_three(document["state"]["h"]),
+        c=_three(document["state"]["c"]),
         crop_template=_text(crop["template"]),
         crop_size=_count(crop["size"]),
         image_range=(float(low), float(high)),
@@ -280,7 +282,8 @@ def expected_graphs(manifest: Manifest) -> Mapping[str, tuple[Mapping[str, Shape
     ws: Shape = (BATCH, manifest.latent_rows, manifest.latent_dim)
     former: Shape = (BATCH, manifest.former_rows, manifest.latent_dim)
     noise: Shape = (BATCH, *manifest.noise)
-    state: Shape = (BATCH, *manifest.state)
+    h: Shape = (BATCH, *manifest.h)
+    c: Shape = (BATCH, *manifest.c)
     logits: Shape = (BATCH, len(manifest.parser.classes), manifest.parser.size, manifest.parser.size)
     crops = dict.fromkeys(("crop_prev", "crop", "inversion_prev", "edit_prev"), image)
     return {
@@ -288,8 +291,8 @@ def expected_graphs(manifest: Manifest) -> Mapping[str, tuple[Mapping[str, Shape
         "encoder_anchor": ({"crop": image}, {"ws": ws}),
         "encoder": ({"crop": image}, {"ws": former}),
         "recurrent": (
-            {**crops, "h": state, "c": state},
-            {"dws": former, "noise": noise, "h_out": state, "c_out": state},
+            {**crops, "h": h, "c": c},
+            {"dws": former, "noise": noise, "h_out": h, "c_out": c},
         ),
         "parser": ({"crop": image}, {"logits": logits}),
     }
@@ -344,7 +347,7 @@ def manifest_document(manifest: Manifest) -> dict[str, Any]:
         "former_rows": manifest.former_rows,
         "rows": [{"name": row.name, "resolution": row.resolution} for row in manifest.rows],
         "noise": list(manifest.noise),
-        "state": list(manifest.state),
+        "state": {"h": list(manifest.h), "c": list(manifest.c)},
         "crop": {"template": manifest.crop_template, "size": manifest.crop_size},
         "image_range": list(manifest.image_range),
         "parser": {

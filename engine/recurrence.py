@@ -199,9 +199,10 @@ def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switc
 def _started(
     networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
 ) -> RecurrentState:
-    """A state with an empty ConvLSTM memory and nobody's likeness."""
-    empty, nobody = _zeros(networks.recurrent.spec.inputs["h"], crop), np.zeros_like(anchor)
-    return RecurrentState(crop, inversion, edit, empty, empty, anchor, nobody, nobody)
+    """A state with an empty memory and nobody's likeness."""
+    h, c = (_zeros(networks.recurrent.spec.inputs[name], crop) for name in ("h", "c"))
+    nobody = np.zeros_like(anchor)
+    return RecurrentState(crop, inversion, edit, h, c, anchor, nobody, nobody)
 
 
 def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:

@@ -136,10 +136,10 @@ class TrackState:
 class RecurrentState:
     """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
-    crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the ConvLSTM's, [B, C, H,
-    W]. anchor: w_1, the code of the track's first frame, [B, L, D]. likeness: what is added to the encoder's codes in
-    this frame, and aim: where that is going (`engine/recurrence.py`), both [B, L, D]. estimated: of each face, whether
-    O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
+    crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the recurrent
+    encoder's, each [B, C, H, W] of its own. anchor: w_1, the code of the track's first frame, [B, L, D]. likeness: what
+    is added to the encoder's codes in this frame, and aim: where that is going (`engine/recurrence.py`), both [B, L,
+    D]. estimated: of each face, whether O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
     """
 
     crop: NDArray[np.float32]

@@ -26,7 +26,7 @@ GREY_SIDE = 64
 MOTION_SIDE = 32
 """Sides of the crop as motion sees it, and of the grid on which motion is kept: faces move smoothly."""
 
-CARRIED = 0.65
+CARRIED = 0.7
 """Share of the picture before where the crops agree. More is steadier and, as each carrying blurs a little, softer."""
 
 RESTING = 0.2

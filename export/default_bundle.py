@@ -30,7 +30,7 @@ from models.mobile_stylegan import (
     band_order,
     first_narrower,
 )
-from models.recurrent import RecurrentConfig
+from models.recurrent import LIGHT
 from models.training.encoder import load_encoder
 from models.training.recurrent import load_recurrent
 
@@ -45,10 +45,9 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
 
     weights: folder of freshly trained ones; a network without fresh weights keeps those that ship.
     """
-    state = load_recurrent(weights).state_shape()
     with TemporaryDirectory() as temporary:
         graphs = {"parser": folder / "parser.onnx"}
-        for name, (network, inputs, outputs) in _networks(state, weights).items():
+        for name, (network, inputs, outputs) in _networks(weights).items():
             path = Path(temporary) / f"{name}.onnx"
             export_graph(network, path, inputs, outputs)
             if name == "generator":
@@ -59,7 +58,7 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
                 )
             compress(path, quantize=True)
             graphs[name] = path
-        manifest = _manifest(state, folder)
+        manifest = _manifest(folder)
         graphs["encoder_anchor"] = graphs["encoder"]
         directions = load_directions(folder / "directions.npz", manifest).values()
         notes = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".md", ".json")}
@@ -69,29 +68,31 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
     return written
 
 
-def _networks(state: tuple[int, int, int], weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
+def _networks(weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
     """Each graph's network, example inputs (batch 2) and output names."""
-    image, memory = torch.zeros(2, 3, RESOLUTION, RESOLUTION), torch.zeros(2, *state)
+    image = torch.zeros(2, 3, RESOLUTION, RESOLUTION)
     # The exporter takes one tensor given twice for one input.
     images = {name: image.clone() for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
-    codes = torch.zeros(2, LIGHT_256.latent_rows, LATENT_DIM)
+    codes, recurrent = torch.zeros(2, LIGHT_256.latent_rows, LATENT_DIM), load_recurrent(weights)
+    h, c = recurrent.empty_state(image)
     return {
         "generator": (load_light_generator(weights), {"ws": codes, "noise": torch.zeros(2, *NOISE)}, ["image"]),
         "encoder": (load_encoder(weights), {"crop": image}, ["ws"]),
         "recurrent": (
-            load_recurrent(weights),
-            {**images, "h": memory, "c": memory.clone()},
+            recurrent,
+            {**images, "h": h, "c": c},
             ["dws", "noise", "h_out", "c_out"],
         ),
     }
 
 
-def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
+def _manifest(folder: Path) -> Manifest:
     rows = LIGHT_256.latent_rows
     image = (BATCH, 3, RESOLUTION, RESOLUTION)
-    ws, noise, memory = (BATCH, rows, LATENT_DIM), (BATCH, *NOISE), (BATCH, *state)
+    ws, noise = (BATCH, rows, LATENT_DIM), (BATCH, *NOISE)
+    h, c = ((BATCH, *shape) for shape in LIGHT.state_shapes)
     images = {name: image for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
-    dws = (BATCH, RecurrentConfig().former_rows, LATENT_DIM)
+    dws = (BATCH, LIGHT.former_rows, LATENT_DIM)
     encoder = GraphSpec("encoder.onnx", {"crop": image}, {"ws": ws})
     return Manifest(
         name=NAME,
@@ -101,7 +102,8 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
         former_rows=LIGHT_256.former_rows,
         rows=tuple(Row(name, resolution) for name, resolution in LIGHT_256.row_names()),
         noise=NOISE,
-        state=state,
+        h=LIGHT.state_shapes[0],
+        c=LIGHT.state_shapes[1],
         crop_template="ffhq",
         crop_size=RESOLUTION,
         image_range=(-1.0, 1.0),
@@ -112,8 +114,8 @@ def _manifest(state: tuple[int, int, int], folder: Path) -> Manifest:
             "encoder": encoder,
             "recurrent": GraphSpec(
                 "recurrent.onnx",
-                {**images, "h": memory, "c": memory},
-                {"dws": dws, "noise": noise, "h_out": memory, "c_out": memory},
+                {**images, "h": h, "c": c},
+                {"dws": dws, "noise": noise, "h_out": h, "c_out": c},
             ),
             "parser": GraphSpec("parser.onnx", {"crop": image}, {"logits": LOGITS}),
         },

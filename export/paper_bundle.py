@@ -109,14 +109,15 @@ def _generator_graph(network: nn.Module) -> Graph:
 def _recurrent_graph(network: nn.Module, image: Tensor) -> Graph:
     assert isinstance(network, RecurrentEncoder)
     images = dict.fromkeys(("crop_prev", "crop", "inversion_prev", "edit_prev"), image)
-    state = torch.zeros(2, *network.state_shape())
-    return Graph("recurrent", network, {**images, "h": state, "c": state}, ["dws", "noise", "h_out", "c_out"])
+    h, c = network.empty_state(image)
+    return Graph("recurrent", network, {**images, "h": h, "c": c}, ["dws", "noise", "h_out", "c_out"])
 
 
 def _manifest(preset: Preset, recipe: str, generator_id: str) -> Manifest:
     generator, encoder = preset.generator, preset.recurrent
     assert isinstance(generator, StyleGan2Config)
-    channels, side = generator.width(NOISE_RESOLUTION), encoder.sides[-1]
+    channels = generator.width(NOISE_RESOLUTION)
+    h, c = encoder.state_shapes
     numbers = Manifest(
         name=preset.name,
         resolution=generator.resolution,
@@ -125,7 +126,8 @@ def _manifest(preset: Preset, recipe: str, generator_id: str) -> Manifest:
         former_rows=generator.former_rows,
         rows=tuple(Row(name, resolution) for name, resolution in generator.row_names()),
         noise=(channels, NOISE_RESOLUTION, NOISE_RESOLUTION),
-        state=(encoder.hidden, side, side),
+        h=h,
+        c=c,
         crop_template="ffhq",
         crop_size=generator.resolution,
         image_range=(-1.0, 1.0),

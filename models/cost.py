@@ -84,7 +84,7 @@ def _inputs(chosen: Preset, network: nn.Module, name: str) -> tuple[Tensor, ...]
         rows, dim = chosen.generator.latent_rows, chosen.recurrent.latent_dim
         return torch.empty(1, rows, dim), torch.empty(1, chosen.recurrent.map_channels, 32, 32)
     if isinstance(network, RecurrentEncoder):
-        return *(torch.empty(CROP) for _ in range(4)), *(torch.empty(1, *network.state_shape()) for _ in range(2))
+        return *(torch.empty(CROP) for _ in range(4)), *network.empty_state(torch.empty(CROP))
     if isinstance(network, BiSeNet):
         return (torch.empty(1, 3, network.config.size, network.config.size),)
     return (torch.empty(1, 6, *CROP[2:]),) if name == "visible" else (torch.empty(CROP),)

@@ -5,7 +5,7 @@ goes in and comes out as arguments, in torch and in ONNX alike. One class serves
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from models.layers import Blur, activate, shrink_kernel
 CROP_RESOLUTION = 256
 MAP_RESOLUTION = 32
 IMAGE_CHANNELS = 12
+
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class RecurrentConfig:
     convs: the last one at 32 px is where the noise map is taken. blur: low-pass before every stride of 2. hidden:
     channels of the ConvLSTM. rank: width before the code offset, None for a single linear layer. activated: leaky ReLU
     on the code offset. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
-    None: the activations at 32 px are the map.
+    None: the activations at 32 px are the map. map_memory: what that network drew is kept from frame to frame, and
+    takes the place of the ConvLSTM's own output h in the state.
     """
 
     former_rows: int = 10
@@ -55,8 +58,10 @@ class RecurrentConfig:
     rank: int | None = 96
     activated: bool = False
     map_width: int | None = 96
+    map_memory: bool = True
 
     def __post_init__(self) -> None:
+        assert self.map_width is not None or not self.map_memory, "a memory of the map needs a network that draws it"
         assert MAP_RESOLUTION in self.sides, "no convolution at the noise map's resolution"
         assert self.map_width is not None or self.convs[self.map_conv].channels == self.map_channels
 
@@ -68,6 +73,13 @@ class RecurrentConfig:
             side //= conv.stride
             sides.append(side)
         return tuple(sides)
+
+    @property
+    def state_shapes(self) -> tuple[Shape, Shape]:
+        """Shapes of h and of c without the batch."""
+        cell = self.hidden, self.sides[-1], self.sides[-1]
+        memory = cast(int, self.map_width), MAP_RESOLUTION, MAP_RESOLUTION
+        return memory if self.map_memory else cell, cell
 
     @property
     def map_conv(self) -> int:
@@ -94,6 +106,7 @@ PAPER = RecurrentConfig(
     rank=None,
     activated=True,  # as in the authors' release, so that its weights mean the same here
     map_width=None,
+    map_memory=False,
 )
 
 
@@ -109,17 +122,21 @@ class BlurredConv(nn.Conv2d):
 
 
 class ConvLstm(nn.Module):
-    """x [B, C, S, S], h, c [B, H, S, S] -> h, c; one 3x3 convolution, gates in the order i, f, o, g."""
+    """x [B, C, S, S], h, c [B, H, S, S] -> h, c; one 3x3 convolution, gates in the order i, f, o, g.
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    looped: the gates see h; else h may be None.
+    """
+
+    def __init__(self, channels: int, hidden: int, looped: bool = True) -> None:
         super().__init__()
-        self.gates = nn.Conv2d(channels + hidden, 4 * hidden, 3, padding=1)
+        self.gates = nn.Conv2d(channels + hidden * looped, 4 * hidden, 3, padding=1)
         with torch.no_grad():
             # An open forget gate at the start lets the first trainings see gradients through time.
             cast(Tensor, self.gates.bias)[hidden : 2 * hidden] = 1.0
 
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, o, g = self.gates(torch.cat((x, h), dim=1)).chunk(4, dim=1)
+    def forward(self, x: Tensor, h: Tensor | None, c: Tensor) -> tuple[Tensor, Tensor]:
+        seen = x if h is None else torch.cat((x, h), dim=1)
+        i, f, o, g = self.gates(seen).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -139,18 +156,66 @@ class MapHead(nn.Module):
         _zero(self.to_map)
 
     def forward(self, at_32: Tensor, h: Tensor) -> Tensor:
+        detail, joined = self.sketch(self.joined(at_32, h))
+        noise: Tensor = self.to_map(detail + joined)
+        return noise
+
+    def joined(self, at_32: Tensor, h: Tensor) -> Tensor:
+        """Both inputs as one, before the activation, [B, width, 32, 32]."""
         enlargement = float(MAP_RESOLUTION // h.shape[-1])
         context = activate(self.context(h))
         context = F.interpolate(context, scale_factor=enlargement, mode="bilinear", align_corners=False)
-        drawn = activate(self.join(torch.cat((at_32, context), dim=1)))
-        noise: Tensor = self.to_map(activate(self.draw(drawn)) + drawn)
-        return noise
+        joined: Tensor = self.join(torch.cat((at_32, context), dim=1))
+        return joined
+
+    def sketch(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """What is drawn is the sum of these two, [B, width, 32, 32]."""
+        joined = activate(joined)
+        return activate(self.draw(joined)), joined
+
+
+class RememberingMapHead(MapHead):
+    """A map head that goes on from what it drew for the frame before, so that the map nears the face frame by frame.
+
+    m_t = keep . m_{t-1} + (1 - keep) . drawn + correction; m_t [B, width, 32, 32] is the memory, and the map is linear
+    in it. keep is a gate for each place and channel. The correction sees the images themselves, above all what the last
+    inversion lacks of its crop: added up over frames it removes what a single glance gets wrong, as an integrating
+    controller does. A new head of this kind corrects nothing and keeps half.
+    """
+
+    def __init__(self, c_in: int, fine: tuple[int, int], hidden: int, width: int, channels: int) -> None:
+        """fine: channels and side of the images as the first convolution gets them."""
+        super().__init__(c_in, hidden, width, channels)
+        cells = fine[1] // MAP_RESOLUTION
+        self.recall = nn.Conv2d(width, width, 1, bias=False)
+        self.keep = nn.Conv2d(width, width, 1)
+        self.correct = nn.Conv2d(width, width, 1)
+        self.glance = nn.Conv2d(fine[0], width, cells, stride=cells, bias=False)
+        for layer in (self.recall, self.keep, self.correct, self.glance):
+            _zero(layer)
+
+    def remember(self, at_32: Tensor, h: Tensor, fine: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise map and the memory after it."""
+        detail, joined = self.sketch(self.joined(at_32, h) + self.recall(memory))
+        keep = torch.sigmoid(self.keep(joined))
+        drawn = detail + joined
+        memory = drawn + keep * (memory - drawn) + self.correct(detail) + self.glance(fine)
+        return self.to_map(memory), memory
+
+
+class Seen(NamedTuple):
+    """What is seen of one frame alone: the last activations, those at 32 px, and what the first convolution gets."""
+
+    deep: Tensor
+    at_32: Tensor
+    fine: Tensor
 
 
 class RecurrentEncoder(nn.Module):
     """One step: four images [B, 3, 256, 256] and the state -> (dws, noise map, h, c).
 
-    dws [B, former, 512] is w'_t on the former rows; noise [B, 512, 32, 32] is n_t; h and c [B, hidden, S, S].
+    dws [B, former, 512] is w'_t on the former rows; noise [B, 512, 32, 32] is n_t; h and c have the shapes that
+    `RecurrentConfig.state_shapes` tells.
     Convolutions with leaky ReLU, one ConvLSTM and the linear maps out. What the linear maps say starts at zero, so that
     training starts from the base encoder's inversion.
     """
@@ -166,39 +231,47 @@ class RecurrentEncoder(nn.Module):
         for spec in config.convs:
             self.convs.append(_conv(c_in, spec, config.blur))
             c_in = spec.channels
-        self.lstm = ConvLstm(c_in, config.hidden)
+        self.lstm = ConvLstm(c_in, config.hidden, looped=not config.map_memory)
         seen = config.hidden * config.sides[-1] ** 2
         self.reduce = None if config.rank is None else nn.Linear(seen, config.rank)
         self.to_dws = nn.Linear(config.rank or seen, config.former_rows * config.latent_dim)
         _zero(self.to_dws)
-        self.map_head = None
+        self.map_head: MapHead | None = None
         if config.map_width is not None:
             at_32 = config.convs[config.map_conv].channels
-            self.map_head = MapHead(at_32, config.hidden, config.map_width, config.map_channels)
+            drawn = config.hidden, config.map_width, config.map_channels
+            fine = len(shrink), CROP_RESOLUTION // config.pool // config.unshuffle
+            self.map_head = RememberingMapHead(at_32, fine, *drawn) if config.map_memory else MapHead(at_32, *drawn)
 
-    def state_shape(self) -> tuple[int, int, int]:
-        """Shape of h and of c without the batch."""
-        side = self.config.sides[-1]
-        return self.config.hidden, side, side
+    def empty_state(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """h and c of a track that begins, for a batch like that of `like`."""
+        h, c = (like.new_zeros(len(like), *shape) for shape in self.config.state_shapes)
+        return h, c
 
     def forward(
         self, crop_prev: Tensor, crop: Tensor, inversion_prev: Tensor, edit_prev: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        deep, at_32 = self.look(torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1))
-        h, c = self.lstm(deep, h, c)
-        noise = at_32 if self.map_head is None else self.map_head(at_32, h)
-        return self.offset(h), noise, h, c
+        return self.step(self.look(torch.cat((crop_prev, crop, inversion_prev, edit_prev), dim=1)), h, c)
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What is seen of one frame alone: images [B, 12, 256, 256] -> the last activations, and those at 32 px."""
+    def step(self, seen: Seen, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From what is seen of a frame, and the state, to (dws, noise map, h, c)."""
+        if isinstance(self.map_head, RememberingMapHead):
+            said, c = self.lstm(seen.deep, None, c)
+            noise, h = self.map_head.remember(seen.at_32, said, seen.fine, h)
+            return self.offset(said), noise, h, c
+        h, c = self.lstm(seen.deep, h, c)
+        return self.offset(h), seen.at_32 if self.map_head is None else self.map_head(seen.at_32, h), h, c
+
+    def look(self, images: Tensor) -> Seen:
+        """images [B, 12, 256, 256]."""
         # Generated images overshoot what a crop can hold.
         x = images.clamp(-1.0, 1.0)
-        x = at_32 = F.conv2d(x, self.shrink, stride=self.shrink.shape[-1]) if self.shrink.shape[-1] > 1 else x
+        x = at_32 = fine = F.conv2d(x, self.shrink, stride=self.shrink.shape[-1]) if self.shrink.shape[-1] > 1 else x
         for i, conv in enumerate(self.convs):
             x = activate(conv(x))
             if i == self.config.map_conv:
                 at_32 = x
-        return x, at_32
+        return Seen(x, at_32, fine)
 
     def offset(self, h: Tensor) -> Tensor:
         """w'_t [B, former, 512] from the ConvLSTM's output."""

@@ -24,9 +24,7 @@ STRENGTHS = (0.1, 0.3, 1.0)
 
 def pretrained_features() -> FaceFeatures:
     """The trunk with the published perceptual weights. Raises AssetMissing."""
-    features = FaceFeatures()
-    features.stages.load_state_dict(StLpips.load().stages.state_dict())
-    return features.eval().requires_grad_(False)
+    return FaceFeatures(StLpips.load()).eval().requires_grad_(False)
 
 
 def compute_features(images: NDArray[np.uint8], network: FaceFeatures | None = None) -> NDArray[np.float16]:

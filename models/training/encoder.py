@@ -129,7 +129,7 @@ class EncoderTask:
         self._source = EpisodeSource(*prepared(args.data, Split.TRAIN), clip_share=0.2)
         self._source.check(1)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
-        lpips = StLpips.load().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+        lpips = StLpips.load().fold().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
         self._distance: Distance = lambda a, b: lpips(a.bfloat16(), b.bfloat16()).float()

@@ -41,9 +41,16 @@ PARTS = ("tcc", "nm", "lfd", "ibfcc", "tc")
 MASK_ERODE, MASK_FEATHER = 2, 4
 """Of the blend's mask, in pixels at 128; what the editor does at 256 px (`engine/compositing.py`)."""
 
-Batch = tuple[Tensor, Tensor, Tensor, int]
+Batch = tuple[Tensor, Tensor, Tensor, int, float]
 """crops RGB [-1, 1] [T, B, 3, 256, 256]; canvas_from_crop float64 [T, B, 2, 3]; edit offset n [B, L, 512]; the steps
-that the memory has behind it after the first frame's."""
+that the memory has behind it after the first frame's; the share of a picture that is carried over to the next, as
+`engine/steadying.py` does, where the crops are alike."""
+
+UNLIKE = 0.1
+"""Difference of crops, on the [-1, 1] scale, at which that share has fallen to 1/e, as there."""
+
+UNLIKE_CELL = 8
+"""Side of the cells in which crops are compared, px."""
 
 
 class Inverter(nn.Module):
@@ -71,7 +78,7 @@ class Judges:
     @classmethod
     def open(cls, visible: VisibleNet, device: torch.device) -> "Judges":
         """All in bf16 where that is faster; raises AssetMissing and CheckpointError."""
-        lpips = StLpips.load().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+        lpips = StLpips.load().fold().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
         parser = FaceParser()
         unfold_norms(parser, load_weights("parser"), torch.zeros(2, 3, 256, 256))
         for network in (parser, visible):
@@ -109,6 +116,16 @@ class Step(NamedTuple):
     edit: Tensor
 
 
+class Left(NamedTuple):
+    """What one frame leaves to the next: I_{t-1}, O_{t-1}, E_{t-1} and the recurrent encoder's state."""
+
+    crop: Tensor
+    inversion: Tensor
+    edit: Tensor
+    h: Tensor
+    c: Tensor
+
+
 class EpisodeObjective(nn.Module):
     """A batch of episodes -> the loss.
 
@@ -133,9 +150,9 @@ class EpisodeObjective(nn.Module):
         self._without, self._checkpointing = frozenset(without), checkpointing
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        crops, canvas_from_crop, offset, past = batch
+        crops, canvas_from_crop, offset, past, carried = batch
         ws = self._codes(crops)
-        steps = self._unroll(crops, ws, offset, past)
+        steps = self._unroll(crops, ws, offset, past, carried)
         terms = self._terms
         small = [shrink(crop, LOSS_RESOLUTION) for crop in crops]
         parts = {
@@ -168,50 +185,61 @@ class EpisodeObjective(nn.Module):
             return checkpoint(self._synthesis, ws, noise, use_reentrant=False)
         return self._synthesis(ws, noise)
 
-    def _unroll(self, crops: Tensor, ws: Tensor, offset: Tensor, past: int = 0) -> list[Step]:
+    def _unroll(self, crops: Tensor, ws: Tensor, offset: Tensor, past: int = 0, carried: float = 0.0) -> list[Step]:
         """Eqs. 1 and 3-5 for each frame in turn.
 
-        past: how often the ConvLSTM sees the first frame again before the second comes. A track lasts for hours and an
-        episode for a few frames: a memory that is only ever trained when it is nearly empty goes astray once it fills.
+        past: how often the first frame is seen again before the second comes. A track lasts for hours and an episode
+        for a few frames: a memory that is only ever trained when it is nearly empty goes astray once it fills. carried:
+        share of the inversion before, in the one that is fed back.
         """
-        recurrent, anchor = self.inverter.recurrent, ws[0]
-        h = c = crops.new_zeros(crops.shape[1], *recurrent.state_shape())
+        anchor, (h, c) = ws[0], self.inverter.recurrent.empty_state(crops[0])
         with torch.no_grad():
             edit = enlarge(self._synthesis(anchor + offset, None))
-        crop_previous, inversion = crops[0], crops[0]
+        left = Left(crops[0], crops[0], edit, h, c)
         steps: list[Step] = []
         for t, crop in enumerate(crops):
-            dws, noise, h, c = recurrent(crop_previous, crop, inversion, edit, h, c)
-            steps.append(self._step(ws[t], anchor, dws, noise, offset, inner=0 < t < len(crops) - 1))
-            crop_previous, inversion = crop, enlarge(steps[-1].inversion)
-            edit = enlarge(steps[-1].edit.detach())
-            if t == PRIMING_STEPS - 1 and past:
-                h, c = self._remembered(crop, inversion, edit, h, c, past)
+            dws, noise, h, c = self._look(left, crop)
+            steps.append(self._step(ws[t], anchor, dws, noise, offset, compared=self._compares(t, len(crops))))
+            made = enlarge(steps[-1].inversion)
+            fed = made if t < PRIMING_STEPS else _carried(left, crop, made, carried)
+            left = Left(crop, fed, enlarge(steps[-1].edit.detach()), h, c)
+            if t == PRIMING_STEPS - 1:
+                for _ in range(past):
+                    left = self._settled(left, ws[t], anchor, carried)
         return steps
 
     @torch.no_grad()
-    def _remembered(
-        self, crop: Tensor, inversion: Tensor, edit: Tensor, h: Tensor, c: Tensor, past: int
-    ) -> tuple[Tensor, Tensor]:
-        """The ConvLSTM's state after `past` more steps of a picture that stands still; the generator is not run."""
-        for _ in range(past):
-            _, _, h, c = self.inverter.recurrent(crop, crop, inversion, edit, h, c)
-        return h, c
+    def _settled(self, left: Left, w: Tensor, anchor: Tensor, carried: float) -> Left:
+        """One more step of a picture that stands still; its edit is not drawn anew."""
+        dws, noise, h, c = self._look(left, left.crop)
+        made = enlarge(self._synthesis(self._code(w, anchor, dws), noise))
+        return left._replace(inversion=_carried(left, left.crop, made, carried), h=h, c=c)
 
-    def _step(self, w: Tensor, anchor: Tensor, dws: Tensor, noise: Tensor, offset: Tensor, *, inner: bool) -> Step:
-        """inner: neither the first nor the last frame; only such an edit is compared with others and needs gradients.
+    def _compares(self, t: int, length: int) -> bool:
+        """Whether a frame's edit is compared with anything: with its inversion (`_bare`), or its neighbours' edits."""
+        return t == length // 2 or ("ibfcc" not in self._without and 0 < t < length - 1)
 
-        What an ablation leaves out is multiplied by 0, so that every parameter still has a gradient.
-        """
-        former = self.inverter.recurrent.config.former_rows
-        noise = noise * 0.0 if "nm" in self._without else noise
-        dws = dws * 0.0 if "tcc" in self._without else dws
-        latter = w if "lfd" in self._without else anchor
-        code = torch.cat((w[:, :former] + dws, latter[:, former:]), dim=1)
+    def _step(self, w: Tensor, anchor: Tensor, dws: Tensor, noise: Tensor, offset: Tensor, *, compared: bool) -> Step:
+        """compared: whether the edit needs gradients."""
+        code = self._code(w, anchor, dws)
         inversion = self._generate(code, noise)
-        with torch.set_grad_enabled(inner):
+        with torch.set_grad_enabled(compared):
             edit = self._generate(code + offset, noise)
         return Step(code, noise, dws, inversion, edit)
+
+    def _look(self, left: Left, crop: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The recurrent encoder (Eq. 1); what an ablation leaves out is multiplied by 0, so that every parameter still
+        has a gradient."""
+        dws, noise, h, c = self.inverter.recurrent(left.crop, crop, left.inversion, left.edit, left.h, left.c)
+        dws = dws * 0.0 if "tcc" in self._without else dws
+        noise = noise * 0.0 if "nm" in self._without else noise
+        return dws, noise, h, c
+
+    def _code(self, w: Tensor, anchor: Tensor, dws: Tensor) -> Tensor:
+        """w_t^lfd (Eq. 3)."""
+        former = self.inverter.recurrent.config.former_rows
+        latter = w if "lfd" in self._without else anchor
+        return torch.cat((w[:, :former] + dws, latter[:, former:]), dim=1)
 
     def _reconstruction(self, made: Tensor, crop: Tensor) -> Tensor:
         return patch_reconstruction(made, crop, self._judges.distance)
@@ -275,3 +303,12 @@ class EpisodeObjective(nn.Module):
         """B(UA(image), frame, M) on the canvas, [B, 3, 128, 128] (Eqs. 6 and 7)."""
         mask = unalign(soft_masks(face, MASK_ERODE, MASK_FEATHER), canvas_from_crop, "zeros")
         return blend(unalign(shrink(image, LOSS_RESOLUTION), canvas_from_crop), frame, mask)
+
+
+def _carried(left: Left, crop: Tensor, made: Tensor, share: float) -> Tensor:
+    """The inversion made of a crop, mixed with the one before where the crops are alike; all [B, 3, 256, 256]."""
+    if not share:
+        return made
+    unlike = F.avg_pool2d((crop - left.crop).abs(), UNLIKE_CELL).mean(1, keepdim=True)
+    alike = F.interpolate(torch.exp(-(unlike / UNLIKE).square()), scale_factor=UNLIKE_CELL, mode="nearest")
+    return made + share * alike * (left.inversion - made)

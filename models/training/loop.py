@@ -56,7 +56,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-WARMUP_STEPS = 200
+WARMUP_STEPS = 100
 """Steps of rising learning rate when a run starts from trained weights with a new optimizer."""
 
 

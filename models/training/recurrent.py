@@ -36,8 +36,11 @@ SHOWN = 6
 LEAST_LENGTH = 3
 """Frames of an episode: L_ibfcc compares a frame with both of its neighbours."""
 
-LONGEST_PAST = 32
-"""Steps that the memory may have behind it in an episode. After as many it hardly changes any more."""
+LONGEST_PAST = 12
+"""Steps that the memory may have behind it in an episode."""
+
+MOST_CARRIED = 0.65
+"""Largest share of a picture that is carried over to the next, as in `engine/steadying.py`."""
 
 PEAK_RATES = {"recurrent": 5e-4, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
 """The recurrent encoder starts from nothing, the base encoder from its closed form."""
@@ -128,8 +131,9 @@ class RecurrentTask:
         episodes = self._source.draw(self._length, rngs)
         shown = [0] * (PRIMING_STEPS - 1) + list(range(self._length))
         edits = torch.stack([self._edits.draw(rng) for rng in rngs])
-        past = int(rngs[0].integers(LONGEST_PAST + 1))
-        return episodes.crops[shown], episodes.canvas_from_crop[shown], edits, past
+        past = int((LONGEST_PAST + 1) * rngs[0].random() ** 3)
+        carried = MOST_CARRIED * max(float(rngs[0].uniform(-1.0, 1.0)), 0.0)
+        return episodes.crops[shown], episodes.canvas_from_crop[shown], edits, past, carried
 
     def start_from(self, folder: Path) -> str:
         self._inverter.base.load_state_dict(load_encoder(folder).state_dict())
@@ -160,7 +164,7 @@ def invert_still(
     """A still shown for a few frames: inversion, inversion without the map, code, map. face: [1, 3, 256, 256]."""
     device = next(inverter.parameters()).device
     ws = inverter.base(face.to(device)).cpu()
-    h = c = torch.zeros(1, *inverter.recurrent.state_shape(), device=device)
+    h, c = inverter.recurrent.empty_state(face.to(device))
     inversion, edit = face, generator(ws)
     for _ in range(steps):
         seen = [image.to(device) for image in (face, face, inversion, edit)]

@@ -89,7 +89,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=2), "has version 2, but this program reads version 1"),
+        (lambda d: d.update(version=1), "has version 1, but this program reads version 2"),
         (lambda d: d.update(version="1"), "has version '1'"),
         (lambda d: d.pop("noise"), "lacks the field 'noise'"),
         (lambda d: d.update(noise=[2, 4]), "wrong kind"),

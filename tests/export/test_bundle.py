@@ -45,5 +45,5 @@ def test_a_bundle_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
 def test_the_manifest_is_readable_text(tmp_path: Path) -> None:
     write_blank_bundle(tmp_path / "tiny")
     document = json.loads((tmp_path / "tiny" / "manifest.json").read_text())
-    assert (document["format"], document["version"]) == ("rigid-live-bundle", 1)
+    assert (document["format"], document["version"]) == ("rigid-live-bundle", 2)
     assert document["graphs"]["generator"]["inputs"]["ws"] == ["B", 3, 4]

@@ -39,6 +39,7 @@ NARROW = Preset(
         rank=None,
         activated=True,
         map_width=None,
+        map_memory=False,
     ),
     parser=BiSeNetConfig(size=128, widths=(8, 8, 16, 16)),
     visible=VisibleNetConfig(),
@@ -154,7 +155,8 @@ def test_the_program_runs_at_the_papers_size(own_cache: Path, capfd: pytest.Capt
     assert "3 frames in, 3 out" in capfd.readouterr().out
     folder = own_cache / "bundles" / "paper-256"
     opened = open_bundle(folder)
-    assert (opened.manifest.latent_rows, opened.manifest.former_rows, opened.manifest.state) == (14, 10, (512, 4, 4))
+    assert (opened.manifest.latent_rows, opened.manifest.former_rows) == (14, 10)
+    assert opened.manifest.h == opened.manifest.c == (512, 4, 4)
     assert max(path.stat().st_size for path in folder.iterdir()) < 2**31
     built = (folder / "manifest.json").stat().st_mtime_ns
     assert main([*words, "1"]) == 0

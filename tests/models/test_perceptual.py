@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.errors import CheckpointError
-from models.perceptual import STAGE_WIDTHS, BlurDown, StLpips, TrunkName
+from models.perceptual import STAGE_WIDTHS, BlurDown, StLpips, TrunkName, folded_stage
 
 
 def image_pairs() -> list[tuple[Tensor, Tensor]]:
@@ -89,3 +89,20 @@ def test_the_file_of_another_trunk_is_refused(tmp_path: Path) -> None:
     torch.save({"net.slice1.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(CheckpointError, match="trunk"):
         StLpips.load(path, net="alex")
+
+
+def test_folding_changes_the_border_alone() -> None:
+    """11x11, blur and stride of 2 as 7x7 cells: equal but for the outermost row and column."""
+    stage, image = StLpips().stages[0], torch.randn(2, 3, 64, 48)
+    expected, found = stage(image), folded_stage(stage)(F.pixel_unshuffle(image, 2))
+    assert found.shape == expected.shape == (2, 64, 30, 22)
+    inside = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(found[inside], expected[inside], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(found, expected, atol=1e-2)
+
+
+def test_a_folded_distance_is_nearly_the_published_one(pinned: Callable[[str], Path]) -> None:
+    distance = StLpips.load(pinned(ASSETS["alex"]))
+    for a, b in image_pairs()[1:]:
+        expected = distance(a, b)
+        torch.testing.assert_close(StLpips.load(pinned(ASSETS["alex"])).fold()(a, b), expected, atol=0.01, rtol=0.02)

@@ -6,7 +6,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.layers import shrink_kernel
-from models.recurrent import LIGHT, PAPER, BlurredConv, ConvLstm, ConvSpec, RecurrentConfig, RecurrentEncoder
+from models.recurrent import (
+    LIGHT,
+    PAPER,
+    BlurredConv,
+    ConvLstm,
+    ConvSpec,
+    RecurrentConfig,
+    RecurrentEncoder,
+    RememberingMapHead,
+    Seen,
+)
 
 NARROW = RecurrentConfig(
     former_rows=3,
@@ -27,6 +37,7 @@ NARROW_PAPER = RecurrentConfig(
     rank=None,
     activated=True,
     map_width=None,
+    map_memory=False,
 )
 """The paper's shape with few channels."""
 
@@ -54,8 +65,7 @@ def fill(network: RecurrentEncoder) -> RecurrentEncoder:
 
 def test_starts_as_the_base_encoder_alone() -> None:
     network = RecurrentEncoder(NARROW)
-    state = torch.zeros(1, *network.state_shape())
-    dws, noise, _, _ = network(*random_images(1)[0], state, state)
+    dws, noise, _, _ = network(*random_images(1)[0], *network.empty_state(torch.empty(1)))
     assert dws.shape == (1, 3, 512)
     assert noise.shape == (1, 4, 32, 32)
     assert not dws.any()
@@ -68,14 +78,19 @@ LIGHT_SHAPES = {
     "convs.2": (96, 96, 3, 3),
     "convs.3": (160, 96, 3, 3),
     "convs.4": (160, 160, 3, 3),
-    "lstm.gates": (384, 256, 3, 3),
+    "lstm.gates": (384, 160, 3, 3),
     "reduce": (96, 6144),
     "to_dws": (5120, 96),
     "map_head.context": (96, 96, 1, 1),
     "map_head.join": (96, 192, 1, 1),
     "map_head.draw": (96, 96, 3, 3),
     "map_head.to_map": (512, 96, 1, 1),
+    "map_head.recall": (96, 96, 1, 1),
+    "map_head.keep": (96, 96, 1, 1),
+    "map_head.correct": (96, 96, 1, 1),
+    "map_head.glance": (96, 48, 2, 2),
 }
+WITHOUT_BIAS = ("map_head.recall", "map_head.glance")
 """Trained weights lie in files under these names."""
 
 
@@ -84,21 +99,21 @@ def test_light_form_keeps_its_names_and_shapes() -> None:
     assert {
         name.removesuffix(".weight"): tuple(state[name].shape) for name in state if name.endswith("t")
     } == LIGHT_SHAPES
-    assert len(state) == 2 * len(LIGHT_SHAPES)
+    assert len(state) == 2 * len(LIGHT_SHAPES) - len(WITHOUT_BIAS)
 
 
 @torch.no_grad()
 def test_light_form_computes_what_its_weights_were_trained_for() -> None:
-    """Three frames with made-up weights, against numbers of the first released version."""
+    """Three frames with made-up weights, against numbers of the version with a memory of the map."""
     network = fill(RecurrentEncoder(LIGHT))
-    h = c = torch.zeros(1, 96, 8, 8)
+    h, c = network.empty_state(torch.empty(1))
     for t in range(3):
         *found, h, c = network(*analytic_images(t), h, c)
     expected = {
-        "dws": ([-0.224712, 0.610496, 1.074866, 0.929113], 0.648009),
-        "noise": ([0.127315, 0.86425, -0.98105, -0.412496], 0.646213),
-        "h": ([0.214621, -0.034443, -0.278529, 0.187629], 0.191501),
-        "c": ([0.50139, -0.047161, -0.969203, 0.562857], 0.457341),
+        "dws": ([-0.082082, 0.484033, -0.747019, 0.876083], 0.637909),
+        "noise": ([0.109628, -0.301385, 0.614817, -0.972837], 0.659110),
+        "h": ([-0.18007, 0.40139, 0.975646, -0.414173], 1.031500),
+        "c": ([0.500045, -0.061759, -0.991955, 0.549299], 0.476860),
     }
     for tensor, (samples, mean) in zip((*found, h, c), expected.values(), strict=True):
         flat = tensor.flatten()
@@ -109,8 +124,8 @@ def test_light_form_computes_what_its_weights_were_trained_for() -> None:
 def test_paper_form_has_the_papers_shape() -> None:
     with torch.device("meta"):
         network = RecurrentEncoder(PAPER).eval()
-        state = torch.empty(2, *network.state_shape())
-        dws, noise, h, c = network(*torch.empty(4, 2, 3, 256, 256), state, state)
+        state = network.empty_state(torch.empty(2))
+        dws, noise, h, c = network(*torch.empty(4, 2, 3, 256, 256), *state)
     assert PAPER.sides == (256, 128, 64, 32, 16, 8, 4)
     assert (dws.shape, noise.shape) == ((2, 10, 512), (2, 512, 32, 32))
     assert h.shape == c.shape == (2, 512, 4, 4)
@@ -123,8 +138,7 @@ def test_paper_forms_map_is_the_activation_at_32_px() -> None:
     network = fill(RecurrentEncoder(NARROW_PAPER))
     seen: list[Tensor] = []
     network.convs[3].register_forward_hook(lambda _, __, output: seen.append(output))
-    state = torch.zeros(1, *network.state_shape())
-    _, noise, _, _ = network(*random_images(1)[0], state, state)
+    _, noise, _, _ = network(*random_images(1)[0], *network.empty_state(torch.empty(1)))
     assert torch.equal(noise, torch.nn.functional.leaky_relu(seen[0], 0.2) * 2**0.5)
 
 
@@ -146,17 +160,16 @@ def test_single_steps_equal_one_unrolled_run(config: RecurrentConfig) -> None:
     """T steps equal the convolutions of all frames as one batch, then the memory alone frame by frame."""
     network = fill(RecurrentEncoder(config))
     images = random_images(4)
-    h = c = torch.zeros(1, *network.state_shape())
+    h, c = network.empty_state(torch.empty(1))
     stepped = []
     for frame in images:
         dws, noise, h, c = network(*frame, h, c)
         stepped.append((dws, noise, h, c))
-    deep, at_32 = network.look(images.flatten(1, 3))
-    h = c = torch.zeros(1, *network.state_shape())
+    seen = network.look(images.flatten(1, 3))
+    h, c = network.empty_state(torch.empty(1))
     for t, expected in enumerate(stepped):
-        h, c = network.lstm(deep[t : t + 1], h, c)
-        noise = at_32[t : t + 1] if network.map_head is None else network.map_head(at_32[t : t + 1], h)
-        for found, wanted in zip((network.offset(h), noise, h, c), expected, strict=True):
+        dws, noise, h, c = network.step(Seen(*(part[t : t + 1] for part in seen)), h, c)
+        for found, wanted in zip((dws, noise, h, c), expected, strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
 
 
@@ -165,7 +178,7 @@ def test_state_is_all_that_one_frame_leaves_to_the_next() -> None:
     torch.manual_seed(0)
     network = RecurrentEncoder(NARROW).eval()
     torch.nn.init.normal_(network.to_dws.weight)
-    h = c = torch.zeros(1, *network.state_shape())
+    h, c = network.empty_state(torch.empty(1))
     outputs, states = [], []
     with torch.no_grad():
         for images in random_images(4):
@@ -174,8 +187,34 @@ def test_state_is_all_that_one_frame_leaves_to_the_next() -> None:
             outputs.append(dws)
         for images, (h, c), expected in zip(random_images(4), states, outputs, strict=True):
             assert torch.equal(network(*images, h, c)[0], expected)
-    again = torch.zeros_like(states[0][0])
-    assert not torch.allclose(network(*random_images(4)[3], again, again)[0], outputs[3])
+    again = network.empty_state(torch.empty(1))
+    assert not torch.allclose(network(*random_images(4)[3], *again)[0], outputs[3])
+
+
+@torch.no_grad()
+def test_map_memory_by_hand() -> None:
+    """m_t = keep . m_{t-1} + (1 - keep) . drawn + correction, and the map is linear in it."""
+    head = RememberingMapHead(2, (5, 64), 3, 4, 6)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    at_32, h, fine, memory = (torch.randn(1, *shape) for shape in ((2, 32, 32), (3, 8, 8), (5, 64, 64), (4, 32, 32)))
+    noise, after = head.remember(at_32, h, fine, memory)
+    joined = F.leaky_relu(head.joined(at_32, h) + F.conv2d(memory, head.recall.weight), 0.2) * 2**0.5
+    detail = F.leaky_relu(head.draw(joined), 0.2) * 2**0.5
+    keep, correction = torch.sigmoid(head.keep(joined)), head.correct(detail) + head.glance(fine)
+    torch.testing.assert_close(after, keep * memory + (1 - keep) * (detail + joined) + correction)
+    torch.testing.assert_close(noise, head.to_map(after))
+
+
+@torch.no_grad()
+def test_a_new_memory_keeps_half_and_corrects_nothing() -> None:
+    head = RememberingMapHead(2, (5, 64), 3, 4, 6)
+    torch.nn.init.normal_(head.to_map.weight)
+    at_32, h, fine = (torch.randn(1, *shape) for shape in ((2, 32, 32), (3, 8, 8), (5, 64, 64)))
+    first, memory = head.remember(at_32, h, fine, torch.zeros(1, 4, 32, 32))
+    torch.testing.assert_close(first, 0.5 * head(at_32, h), atol=1e-5, rtol=1e-4)
+    second, _ = head.remember(at_32, h, fine, memory)
+    torch.testing.assert_close(second, 0.75 * head(at_32, h), atol=1e-5, rtol=1e-4)
 
 
 def test_conv_lstm_by_hand() -> None:

@@ -17,6 +17,7 @@ from models.training import recurrent as training
 from models.training.episodes import EpisodeSource
 from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, Judges, Terms
 from models.training.losses import LossWeights
+from models.training.stand_in import enlarge
 from models.visibility import LIGHT, VisibleNet
 
 NARROW = RecurrentConfig(
@@ -55,8 +56,8 @@ class FixedParser(nn.Module):
 
 def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
     """Stands for the generator: a grey picture of the code, with the map's first three channels on top."""
-    image = torch.tanh(ws.mean(dim=(1, 2)))[:, None, None, None].expand(-1, 3, 128, 128)
-    return image if noise is None else image + nn.functional.interpolate(noise[:, :3], size=128)
+    drawn = ws.mean(dim=(1, 2))[:, None, None, None].expand(-1, 3, 128, 128)
+    return torch.tanh(drawn if noise is None else drawn + nn.functional.interpolate(noise[:, :3], size=128))
 
 
 @pytest.fixture
@@ -75,12 +76,12 @@ def objective(inverter: Inverter, without: tuple[str, ...] = (), **terms: float)
     return EpisodeObjective(inverter, synthesis, judges, Terms(LossWeights(), **terms), without)
 
 
-def batch(length: int = 4, past: int = 0) -> Batch:
+def batch(length: int = 4, past: int = 0, carried: float = 0.0) -> Batch:
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(length, 3, 8, 8, generator=generator) * 2 - 1
     crops = nn.functional.interpolate(coarse, size=256, mode="bilinear")[:, None]
     places = torch.eye(2, 3, dtype=torch.float64).expand(length, 1, 2, 3).clone()
-    return crops, places, 0.3 * torch.rand(1, 4, 512, generator=generator), past
+    return crops, places, 0.3 * torch.rand(1, 4, 512, generator=generator), past, carried
 
 
 def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
@@ -97,7 +98,7 @@ def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
 
 
 def test_gradients_pass_through_the_inversion_that_is_fed_back_and_not_through_the_edit(inverter: Inverter):
-    frames, _, offset, _ = batch()
+    frames, _, offset, *_ = batch()
     judged = objective(inverter)
     steps = judged._unroll(frames, judged._codes(frames), offset)
     steps[1].edit.retain_grad()
@@ -109,8 +110,8 @@ def test_gradients_pass_through_the_inversion_that_is_fed_back_and_not_through_t
 
 
 def test_a_past_fills_the_memory_with_the_first_frame(inverter: Inverter):
-    """As if the first frame had come again that often, its inversion standing still."""
-    frames, _, offset, _ = batch(PRIMING_STEPS + 1)
+    """As if the first frame had come again that often, its edit standing still."""
+    frames, _, offset, *_ = batch(PRIMING_STEPS + 1)
     frames[:PRIMING_STEPS] = frames[0]
     judged = objective(inverter)
     ws = judged._codes(frames)
@@ -129,6 +130,28 @@ def test_a_past_fills_the_memory_with_the_first_frame(inverter: Inverter):
         assert torch.equal(inputs[0], frames[0])
         assert torch.equal(inputs[1], frames[0])
     assert not torch.equal(seen[-1][0][1], frames[0])
+    for (_, (dws, noise, *_)), (inputs, _) in itertools.pairwise(seen[PRIMING_STEPS - 1 : PRIMING_STEPS + 4]):
+        code = torch.cat((ws[0][:, :3] + dws, ws[0][:, 3:]), dim=1)
+        torch.testing.assert_close(inputs[2], enlarge(synthesis(code, noise)))
+
+
+def test_what_is_fed_back_is_carried_over_where_the_crops_are_alike(inverter: Inverter):
+    """As the editor's pictures are; the loss is of what is drawn."""
+    frames, _, offset, *_ = batch(PRIMING_STEPS + 2)
+    frames[: PRIMING_STEPS + 1] = frames[0]
+    frames[-1, ..., :128] = frames[0, ..., :128]
+    frames[-1, ..., 128:] = -1.0
+    judged, seen = objective(inverter), []
+    ws = judged._codes(frames)
+    inverter.recurrent.register_forward_hook(lambda module, inputs, output: seen.append(inputs[2]))
+    judged._unroll(frames[[*range(len(frames)), -1]], ws[[*range(len(ws)), -1]], offset, carried=0.5)
+    drawn = [enlarge(step.inversion) for step in judged._unroll(frames, ws, offset, carried=0.5)]
+    torch.testing.assert_close(seen[PRIMING_STEPS], drawn[PRIMING_STEPS - 1])
+    mixed = 0.5 * (drawn[PRIMING_STEPS] + seen[PRIMING_STEPS])
+    torch.testing.assert_close(seen[PRIMING_STEPS + 1], mixed)
+    fed = seen[PRIMING_STEPS + 2]
+    torch.testing.assert_close(fed[..., :128], (0.5 * (drawn[-1] + mixed))[..., :128])
+    torch.testing.assert_close(fed[..., 136:], drawn[-1][..., 136:], atol=0.05, rtol=0.0)
 
 
 def test_an_episode_starts_as_a_track_does():
@@ -137,8 +160,9 @@ def test_an_episode_starts_as_a_track_does():
     stills = [np.full((256, 256, 3), 7, np.uint8)]
     task._source, task._edits = EpisodeSource(stills, ()), SimpleNamespace(draw=lambda rng: torch.zeros(4, 512))
     task._length, task._seed = 3, 0
-    crops, places, _, past = task.draw(0, range(2))
+    crops, places, _, past, carried = task.draw(0, range(2))
     assert 0 <= past <= training.LONGEST_PAST
+    assert 0.0 <= carried <= training.MOST_CARRIED
     assert len(crops) == len(places) == 3 + PRIMING_STEPS - 1
     for t in range(PRIMING_STEPS):
         assert torch.equal(crops[t], crops[0])
@@ -167,7 +191,7 @@ def test_what_an_ablation_leaves_out_is_gone_and_every_parameter_still_has_a_gra
 
 
 def test_without_lfd_the_latter_rows_are_the_frames_own(inverter: Inverter):
-    frames, _, offset, _ = batch()
+    frames, _, offset, *_ = batch()
     frames = torch.linspace(-0.9, 0.9, 4)[:, None, None, None, None].expand_as(frames)
     ws = objective(inverter)._codes(frames)
     with_anchor = objective(inverter)._unroll(frames, ws, offset)
@@ -179,14 +203,14 @@ def test_without_lfd_the_latter_rows_are_the_frames_own(inverter: Inverter):
 
 def test_unchanging_edits_cost_nothing_over_time(inverter: Inverter):
     """Eq. 9: an edit that its neighbours agree with is a perfect composite."""
-    crops, places, offset, _ = batch(3)
+    crops, places, offset, *_ = batch(3)
     still = crops[:1].expand(3, -1, -1, -1, -1)
     nn.init.zeros_(inverter.recurrent.to_dws.weight)
     assert inverter.recurrent.map_head is not None
     nn.init.zeros_(inverter.recurrent.map_head.to_map.weight)
     judged = objective(inverter)
     judged._judges.flow.forward = lambda a, b: torch.zeros(len(a), 2, 128, 128)  # type: ignore[method-assign]
-    _, told = judged((still, places, offset, 0))
+    _, told = judged((still, places, offset, 0, 0.0))
     assert told["ibfcc"].item() == pytest.approx(0.0, abs=1e-6)
     assert told["steady"].item() == pytest.approx(0.0, abs=1e-6)
     assert told["tc"].item() > 0.0

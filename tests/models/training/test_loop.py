@@ -230,12 +230,12 @@ def test_a_resume_without_a_checkpoint_starts_from_weights_and_warms_up(
     caplog.set_level(logging.INFO, "models")
     fit(interrupt_at(3), options(tmp_path, steps=1000, resume=True, workers=0))
     assert f"no checkpoint in {tmp_path / 'run'}: starting from weights of {tmp_path / 'out'}" in caplog.text
-    assert "fresh optimizer and 200 warm-up steps" in caplog.text
+    assert "fresh optimizer and 100 warm-up steps" in caplog.text
     assert "going on from step" not in caplog.text
     fit(interrupt_at(5), options(tmp_path, steps=1000, resume=True, workers=0))
     assert "going on from step 3" in caplog.text
     rates = [line["rate_share"] for line in lines(tmp_path) if "rate_share" in line]
-    assert rates == pytest.approx([(n + 1) / 200 for n in range(5)], rel=1e-3)
+    assert rates == pytest.approx([(n + 1) / 100 for n in range(5)], rel=1e-3)
 
 
 def test_init_starts_from_weights_though_there_is_a_checkpoint_of_other_settings(
