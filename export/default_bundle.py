@@ -6,6 +6,7 @@ Weights of the published generator do not enter it: they stay references into th
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.assets import asset
-from engine.bundle import BATCH, MANIFEST, GraphSpec, Manifest, Row, load_directions
+from engine.bundle import MANIFEST, GraphSpec, Manifest, Row, expected_graphs, load_directions
 from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle
-from export.parser import LOGITS, PARSER, lineage_line
+from export.parser import PARSER, lineage_line
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
 from models.checkpoints.published import load_light_generator, trained_tensors
@@ -87,42 +88,30 @@ def _networks(weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], li
 
 
 def _manifest(folder: Path) -> Manifest:
-    rows = LIGHT_256.latent_rows
-    image = (BATCH, 3, RESOLUTION, RESOLUTION)
-    ws, noise = (BATCH, rows, LATENT_DIM), (BATCH, *NOISE)
-    h, c = ((BATCH, *shape) for shape in LIGHT.state_shapes)
-    images = {name: image for name in ("crop_prev", "crop", "inversion_prev", "edit_prev")}
-    dws = (BATCH, LIGHT.former_rows, LATENT_DIM)
-    encoder = GraphSpec("encoder.onnx", {"crop": image}, {"ws": ws})
-    return Manifest(
+    h, c = LIGHT.state_shapes
+    numbers = Manifest(
         name=NAME,
         resolution=RESOLUTION,
-        latent_rows=rows,
+        latent_rows=LIGHT_256.latent_rows,
         latent_dim=LATENT_DIM,
         former_rows=LIGHT_256.former_rows,
         rows=tuple(Row(name, resolution) for name, resolution in LIGHT_256.row_names()),
         noise=NOISE,
-        h=LIGHT.state_shapes[0],
-        c=LIGHT.state_shapes[1],
+        h=h,
+        c=c,
         crop_template="ffhq",
         crop_size=RESOLUTION,
         image_range=(-1.0, 1.0),
         parser=PARSER,
-        graphs={
-            "generator": GraphSpec("generator.onnx", {"ws": ws, "noise": noise}, {"image": image}),
-            "encoder_anchor": encoder,
-            "encoder": encoder,
-            "recurrent": GraphSpec(
-                "recurrent.onnx",
-                {**images, "h": h, "c": c},
-                {"dws": dws, "noise": noise, "h_out": h, "c_out": c},
-            ),
-            "parser": GraphSpec("parser.onnx", {"crop": image}, {"logits": LOGITS}),
-        },
+        graphs={},
         generator_id=asset("synthesis_bin").sha256,
         licence=LICENCE,
         lineage=_lineage(folder),
     )
+    graphs = {name: GraphSpec(f"{name}.onnx", *shapes) for name, shapes in expected_graphs(numbers).items()}
+    # One graph is both encoders: it gives all rows on every frame.
+    both = replace(graphs["encoder_anchor"], file="encoder.onnx")
+    return replace(numbers, graphs={**graphs, "encoder_anchor": both, "encoder": both})
 
 
 def _lineage(folder: Path) -> dict[str, str]:

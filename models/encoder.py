@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.geometry import CROP_SIZE
 from models.layers import shrink_kernel
 from models.perceptual import STAGE_WIDTHS, StLpips, folded_stage
 
 TRUNK_STAGES = (2, 4)
 POOLED = 6
 THUMBNAIL = 16
-CROP_RESOLUTION = 256
 TRUNK_RESOLUTION = 128
 FEATURES = sum(STAGE_WIDTHS["alex"][s] for s in TRUNK_STAGES) * POOLED**2 + 3 * THUMBNAIL**2
 
@@ -48,7 +48,7 @@ class FaceFeatures(nn.Module):
         self.stages = nn.ModuleList((folded_stage(trunk.stages[0]), *trunk.stages[1:]))
         self.register_buffer("shift", trunk.shift)
         self.register_buffer("scale", trunk.scale)
-        shrink = shrink_kernel(3, CROP_RESOLUTION // TRUNK_RESOLUTION, 2)
+        shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, 2)
         self.register_buffer("shrink", shrink, persistent=False)
 
     def forward(self, crop: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class FaceFeatures(nn.Module):
             x = stage(x)
             if i in TRUNK_STAGES:
                 parts.append(pool(x, POOLED).flatten(1))
-        thumbnail = F.avg_pool2d(crop, CROP_RESOLUTION // THUMBNAIL)
+        thumbnail = F.avg_pool2d(crop, CROP_SIZE // THUMBNAIL)
         return torch.cat((*parts, thumbnail.flatten(1)), dim=1)
 
 

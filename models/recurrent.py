@@ -37,8 +37,7 @@ class RecurrentConfig:
     convs: the last one at 32 px is where the noise map is taken. blur: low-pass before every stride of 2. hidden:
     channels of the ConvLSTM. rank: width before the code offset, None for a single linear layer. activated: leaky ReLU
     on the code offset. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
-    None: the activations at 32 px are the map. map_memory: what that network drew is kept from frame to frame, and
-    takes the place of the ConvLSTM's own output h in the state.
+    its memory takes the place of the ConvLSTM's own output h in the state. None: the activations at 32 px are the map.
     """
 
     former_rows: int = 10
@@ -58,10 +57,8 @@ class RecurrentConfig:
     rank: int | None = 96
     activated: bool = False
     map_width: int | None = 96
-    map_memory: bool = True
 
     def __post_init__(self) -> None:
-        assert self.map_width is not None or not self.map_memory, "a memory of the map needs a network that draws it"
         assert MAP_RESOLUTION in self.sides, "no convolution at the noise map's resolution"
         assert self.map_width is not None or self.convs[self.map_conv].channels == self.map_channels
 
@@ -78,8 +75,7 @@ class RecurrentConfig:
     def state_shapes(self) -> tuple[Shape, Shape]:
         """Shapes of h and of c without the batch."""
         cell = self.hidden, self.sides[-1], self.sides[-1]
-        memory = cast(int, self.map_width), MAP_RESOLUTION, MAP_RESOLUTION
-        return memory if self.map_memory else cell, cell
+        return cell if self.map_width is None else (self.map_width, MAP_RESOLUTION, MAP_RESOLUTION), cell
 
     @property
     def map_conv(self) -> int:
@@ -106,7 +102,6 @@ PAPER = RecurrentConfig(
     rank=None,
     activated=True,  # as in the authors' release, so that its weights mean the same here
     map_width=None,
-    map_memory=False,
 )
 
 
@@ -142,65 +137,45 @@ class ConvLstm(nn.Module):
 
 
 class MapHead(nn.Module):
-    """Draws the noise map from the activations at 32 px and the ConvLSTM's output h: [B, C, 32, 32].
-
-    It starts at zero.
-    """
-
-    def __init__(self, c_in: int, hidden: int, width: int, channels: int) -> None:
-        super().__init__()
-        self.context = nn.Conv2d(hidden, width, 1)
-        self.join = nn.Conv2d(c_in + width, width, 1)
-        self.draw = nn.Conv2d(width, width, 3, padding=1)
-        self.to_map = nn.Conv2d(width, channels, 1)
-        _zero(self.to_map)
-
-    def forward(self, at_32: Tensor, h: Tensor) -> Tensor:
-        detail, joined = self.sketch(self.joined(at_32, h))
-        noise: Tensor = self.to_map(detail + joined)
-        return noise
-
-    def joined(self, at_32: Tensor, h: Tensor) -> Tensor:
-        """Both inputs as one, before the activation, [B, width, 32, 32]."""
-        enlargement = float(MAP_RESOLUTION // h.shape[-1])
-        context = activate(self.context(h))
-        context = F.interpolate(context, scale_factor=enlargement, mode="bilinear", align_corners=False)
-        joined: Tensor = self.join(torch.cat((at_32, context), dim=1))
-        return joined
-
-    def sketch(self, joined: Tensor) -> tuple[Tensor, Tensor]:
-        """What is drawn is the sum of these two, [B, width, 32, 32]."""
-        joined = activate(joined)
-        return activate(self.draw(joined)), joined
-
-
-class RememberingMapHead(MapHead):
-    """A map head that goes on from what it drew for the frame before, so that the map nears the face frame by frame.
+    """Draws the noise map [B, C, 32, 32] from the activations at 32 px, the ConvLSTM's output, and what it drew before.
 
     m_t = keep . m_{t-1} + (1 - keep) . drawn + correction; m_t [B, width, 32, 32] is the memory, and the map is linear
     in it. keep is a gate for each place and channel. The correction sees the images themselves, above all what the last
     inversion lacks of its crop: added up over frames it removes what a single glance gets wrong, as an integrating
-    controller does. A new head of this kind corrects nothing and keeps half.
+    controller does. A new head draws nothing, corrects nothing and keeps half.
     """
 
     def __init__(self, c_in: int, fine: tuple[int, int], hidden: int, width: int, channels: int) -> None:
         """fine: channels and side of the images as the first convolution gets them."""
-        super().__init__(c_in, hidden, width, channels)
+        super().__init__()
         cells = fine[1] // MAP_RESOLUTION
+        self.context = nn.Conv2d(hidden, width, 1)
+        self.join = nn.Conv2d(c_in + width, width, 1)
+        self.draw = nn.Conv2d(width, width, 3, padding=1)
+        self.to_map = nn.Conv2d(width, channels, 1)
         self.recall = nn.Conv2d(width, width, 1, bias=False)
         self.keep = nn.Conv2d(width, width, 1)
         self.correct = nn.Conv2d(width, width, 1)
         self.glance = nn.Conv2d(fine[0], width, cells, stride=cells, bias=False)
-        for layer in (self.recall, self.keep, self.correct, self.glance):
+        for layer in (self.to_map, self.recall, self.keep, self.correct, self.glance):
             _zero(layer)
 
-    def remember(self, at_32: Tensor, h: Tensor, fine: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """The noise map and the memory after it."""
-        detail, joined = self.sketch(self.joined(at_32, h) + self.recall(memory))
+    def forward(self, at_32: Tensor, said: Tensor, fine: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise map and the memory after it. said: the ConvLSTM's output."""
+        joined = activate(self.joined(at_32, said) + self.recall(memory))
+        detail = activate(self.draw(joined))
         keep = torch.sigmoid(self.keep(joined))
         drawn = detail + joined
         memory = drawn + keep * (memory - drawn) + self.correct(detail) + self.glance(fine)
         return self.to_map(memory), memory
+
+    def joined(self, at_32: Tensor, said: Tensor) -> Tensor:
+        """What is seen of this frame, before the activation, [B, width, 32, 32]."""
+        enlargement = float(MAP_RESOLUTION // said.shape[-1])
+        context = activate(self.context(said))
+        context = F.interpolate(context, scale_factor=enlargement, mode="bilinear", align_corners=False)
+        joined: Tensor = self.join(torch.cat((at_32, context), dim=1))
+        return joined
 
 
 class Seen(NamedTuple):
@@ -231,17 +206,16 @@ class RecurrentEncoder(nn.Module):
         for spec in config.convs:
             self.convs.append(_conv(c_in, spec, config.blur))
             c_in = spec.channels
-        self.lstm = ConvLstm(c_in, config.hidden, looped=not config.map_memory)
+        self.lstm = ConvLstm(c_in, config.hidden, looped=config.map_width is None)
         seen = config.hidden * config.sides[-1] ** 2
         self.reduce = None if config.rank is None else nn.Linear(seen, config.rank)
         self.to_dws = nn.Linear(config.rank or seen, config.former_rows * config.latent_dim)
         _zero(self.to_dws)
-        self.map_head: MapHead | None = None
+        self.map_head = None
         if config.map_width is not None:
             at_32 = config.convs[config.map_conv].channels
-            drawn = config.hidden, config.map_width, config.map_channels
             fine = len(shrink), CROP_RESOLUTION // config.pool // config.unshuffle
-            self.map_head = RememberingMapHead(at_32, fine, *drawn) if config.map_memory else MapHead(at_32, *drawn)
+            self.map_head = MapHead(at_32, fine, config.hidden, config.map_width, config.map_channels)
 
     def empty_state(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """h and c of a track that begins, for a batch like that of `like`."""
@@ -255,12 +229,12 @@ class RecurrentEncoder(nn.Module):
 
     def step(self, seen: Seen, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """From what is seen of a frame, and the state, to (dws, noise map, h, c)."""
-        if isinstance(self.map_head, RememberingMapHead):
-            said, c = self.lstm(seen.deep, None, c)
-            noise, h = self.map_head.remember(seen.at_32, said, seen.fine, h)
-            return self.offset(said), noise, h, c
-        h, c = self.lstm(seen.deep, h, c)
-        return self.offset(h), seen.at_32 if self.map_head is None else self.map_head(seen.at_32, h), h, c
+        if self.map_head is None:
+            h, c = self.lstm(seen.deep, h, c)
+            return self.offset(h), seen.at_32, h, c
+        said, c = self.lstm(seen.deep, None, c)
+        noise, h = self.map_head(seen.at_32, said, seen.fine, h)
+        return self.offset(said), noise, h, c
 
     def look(self, images: Tensor) -> Seen:
         """images [B, 12, 256, 256]."""

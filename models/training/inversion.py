@@ -47,7 +47,7 @@ that the memory has behind it after the first frame's; the share of a picture th
 `engine/steadying.py` does, where the crops are alike."""
 
 UNLIKE = 0.1
-"""Difference of crops, on the [-1, 1] scale, at which that share has fallen to 1/e, as there."""
+"""Difference of crops, on the [-1, 1] scale, at which that share has fallen to 1/e; about as there."""
 
 UNLIKE_CELL = 8
 """Side of the cells in which crops are compared, px."""

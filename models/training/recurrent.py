@@ -40,7 +40,7 @@ LONGEST_PAST = 12
 """Steps that the memory may have behind it in an episode."""
 
 MOST_CARRIED = 0.65
-"""Largest share of a picture that is carried over to the next, as in `engine/steadying.py`."""
+"""Largest share of a picture that is carried over to the next; `engine/steadying.py` carries about as much."""
 
 PEAK_RATES = {"recurrent": 5e-4, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
 """The recurrent encoder starts from nothing, the base encoder from its closed form."""

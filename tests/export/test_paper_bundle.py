@@ -39,7 +39,6 @@ NARROW = Preset(
         rank=None,
         activated=True,
         map_width=None,
-        map_memory=False,
     ),
     parser=BiSeNetConfig(size=128, widths=(8, 8, 16, 16)),
     visible=VisibleNetConfig(),

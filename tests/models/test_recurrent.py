@@ -12,9 +12,9 @@ from models.recurrent import (
     BlurredConv,
     ConvLstm,
     ConvSpec,
+    MapHead,
     RecurrentConfig,
     RecurrentEncoder,
-    RememberingMapHead,
     Seen,
 )
 
@@ -37,7 +37,6 @@ NARROW_PAPER = RecurrentConfig(
     rank=None,
     activated=True,
     map_width=None,
-    map_memory=False,
 )
 """The paper's shape with few channels."""
 
@@ -90,8 +89,9 @@ LIGHT_SHAPES = {
     "map_head.correct": (96, 96, 1, 1),
     "map_head.glance": (96, 48, 2, 2),
 }
-WITHOUT_BIAS = ("map_head.recall", "map_head.glance")
 """Trained weights lie in files under these names."""
+
+WITHOUT_BIAS = ("map_head.recall", "map_head.glance")
 
 
 def test_light_form_keeps_its_names_and_shapes() -> None:
@@ -194,11 +194,11 @@ def test_state_is_all_that_one_frame_leaves_to_the_next() -> None:
 @torch.no_grad()
 def test_map_memory_by_hand() -> None:
     """m_t = keep . m_{t-1} + (1 - keep) . drawn + correction, and the map is linear in it."""
-    head = RememberingMapHead(2, (5, 64), 3, 4, 6)
+    head = MapHead(2, (5, 64), 3, 4, 6)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     at_32, h, fine, memory = (torch.randn(1, *shape) for shape in ((2, 32, 32), (3, 8, 8), (5, 64, 64), (4, 32, 32)))
-    noise, after = head.remember(at_32, h, fine, memory)
+    noise, after = head(at_32, h, fine, memory)
     joined = F.leaky_relu(head.joined(at_32, h) + F.conv2d(memory, head.recall.weight), 0.2) * 2**0.5
     detail = F.leaky_relu(head.draw(joined), 0.2) * 2**0.5
     keep, correction = torch.sigmoid(head.keep(joined)), head.correct(detail) + head.glance(fine)
@@ -208,13 +208,15 @@ def test_map_memory_by_hand() -> None:
 
 @torch.no_grad()
 def test_a_new_memory_keeps_half_and_corrects_nothing() -> None:
-    head = RememberingMapHead(2, (5, 64), 3, 4, 6)
+    head = MapHead(2, (5, 64), 3, 4, 6)
     torch.nn.init.normal_(head.to_map.weight)
     at_32, h, fine = (torch.randn(1, *shape) for shape in ((2, 32, 32), (3, 8, 8), (5, 64, 64)))
-    first, memory = head.remember(at_32, h, fine, torch.zeros(1, 4, 32, 32))
-    torch.testing.assert_close(first, 0.5 * head(at_32, h), atol=1e-5, rtol=1e-4)
-    second, _ = head.remember(at_32, h, fine, memory)
-    torch.testing.assert_close(second, 0.75 * head(at_32, h), atol=1e-5, rtol=1e-4)
+    first, memory = head(at_32, h, fine, torch.zeros(1, 4, 32, 32))
+    joined = F.leaky_relu(head.joined(at_32, h), 0.2) * 2**0.5
+    drawn = head.to_map(F.leaky_relu(head.draw(joined), 0.2) * 2**0.5 + joined)
+    torch.testing.assert_close(first, 0.5 * drawn, atol=1e-5, rtol=1e-4)
+    second, _ = head(at_32, h, fine, memory)
+    torch.testing.assert_close(second, 0.75 * drawn, atol=1e-5, rtol=1e-4)
 
 
 def test_conv_lstm_by_hand() -> None:
