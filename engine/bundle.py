@@ -97,7 +97,8 @@ class Manifest:
 class Direction:
     """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
 
-    direction: float32 [L, D], the offset of W+ for one unit.
+    direction: float32 [L, D], the offset of W+ for one unit. hair: whether hair changes with it; else the frame's own
+    is shown.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Direction:
     direction: NDArray[np.float32]
     lo: float
     hi: float
+    hair: bool = True
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest
         raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
     direction.flags.writeable = False
     label = str(arrays.get(f"{name}.label", name))
-    return Direction(name, label, direction, float(span[0]), float(span[1]))
+    hair = bool(arrays.get(f"{name}.hair", True))
+    return Direction(name, label, direction, float(span[0]), float(span[1]), hair)
 
 
 def parse_manifest(document: Any, where: str) -> Manifest:

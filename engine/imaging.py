@@ -58,9 +58,11 @@ class Imaging(Protocol):
         """Soft masks of the faces, `compositing.face_mask`; float32 [0, 1] [F, S, S]."""
         ...
 
-    def cut_out(self, parser: Network, crops: FloatArray, edits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def cut_out(
+        self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """The edits with the surroundings where they have no face, and masks that go with that,
-        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]."""
+        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]. hair: float32 [0, 1] [F]."""
         ...
 
     def blend(
@@ -130,9 +132,11 @@ class CpuImaging:
         parses = parse_faces(parser, self._parts, crops, edits)
         return _batch([face_mask(parse, crops.shape[-1], self._shape) for parse in parses])
 
-    def cut_out(self, parser: Network, crops: FloatArray, edits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def cut_out(
+        self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """See `Imaging.cut_out`."""
-        faces = zip(crops, edits, parse_faces(parser, self._parts, crops, edits), strict=True)
+        faces = zip(crops, edits, parse_faces(parser, self._parts, crops, edits), hair, strict=True)
         images, masks = zip(*(cut_out(*face, self._shape) for face in faces), strict=True)
         return _batch(images), _batch(masks)
 

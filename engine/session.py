@@ -1,7 +1,7 @@
 """One camera frame in, one edited frame out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from engine.ahead import AheadTracker, FaceTracker
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
-from engine.directions import edit_offset
+from engine.directions import edit_offset, hair_share
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
@@ -264,7 +264,8 @@ class Session:
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
                     faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
-                    self._blended(placed, crops, inversions, edits, crops_from_frame, clock)
+                    hair = self._imaging.place(np.zeros(batch, np.float32))
+                    self._blended(placed, crops, inversions, edits, hair, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
                     seen = dict(enumerate(crops_from_frame))
@@ -334,7 +335,8 @@ class Session:
                 crops = self._imaging.align(placed, crops_from_frame)
             faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock)
             faces = self._adopted(faces, before)
-            make = partial(self._blended, placed, crops, inversions, edits, crops_from_frame, clock)
+            hair = self._imaging.place(self._hair(faces, seen))
+            make = partial(self._blended, placed, crops, inversions, edits, hair, crops_from_frame, clock)
         if hidden:
             make = partial(stand_in, self._settings.lost_face, frame, faces[0].track.held)
         picture = LaterPicture(make, self._finishing)
@@ -367,7 +369,8 @@ class Session:
         with clock.stage("card"):
             offsets = np.stack([self._offset(faces[slot]) for slot in seen])
             moved = [motions[slot]() for slot in seen] if motions else []
-            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, moved)
+            hair = self._hair(faces, seen)
+            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, hair, moved)
         return done and (done[0], with_states(faces, seen, done[1]))
 
     def _adopted(self, faces: Faces, before: Faces) -> Faces:
@@ -431,17 +434,18 @@ class Session:
         crops: FloatArray,
         inversions: FloatArray,
         edits: FloatArray,
+        hair: FloatArray,
         crops_from_frame: Sequence[Affine],
         clock: StageClock,
     ) -> ImageU8:
-        """From the networks' images of the faces to the frame that is shown."""
+        """From the networks' images of the faces to the frame that is shown. hair: [F], how much is the edit's."""
         if self._settings.switches.residual:
             with clock.stage("restore"):
                 edits = self._imaging.give_back(crops, inversions, edits)
         with clock.stage("parse"):
             parser = self._networks.parser
             if self._settings.switches.surrounded:
-                edits, masks = self._imaging.cut_out(parser, crops, edits)
+                edits, masks = self._imaging.cut_out(parser, crops, edits, hair)
             else:
                 masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
@@ -449,6 +453,11 @@ class Session:
 
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:
         return self._imaging.steady([motion() for motion in motions])
+
+    def _hair(self, faces: Faces, seen: Iterable[int]) -> FloatArray:
+        """How much of the hair is the edit's, of each face seen; float32 [F]."""
+        shares = [hair_share(self._directions, shown_values(faces[slot].track.ramp)) for slot in seen]
+        return np.array(shares, np.float32)
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

@@ -3,7 +3,8 @@
 The generator paints a background there, but its own: around a head it would stand as a bright rim. Behind the face
 nobody has looked; a narrow strip of it can be told from what lies beside it. The mask is made for that: it takes in the
 fringe of hair that the parser leaves out, which else would stand around hair of another colour, and it fades where a
-face goes on beyond the crop.
+face goes on beyond the crop. Hair that no slider moves is not touched: it would change with every edit a little, and
+stand out against its own ends beyond the crop.
 """
 
 from dataclasses import replace
@@ -52,15 +53,18 @@ FADE_PX = 16
 """Of the crop, from its border inwards."""
 
 
-def cut_out(crop: FloatArray, edit: FloatArray, parse: FaceParse, shape: MaskShape) -> tuple[FloatArray, FloatArray]:
+def cut_out(
+    crop: FloatArray, edit: FloatArray, parse: FaceParse, hair: float, shape: MaskShape
+) -> tuple[FloatArray, FloatArray]:
     """The edit as it goes into the frame, and its soft mask.
 
-    crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too.
+    crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too. hair:
+    how much of the hair is the edit's, [0, 1] (`directions.hair_share`).
     Returns the edit with the surroundings where it has no face, and the mask, float32 [0, 1] [S, S].
     """
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
-    mask = face_mask(grown, size, shape) * fade(size)
+    mask = face_mask(grown, size, shape, hair) * fade(size)
     hidden = _risen(_largest(parse.frame, HIDDEN_REACH))
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     return _filled(crop, edit, bare, hidden), mask

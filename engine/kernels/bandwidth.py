@@ -97,6 +97,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_restore = restore_buffers(kernels, case.faces)
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
+    hair = kernels.put(np.zeros(case.faces, np.float32))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -127,16 +128,16 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         timing(
             "mask",
             21,
-            # Logits in, the frames' for what is before a face too and the edits' for what is around it, what is found
-            # in them twice; margins twice, the three planes between the passes twice, masks out. Crops and edits in
-            # and edits once more, filled edits out; the small grids twice.
-            2 * _bytes(logits)
+            # Logits in, the frames' for what is before a face and for hair too and the edits' for what is around it,
+            # what is found in them twice; margins twice, the three planes between the passes twice, masks out. Crops
+            # and edits in and edits once more, filled edits out; the small grids twice.
+            5 * _bytes(logits) // 2
             + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
             + case.faces * square * (2 + 2 + 4 + 4)
             + 4 * _bytes(images)
             + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gate.gates)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
-            lambda: cut_out_faces(kernels, logits, images, edits, of_masks, of_surround, restored, masks),
+            lambda: cut_out_faces(kernels, logits, images, edits, hair, of_masks, of_surround, restored, masks),
         ),
         timing(
             "blend",

@@ -71,21 +71,33 @@ extern "C" __global__ void find_faces(const REAL* logits, int classes, unsigned 
     found[(long long)face * plane + place] = margin(logits, classes, face_classes, others, plane);
 }
 
-// logits: REAL [>= faces, classes, height, width], the edits'. found: of the frames, which count as `growth` pixels
+// frames, edits: REAL [>= faces, classes, height, width], logits. found: of the frames, which count as `growth` pixels
 // larger. margins: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not
 // where the frame shows a thing: where a core is near, by `near` within `reach` rows, and `before` above -`benefit`.
-// covered: uint32 [faces], set to 0.
-extern "C" __global__ void unite(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
+// hair: float32 [faces], how much of the hair a mask takes in; 0 leaves the frame's and adds none. covered: uint32
+// [faces], set to 0.
+extern "C" __global__ void unite(const REAL* frames, const REAL* edits, int classes, unsigned face_classes,
+                                 unsigned hair_classes, unsigned occluder_classes, const float* hair,
                                  const float* found, int growth, const float* before, const unsigned char* near,
                                  int reach, float benefit, int width, int height, float* margins, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
     long long first = (long long)face * plane;
-    float larger = margin(logits + classes * first + place, classes, face_classes, ~face_classes, plane);
+    frames += classes * first + place;
+    edits += classes * first + place;
+    float larger = margin(edits, classes, face_classes, ~face_classes, plane);
     for (int v = clamped(y - growth, 0, height - 1); v <= clamped(y + growth, 0, height - 1); ++v)
         for (int u = clamped(x - growth, 0, width - 1); u <= clamped(x + growth, 0, width - 1); ++u)
             larger = fmaxf(larger, found[first + v * width + u]);
+    if (hair[face] < 1.0f) {
+        unsigned skin = face_classes & ~hair_classes;
+        float of_frame = margin(frames, classes, skin, ~(skin | occluder_classes), plane);
+        float of_edit = margin(edits, classes, skin, ~skin, plane);
+        float bare = fmaxf(of_frame, of_edit);
+        if (hair_classes) bare = fminf(bare, -margin(frames, classes, hair_classes, ~hair_classes, plane));
+        larger = bare + hair[face] * (larger - bare);
+    }
     if (occluder_classes) {
         bool thing = false;
         for (int v = y - reach; v <= y + reach; ++v)

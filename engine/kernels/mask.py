@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.bundle import ParserSpec
 from engine.compositing import (
+    HAIR_CLASSES,
     LEAST_COVER,
     THING_BENEFIT,
     THING_CORE,
@@ -27,13 +28,14 @@ MOST_CLASSES = 32
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face; occluder_classes: to what is before it. found, before,
-    margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S].
-    counts: uint16 [F, S, S]. usual: float32 [S, S].
+    face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; occluder_classes: to what is
+    before a face. found, before, margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows,
+    eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. all_hair: float32 [F], ones.
     """
 
     shape: MaskShape
     face_classes: int
+    hair_classes: int
     occluder_classes: int
     found: Array
     before: Array
@@ -45,6 +47,7 @@ class MaskBuffers:
     eroded: Array
     counts: Array
     usual: Array
+    all_hair: Array
 
 
 def mask_buffers(
@@ -57,6 +60,7 @@ def mask_buffers(
     return MaskBuffers(
         shape=shape,
         face_classes=_word(parts, parts.face_classes),
+        hair_classes=_word(parts, HAIR_CLASSES),
         occluder_classes=_word(parts, parts.occluder_classes),
         found=kernels.empty((faces, height, width), np.float32),
         before=kernels.empty((faces, height, width), np.float32),
@@ -68,6 +72,7 @@ def mask_buffers(
         eroded=kernels.empty(plane, np.uint8),
         counts=kernels.empty(plane, np.uint16),
         usual=kernels.put(usual_mask(CROP_SIZE, shape)),
+        all_hair=kernels.put(np.ones(faces, np.float32)),
     )
 
 
@@ -76,13 +81,20 @@ def _word(parts: ParserSpec, names: Sequence[str]) -> int:
 
 
 def soft_masks(
-    kernels: Kernels, logits: Array, buffers: MaskBuffers, out: Array, growth: int = 0, fade_px: int = 0
+    kernels: Kernels,
+    logits: Array,
+    buffers: MaskBuffers,
+    out: Array,
+    growth: int = 0,
+    fade_px: int = 0,
+    hair: Array | None = None,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
     [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade_px: `surroundings.GROWTH` and `FADE_PX`, or neither.
-    `buffers.found` has the frames' margins afterwards.
+    hair: float32 [F], how much of the hair each mask takes in; None for all of it. `buffers.found` has the frames'
+    margins afterwards.
     """
     faces = out.shape[0]
     _, classes, height, width = logits.shape
@@ -109,9 +121,11 @@ def soft_masks(
         kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
         kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
     things = (before, near, THING_GROWTH, np.float32(THING_BENEFIT))
-    of_frame = (of_face, of_things, found, growth)
-    edits = logits[faces:]
-    kernels.launch("mask", "unite", small, edits, classes, *of_frame, *things, width, height, margins, covered)
+    hair = buffers.all_hair if hair is None else hair
+    check(hair[:faces], np.float32, (faces,))
+    sets = (of_face, np.uint32(buffers.hair_classes), of_things)
+    sources = (logits[:faces], logits[faces:], classes, *sets, hair, found, growth)
+    kernels.launch("mask", "unite", small, *sources, *things, width, height, margins, covered)
     kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
     kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)

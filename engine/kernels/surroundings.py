@@ -44,6 +44,7 @@ def cut_out_faces(
     logits: Array,
     crops: Array,
     edits: Array,
+    hair: Array,
     of_masks: MaskBuffers,
     buffers: SurroundBuffers,
     out: Array,
@@ -51,13 +52,13 @@ def cut_out_faces(
 ) -> None:
     """What `surroundings.cut_out` makes of each face.
 
-    logits: as `soft_masks` takes them. crops, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. out:
-    the same, and masks: float32 [F, CROP_SIZE, CROP_SIZE]; both written, and none of the others.
+    logits, hair: as `soft_masks` takes them. crops, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE],
+    contiguous. out: the same, and masks: float32 [F, CROP_SIZE, CROP_SIZE]; both written, and none of the others.
     """
     faces = out.shape[0]
     for array in (crops, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    soft_masks(kernels, logits, of_masks, masks, GROWTH, FADE_PX)
+    soft_masks(kernels, logits, of_masks, masks, GROWTH, FADE_PX, hair)
     _, classes, height, width = logits.shape
     grid, side = (width, height), GATE_RESOLUTION
     of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)

@@ -10,6 +10,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | total | float32, the sum of the new state, which is not finite where a number of it is not |
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
+| hair | float32 [F], how much of it is the edit's |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
 
 Frame and total come back. The loop's state lies in two sets of fixed buffers, read and written in turns: a step that
@@ -98,13 +99,14 @@ class WholeSteps:
         crops_from_frame: Sequence[Affine],
         states: Sequence[RecurrentState],
         offsets: FloatArray,
+        hair: FloatArray,
         motions: Sequence[Motion],
     ) -> Stepped | None:
         """The frame, edited, and the new states; `states` stay as they are.
 
-        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face; offsets: [F, L, D], NumPy's.
-        motions: one a face, or none where nothing is held steady. Gives None when the states are not what `step` or
-        `adopt` gave, or the new ones are not finite. Raises CardFailed.
+        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face; offsets [F, L, D] and hair [F],
+        NumPy's. motions: one a face, or none where nothing is held steady. Gives None when the states are not what
+        `step` or `adopt` gave, or the new ones are not finite. Raises CardFailed.
         """
         source = self._set_of(states)
         if source is None:
@@ -113,7 +115,7 @@ class WholeSteps:
             self._kernels.wait()
         self._unfinished = True
         parcel = self._parcel_for(image)
-        shrunk_px, extent_px = parcel.fill(image, crops_from_frame, offsets, motions)
+        shrunk_px, extent_px = parcel.fill(image, crops_from_frame, offsets, hair, motions)
         self._kernels.upload(parcel.placed, parcel.staged)
         estimated = any(any(state.estimated) for state in states)
         self._do(_Key(source, len(states), estimated, shrunk_px, extent_px), parcel)
@@ -178,7 +180,7 @@ class WholeSteps:
     def _enqueue(self, key: _Key, parcel: "_Parcel") -> None:
         """The step, from the frame on the card to the edited frame there. Nothing of it may depend on the host."""
         kernels, imaging, faces = self._kernels, self._imaging, key.faces
-        frame, crop_records, patch_records, offsets, motions, total = parcel.on_card(faces)
+        frame, crop_records, patch_records, offsets, hair, motions, total = parcel.on_card(faces)
         before, after = (_first(self._sets[n], faces) for n in (key.source, 1 - key.source))
         before = replace(before, estimated=(key.estimated,) * faces)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
@@ -189,7 +191,7 @@ class WholeSteps:
         if self._switches.residual:
             edit = imaging.give_back(after.crop, inversion, edit)
         if self._switches.surrounded:
-            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit)
+            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, hair)
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
@@ -236,7 +238,8 @@ class _Parcel:
         self._crops = _aligned(self.returned)
         self._patches = _aligned(self._crops + faces * warp.RECORD.itemsize)
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
-        self._motions = _aligned(self._offsets + 4 * math.prod(offsets))
+        self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
+        self._motions = _aligned(self._hair + 4 * faces)
         self._shapes = shape, offsets
         moved = (faces, *still().shape)
         size = self._motions + 4 * math.prod(moved)
@@ -246,14 +249,21 @@ class _Parcel:
         self.crops = self._part(self._crops, faces * warp.RECORD.itemsize).view(warp.RECORD)
         self.patches = self._part(self._patches, faces * blend.RECORD.itemsize).view(blend.RECORD)
         self.offsets = self._part(self._offsets, 4 * math.prod(offsets)).view(np.float32).reshape(offsets)
+        self.hair = self._part(self._hair, 4 * faces).view(np.float32)
         self.motions = self._part(self._motions, 4 * math.prod(moved)).view(np.float32).reshape(moved)
 
     def fill(
-        self, image: ImageU8, crops_from_frame: Sequence[Affine], offsets: FloatArray, motions: Sequence[Motion]
+        self,
+        image: ImageU8,
+        crops_from_frame: Sequence[Affine],
+        offsets: FloatArray,
+        hair: FloatArray,
+        motions: Sequence[Motion],
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Write a frame and what goes with it; the (width, height) that `align_faces` and `blend_faces` must cover."""
         np.copyto(self.image, image)
         np.copyto(self.offsets[: len(offsets)], offsets)
+        np.copyto(self.hair[: len(hair)], hair)
         for place, motion in zip(self.motions, motions, strict=False):
             np.copyto(place, motion)
         height, width = image.shape[:2]
@@ -262,19 +272,20 @@ class _Parcel:
         covered_px = _rounded(extent_px[0], width), _rounded(extent_px[1], height)
         return (0, 0) if shrunk_px == (0, 0) else (BLOCKS_SIDE, BLOCKS_SIDE), covered_px
 
-    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, Array, Array]:
-        """On the card, for so many faces: frame, crop records, patch records, offsets, motions, total."""
+    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+        """On the card, for so many faces: frame, crop records, patch records, offsets, hair, motions, total."""
         shape, (_, rows, width) = self._shapes
         placed = self.placed
         crops = placed[self._crops : self._crops + faces * warp.RECORD.itemsize]
         patches = placed[self._patches : self._patches + faces * blend.RECORD.itemsize]
         offsets = placed[self._offsets : self._offsets + 4 * faces * rows * width].view(np.float32)
         offsets = offsets.reshape(faces, rows, width)
+        hair = placed[self._hair : self._hair + 4 * faces].view(np.float32)
         one = still()
         motions = placed[self._motions : self._motions + faces * one.nbytes].view(np.float32)
         total = placed[self.total : self.returned].view(np.float32)
         frame = placed[: math.prod(shape)].reshape(*shape)
-        return frame, crops, patches, offsets, motions.reshape(faces, *one.shape), total
+        return frame, crops, patches, offsets, hair, motions.reshape(faces, *one.shape), total
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

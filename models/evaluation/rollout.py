@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.compositing import MaskShape, give_back, parse_faces
-from engine.directions import edit_offset
+from engine.directions import edit_offset, hair_share
 from engine.geometry import translation
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
@@ -22,8 +22,8 @@ from models.pictures import Images, Pictures, images_from, pictures_from
 class Rollout:
     """O_t^a and E_t^a of every crop; of the first one the anchor's, which follow another rule (Eqs. 1-5).
 
-    shown: what the viewer sees of the edits: with what the inversions lost given back, and with the surroundings where
-    they have less of a face, if the variant does that.
+    shown: what the viewer sees of the edits: with what the inversions lost given back, and, if the variant does that,
+    with the surroundings where they have less of a face, laid over the crops by the mask that goes with that.
     """
 
     inversions: Pictures
@@ -44,6 +44,19 @@ class LoadedBundle:
         manifest = self.bundle.manifest
         return edit_offset(self.bundle.directions, values, (manifest.latent_rows, manifest.latent_dim))[None]
 
+    def shown(
+        self, crops: Images, inversions: Images, edits: Images, values: Mapping[str, float], switches: Switches
+    ) -> Images:
+        """What the viewer sees of the edits, in the crops' place."""
+        if switches.residual:
+            edits = np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+        if not switches.surrounded:
+            return edits
+        hair = hair_share(self.bundle.directions, values)
+        parses = parse_faces(self.networks.parser, self.bundle.manifest.parser, crops, edits)
+        cut = [cut_out(*face, hair, MaskShape()) for face in zip(crops, edits, parses, strict=True)]
+        return np.stack([crop + mask * (image - crop) for crop, (image, mask) in zip(crops, cut, strict=True)])
+
 
 def roll_clip(
     loaded: LoadedBundle,
@@ -63,7 +76,7 @@ def roll_clip(
             loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady
         )
         inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
-        shown[t] = pictures_from(_shown(loaded, crop, inversion, edit, switches))[0]
+        shown[t] = pictures_from(loaded.shown(crop, inversion, edit, values, switches))[0]
     return Rollout(inversions, edits, shown)
 
 
@@ -81,17 +94,8 @@ def settle_stills(
         for _ in range(steps):
             state, inversion, edit = advance(loaded.networks, state, images, offsets, switches, steady=steady)
         inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)
-        shown[part] = pictures_from(_shown(loaded, images, inversion, edit, switches))
+        shown[part] = pictures_from(loaded.shown(images, inversion, edit, values, switches))
     return Rollout(inversions, edits, shown)
-
-
-def _shown(loaded: LoadedBundle, crops: Images, inversions: Images, edits: Images, switches: Switches) -> Images:
-    if switches.residual:
-        edits = np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
-    if switches.surrounded:
-        parses = parse_faces(loaded.networks.parser, loaded.bundle.manifest.parser, crops, edits)
-        edits = np.stack([cut_out(*face, MaskShape())[0] for face in zip(crops, edits, parses, strict=True)])
-    return edits
 
 
 def _steady_between(before: Pictures, now: Pictures) -> Steady:

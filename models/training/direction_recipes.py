@@ -4,7 +4,6 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 11 the RGB head. Shape and pose live in the coarse rows, colours in the fine ones.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +23,9 @@ COMMON_HELD = (
 )
 """What a slider leaves alone unless its recipe frees it."""
 
+HAIR_SCORES = ("hair_colour", "long_hair", "bald", "grey_hair")
+"""What is not seen of a slider that leaves hair alone."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -32,9 +34,11 @@ class Recipe:
     score: the score that it moves. rows: W+ rows first <= row < last that it may move. free: scores that go with it
     and are not held. also: scores that it leaves alone beyond `COMMON_HELD`. furthest: largest step, in standard
     deviations, at which it still is the same person by eye; furthest_back: the same for its lower end, where that is
-    less. power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in
-    predicted deviations, that its response is measured at. rare: most faces lack it, so that only those who have it can
-    lose it, and it appears at a threshold, beyond what a small step shows.
+    another. power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in
+    predicted deviations, that its response is measured at. leak: largest mean change of a score that it leaves alone,
+    in standard deviations. rare: most faces lack it, so that only those who have it can lose it, and it appears at a
+    threshold, beyond what a small step shows. hair: whether the person's hair may change with it; else the frame's own
+    is shown, whatever the direction does to it.
     """
 
     label: str
@@ -43,15 +47,22 @@ class Recipe:
     free: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     furthest: float = 2.0
-    furthest_back: float = math.inf
+    furthest_back: float | None = None
     power: float = 0.25
     probe: float = 3.0
+    leak: float = 0.5
     rare: bool = False
+    hair: bool = False
 
     @property
     def held(self) -> tuple[str, ...]:
         """The scores that the slider leaves alone."""
         return tuple(name for name in COMMON_HELD + self.also if name != self.score and name not in self.free)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Of those the ones whose change would be seen."""
+        return tuple(name for name in self.held if self.hair or name not in HAIR_SCORES)
 
 
 _LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_light")
@@ -60,22 +71,32 @@ _LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_ligh
 _TONE = ("skin_bright", "skin_red", "skin_blue")
 
 RECIPES: Mapping[str, Recipe] = {
-    # The old of the samples are darker and paler than the young; who is aged should not turn grey with it.
-    "age": Recipe("Age", "age", (2, 12), free=("beard", "hair_colour"), also=_TONE, furthest=2.5, furthest_back=1.5),
-    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",)),
+    # The old of the samples are darker and paler than the young, have less hair and make-up, and look cross. What a
+    # person has of all that is theirs at any age, and hair beyond the crop would not turn grey.
+    "age": Recipe(
+        "Age",
+        "age",
+        (2, 12),
+        also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
+        furthest=1.75,
+        furthest_back=2.0,
+        probe=4.0,
+        leak=0.8,
+    ),
+    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
     "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5),
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5),
-    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0),
-    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5),
+    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True),
+    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True),
     "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
     "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
-    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0),
+    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, hair=True),
     "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5),
-    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
+    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light"), hair=True),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",

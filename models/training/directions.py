@@ -175,18 +175,16 @@ class Trial:
     def _usable_end(self, slider: Slider, faces: Faces, sign: float) -> float:
         """The furthest usable step of that sign; 0 when there is none."""
         names = self.bench.table.names
-        own, held = names.index(slider.recipe.score), [names.index(name) for name in slider.recipe.held]
-        limits = RangeLimits(threshold=slider.recipe.rare)
+        own, watched = names.index(slider.recipe.score), [names.index(name) for name in slider.recipe.watched]
+        limits = RangeLimits(leak=slider.recipe.leak, threshold=slider.recipe.rare)
         steps: list[float] = []
         effects: list[Effect] = []
         usable = 0.0
-        furthest = slider.recipe.furthest if sign > 0 else min(slider.recipe.furthest, slider.recipe.furthest_back)
-        for step in STEPS:
-            if step > furthest:
-                break
+        furthest = slider.recipe.furthest if sign > 0 else slider.recipe.furthest_back or slider.recipe.furthest
+        for step in (*(step for step in STEPS if step < furthest), furthest):
             steps.append(sign * step)
             effects.append(self.bench.effect(faces, slider.direction * sign * step))
-            usable = usable_step(steps, effects, own, held, limits)
+            usable = usable_step(steps, effects, own, watched, limits)
             if usable != steps[-1] and not limits.threshold:
                 break
         return usable
@@ -216,7 +214,9 @@ def find_sliders(
     } | {name: (slider.recipe, slider.direction) for name, slider in kept.items()}
     response = np.stack([trial.response_of(recipe, direction) for recipe, direction in tried.values()])
     own = [model.names.index(recipe.score) for recipe in recipes.values()]
-    held = [[model.names.index(name) for name in recipe.held] for recipe in recipes.values()]
+    # A leak into what no slider moves could only be cancelled by much of many others.
+    moved = {recipe.score for recipe, _ in tried.values()}
+    held = [[model.names.index(name) for name in recipe.held if name in moved] for recipe in recipes.values()]
     corrected = corrected_directions(np.stack([direction for _, direction in tried.values()]), response, own, held)
     sliders: dict[str, Slider] = {}
     for (name, recipe), direction, score in zip(recipes.items(), corrected, own, strict=True):
@@ -259,12 +259,14 @@ def generator_id() -> str:
 
 
 def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
-    """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, and the generator's id."""
+    """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, NAME.hair (whether hair
+    changes with it), and the generator's id."""
     arrays: dict[str, NDArray[np.generic]] = {"generator_id": np.array(generator_id())}
     for name, slider in sliders.items():
         arrays[f"{name}.direction"] = slider.direction.astype(np.float32)
         arrays[f"{name}.range"] = np.array([slider.lo, slider.hi], dtype=np.float32)
         arrays[f"{name}.label"] = np.array(slider.recipe.label)
+        arrays[f"{name}.hair"] = np.array(slider.recipe.hair)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial.npz")
     np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
@@ -300,7 +302,7 @@ def write_report(
     leaks = leakage(
         shipped,
         {name: names.index(slider.recipe.score) for name, slider in sliders.items()},
-        {name: [names.index(held) for held in slider.recipe.held] for name, slider in sliders.items()},
+        {name: [names.index(seen) for seen in slider.recipe.watched] for name, slider in sliders.items()},
     )
     report = {
         "faces": len(base.ws),

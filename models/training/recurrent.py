@@ -42,8 +42,9 @@ LONGEST_PAST = 12
 MOST_CARRIED = 0.65
 """Largest share of a picture that is carried over to the next; `engine/steadying.py` carries about as much."""
 
-PEAK_RATES = {"recurrent": 5e-4, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
-"""The recurrent encoder starts from nothing, the base encoder from its closed form."""
+PEAK_RATES = {"recurrent": 5e-4, "keep": 5e-3, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
+"""The recurrent encoder starts from nothing, the base encoder from its closed form. keep: the bias of the map memory's
+gate; Adam moves a bias by the rate a step, and a gate has units of logits to go."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,16 +111,17 @@ class RecurrentTask:
 
     @property
     def players(self) -> tuple[Player, ...]:
-        base = self._inverter.base
+        base, recurrent = self._inverter.base, self._inverter.recurrent
+        assert recurrent.map_head is not None
+        gate = [recurrent.map_head.keep.bias]
         trained = {
-            "recurrent": self._inverter.recurrent,
-            "expand": base.expand,
-            "reduce": base.reduce,
-            "trunk": base.features,
+            "recurrent": [p for p in recurrent.parameters() if p is not gate[0]],
+            "keep": gate,
+            "expand": base.expand.parameters(),
+            "reduce": base.reduce.parameters(),
+            "trunk": base.features.parameters(),
         }
-        groups = [
-            {"params": list(part.parameters()), "peak": self._rate * PEAK_RATES[name]} for name, part in trained.items()
-        ]
+        groups = [{"params": list(part), "peak": self._rate * PEAK_RATES[name]} for name, part in trained.items()]
         return (Player("recurrent", self._objective, groups, self._inverter),)
 
     def draw(self, step: int, samples: range) -> Batch:

@@ -54,6 +54,20 @@ def test_edits_the_face_and_nothing_else(default_bundle: Path, clips: Path, trac
     assert neutral.image is frame.image
 
 
+def test_hair_stays_the_frames_until_a_slider_moves_hair(default_bundle: Path, clips: Path) -> None:
+    changed = {}
+    with Session.open(default_bundle) as session:
+        for name in ("smile", "age", "hair_colour"):
+            session.reset()
+            for frame in islice(frames_of(clips / "pyfeat_single_face.mp4"), 6):
+                edited = session.step(frame, Controls({name: 1.0}))
+            (track,) = Tracker.open().track((), frame.image, frame.captured_ns, 1)
+            before, after = (align(image, track.crop_from_frame).astype(int) for image in (frame.image, edited.image))
+            changed[name] = np.abs(after - before)[16:40, 100:156].mean()  # above the forehead
+    assert changed["smile"] == changed["age"] == 0.0
+    assert changed["hair_colour"] > 10.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("clip", CLIPS)
 def test_whole_clips_smile_and_age(

@@ -78,7 +78,7 @@ def test_soft_edge_lies_inside_the_mask_and_off_the_border(shape):
     assert not everywhere[:, [0, -1]].any()
 
 
-def masks_from(logits, parts):
+def masks_from(logits, parts, hair=1.0):
     """The masks of a parser that answers with these logits [2 F, K, h, w], frames first."""
 
     class Parser:
@@ -89,7 +89,7 @@ def masks_from(logits, parts):
             return {"logits": logits}
 
     crops = np.zeros((len(logits) // 2, 3, 256, 256), np.float32)
-    return tuple(face_mask(parse, 256, MaskShape()) for parse in parse_faces(Parser(), parts, crops, crops))
+    return tuple(face_mask(parse, 256, MaskShape(), hair) for parse in parse_faces(Parser(), parts, crops, crops))
 
 
 def test_masks_are_the_union_of_frame_and_edit():
@@ -106,6 +106,34 @@ def test_masks_are_the_union_of_frame_and_edit():
     assert first[128, 128] == 0.0
     assert second[128, 128] == pytest.approx(1.0)
     assert second[20, 128] == 0.0
+
+
+def test_hair_that_no_slider_moves_is_left_alone_and_none_is_added():
+    parts = ParserSpec(128, ("background", "skin", "hair", "hat"), ("skin", "hair"))
+    logits = np.full((2, 4, 128, 128), -9.0, np.float32)
+    logits[:, 0] = 0.0
+    logits[0, 2, :40] = 2.0  # the frame: hair above
+    logits[0, 1, 40:100, 30:98] = 4.0  # and a face
+    logits[1, 1, 20:110, 20:108] = 4.0  # the edit: a larger face, with a higher forehead and a wider jaw
+    logits[1, 2, 40:100, :20] = 4.0  # and hair beside it
+
+    def at(hair):
+        (mask,) = masks_from(logits, parts, hair)
+        places = {"hair": (40, 128), "forehead": (60, 128), "face": (130, 128), "jaw": (190, 50), "added": (130, 20)}
+        return {name: float(mask[place]) for name, place in places.items()}
+
+    assert at(0.0) == {"hair": 0.0, "forehead": 0.0, "face": 1.0, "jaw": 1.0, "added": 0.0}
+    assert at(1.0) == dict.fromkeys(at(0.0), 1.0)
+    shares = np.linspace(0.0, 1.0, 11)
+    covered = [masks_from(logits, parts, share)[0].mean() for share in shares]
+    assert (np.diff(covered) >= 0.0).all()
+
+
+def test_a_parser_without_hair_has_nothing_to_leave_alone():
+    parts = ParserSpec(128, ("background", "skin"), ("skin",))
+    logits = np.random.default_rng(0).normal(size=(2, 2, 128, 128)).astype(np.float32)
+    logits[0, 1, 20:110, 20:110] += 5.0
+    np.testing.assert_array_equal(*(masks_from(logits, parts, hair)[0] for hair in (0.0, 1.0)))
 
 
 def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_lets_grow_stays():

@@ -24,9 +24,9 @@ def drawn(margin, inside, outside):
     return np.stack([grey] * 3)
 
 
-def parse(frame, edit):
-    """Of margins of a face in the frame and in the edit; nothing is before it."""
-    return FaceParse(frame, edit, None, -edit)
+def parse(frame, edit, skin=None):
+    """Of margins of a face in the frame and in the edit, all of it skin or less; nothing is before it."""
+    return FaceParse(frame, edit, None, -edit, np.maximum(frame, edit) if skin is None else skin)
 
 
 LARGE, SMALL = disc(0.35), disc(0.2)
@@ -34,7 +34,7 @@ LARGE, SMALL = disc(0.35), disc(0.2)
 
 def test_where_the_edit_has_less_of_a_face_the_wall_is_shown_and_not_what_the_generator_painted():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(SMALL, FACE, PAINTED)
-    shown, mask = cut_out(crop, edit, parse(LARGE, SMALL), MaskShape())
+    shown, mask = cut_out(crop, edit, parse(LARGE, SMALL), 1.0, MaskShape())
     ring = (disc(0.32, 256) > 0) & (disc(0.23, 256) < 0)
     np.testing.assert_allclose(shown[:, ring], WALL, atol=0.05)
     assert mask[ring].min() == pytest.approx(1.0)
@@ -45,7 +45,7 @@ def test_where_the_edit_has_less_of_a_face_the_wall_is_shown_and_not_what_the_ge
 def test_a_wall_of_two_colours_is_continued_on_both_sides():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(SMALL, FACE, PAINTED)
     crop[:, :, :128] = np.where(crop[:, :, :128] == WALL, np.float32(0.0), crop[:, :, :128])
-    shown, _ = cut_out(crop, edit, parse(LARGE, SMALL), MaskShape())
+    shown, _ = cut_out(crop, edit, parse(LARGE, SMALL), 1.0, MaskShape())
     np.testing.assert_allclose(shown[:, 128, 45:65], 0.0, atol=0.15)
     np.testing.assert_allclose(shown[:, 128, 190:210], WALL, atol=0.15)
 
@@ -53,13 +53,13 @@ def test_a_wall_of_two_colours_is_continued_on_both_sides():
 def test_what_the_edit_does_not_change_stays_the_frames():
     """Hair that the parser sees in the frame and not in the edit, which shows it all the same."""
     crop = drawn(LARGE, FACE, WALL)
-    shown, _ = cut_out(crop, crop + np.float32(0.01), parse(LARGE, SMALL), MaskShape())
+    shown, _ = cut_out(crop, crop + np.float32(0.01), parse(LARGE, SMALL), 1.0, MaskShape())
     np.testing.assert_allclose(shown, crop, atol=0.02)
 
 
 def test_an_edit_that_grows_is_left_alone():
     crop, edit = drawn(SMALL, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    shown, mask = cut_out(crop, edit, parse(SMALL, LARGE), MaskShape())
+    shown, mask = cut_out(crop, edit, parse(SMALL, LARGE), 1.0, MaskShape())
     np.testing.assert_array_equal(shown, edit)
     assert mask[disc(0.32, 256) > 0].min() == pytest.approx(1.0)
 
@@ -68,34 +68,34 @@ def test_a_speck_of_background_in_the_edited_face_is_none():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     specked = LARGE.copy()
     specked[64, 64] = -5.0
-    shown, _ = cut_out(crop, edit, parse(LARGE, specked), MaskShape())
+    shown, _ = cut_out(crop, edit, parse(LARGE, specked), 1.0, MaskShape())
     np.testing.assert_array_equal(shown[:, 100:156, 100:156], edit[:, 100:156, 100:156])
 
 
 def test_a_crop_that_is_nothing_but_face_has_no_surroundings():
     whole = np.full((128, 128), 9.0, np.float32)
     crop, edit = drawn(whole, FACE, WALL), drawn(SMALL, FACE, PAINTED)
-    shown, _ = cut_out(crop, edit, parse(whole, SMALL), MaskShape())
+    shown, _ = cut_out(crop, edit, parse(whole, SMALL), 1.0, MaskShape())
     np.testing.assert_array_equal(shown, edit)
 
 
 def test_a_face_that_the_parser_misses_is_not_filled():
     nowhere = np.full((128, 128), -9.0, np.float32)
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    shown, mask = cut_out(crop, edit, parse(nowhere, nowhere), MaskShape())
+    shown, mask = cut_out(crop, edit, parse(nowhere, nowhere), 1.0, MaskShape())
     np.testing.assert_array_equal(shown, edit)
     np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(256))
 
 
 def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
     shape = MaskShape()
-    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, parse(LARGE, LARGE), shape)
+    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, parse(LARGE, LARGE), 1.0, shape)
     across = mask[128] - face_mask(parse(LARGE, LARGE), 256, shape)[128]
     assert across.min() == 0.0
     assert (across > 0.5).sum() == 2 * 2 * GROWTH  # crop pixels on the left and on the right
 
     beyond = disc(0.35, centre=(0.5, 0.1))
-    _, mask = cut_out(*[drawn(beyond, FACE, WALL)] * 2, parse(beyond, beyond), shape)
+    _, mask = cut_out(*[drawn(beyond, FACE, WALL)] * 2, parse(beyond, beyond), 1.0, shape)
     rise = mask[: FADE_PX + 1, 128]
     assert rise[0] == 0.0
     assert rise[-1] == pytest.approx(1.0)
@@ -103,10 +103,20 @@ def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
     assert np.diff(rise).max() < 1.6 / FADE_PX
 
 
+def test_hair_is_left_to_the_frame_where_no_slider_moves_it():
+    crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
+    seen = parse(LARGE, LARGE, skin=SMALL)
+    masks = {hair: cut_out(crop, edit, seen, hair, MaskShape())[1] for hair in (0.0, 0.5, 1.0)}
+    ring = (disc(0.33, 256) > 0) & (disc(0.22, 256) < 0)
+    assert not masks[0.0][ring].any()
+    assert masks[1.0][ring].min() == pytest.approx(1.0)
+    assert masks[0.0].sum() < masks[0.5].sum() < masks[1.0].sum()
+
+
 def test_what_is_before_the_face_stays_out_of_the_mask():
     hand = np.where(disc(0.1) > 0, disc(0.1), np.float32(-np.inf))
     covered = replace(parse(LARGE, LARGE), things=hand)
-    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, covered, MaskShape())
+    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, covered, 1.0, MaskShape())
     assert not mask[disc(0.09, 256) > 0].any()
 
 

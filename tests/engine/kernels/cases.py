@@ -21,7 +21,7 @@ PLACES = (
 )
 """Centres in a frame of 640 x 360 and turns in degrees."""
 
-PARTS = ParserSpec(128, ("background", "skin", "hair", "nose", "cloth", "hand"), ("skin", "nose"), ("hand",))
+PARTS = ParserSpec(128, ("background", "skin", "hair", "nose", "cloth", "hand"), ("skin", "hair", "nose"), ("hand",))
 
 
 def face_at(centre_px, half_side_px: float, degrees: float = 0.0) -> Affine:
@@ -97,12 +97,17 @@ def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray
     return blend(np.ascontiguousarray(frame), [Patch(*patch) for patch in zip(images, soft, faces, strict=True)])
 
 
-def united(bench, answer: np.ndarray, shape: MaskShape) -> np.ndarray:
+def hair_shares(faces: int) -> np.ndarray:
+    """None of the hair is the edit's, a part of it, all, in turns."""
+    return np.resize(np.array([0.0, 0.4, 1.0], np.float32), faces)
+
+
+def united(bench, answer: np.ndarray, shape: MaskShape, hair: np.ndarray | None = None) -> np.ndarray:
     """The kernels' masks."""
     twice, _, height, width = answer.shape
     buffers = mask_buffers(bench.kernels, twice // 2, PARTS, (width, height), shape)
     out = bench.kernels.empty((twice // 2, CROP_SIZE, CROP_SIZE), np.float32)
-    soft_masks(bench.kernels, bench.put(answer), buffers, out)
+    soft_masks(bench.kernels, bench.put(answer), buffers, out, hair=None if hair is None else bench.put(hair))
     return bench.get(out)
 
 
@@ -119,5 +124,8 @@ def parses(answer: np.ndarray) -> tuple[FaceParse, ...]:
     return parse_faces(Parser(), PARTS, crops, crops)
 
 
-def defined_masks(answer: np.ndarray, shape: MaskShape) -> np.ndarray:
-    return np.stack([face_mask(parse, CROP_SIZE, shape) for parse in parses(answer)])
+def defined_masks(answer: np.ndarray, shape: MaskShape, hair: np.ndarray | None = None) -> np.ndarray:
+    shares = np.ones(len(answer) // 2) if hair is None else hair
+    return np.stack(
+        [face_mask(parse, CROP_SIZE, shape, share) for parse, share in zip(parses(answer), shares, strict=True)]
+    )
