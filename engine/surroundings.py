@@ -50,7 +50,9 @@ LEAST_SHARE = 1.0 / 255.0
 """Of the surroundings that is seen."""
 
 FADE_PX = 16
-"""Of the crop, from its border inwards."""
+BEYOND_FADE_PX = 48
+"""Of the crop, from its border inwards; the second where the frame's face, its hair above all, goes on beyond the crop,
+and hair of one colour has to become hair of another."""
 
 
 def cut_out(
@@ -64,7 +66,7 @@ def cut_out(
     """
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
-    mask = face_mask(grown, size, shape, hair) * fade(size)
+    mask = face_mask(grown, size, shape, hair) * fade(parse.frame, size)
     hidden = _risen(_largest(parse.frame, HIDDEN_REACH))
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     return _filled(crop, edit, bare, hidden), mask
@@ -80,13 +82,33 @@ def _largest(margin: FloatArray, reach: int) -> FloatArray:
     return np.asarray(cv2.dilate(margin, square(reach)), dtype=np.float32)
 
 
+def fade(face: FloatArray, size: int) -> FloatArray:
+    """0 at a crop's border and 1 from FADE_PX on inwards, where the face goes on beyond from BEYOND_FADE_PX on; float32
+    [size, size]. face: the margin of the frame's face [h, w]."""
+    faded = _plain_fade(size).copy()
+    for quarters in range(4):  # each border in turn is the first row of views that are turned so
+        border = np.rot90(face, quarters)[0]
+        if border.max() > -RISE:
+            strip = np.rot90(faded, quarters)[:BEYOND_FADE_PX]
+            np.minimum(strip, _risen_from_border(border, size), out=strip)
+    return faded
+
+
 @cache
-def fade(size: int) -> FloatArray:
-    """0 at a crop's border and 1 from FADE_PX on inwards, float32 [size, size]."""
-    from_border = np.minimum(np.arange(size), np.arange(size)[::-1])
-    rise = np.clip(from_border / np.float32(FADE_PX), 0.0, 1.0)
-    rise = rise * rise * (3.0 - 2.0 * rise)
-    return np.minimum(rise[:, None], rise).astype(np.float32)
+def _plain_fade(size: int) -> FloatArray:
+    rows = np.ones((size, size), np.float32)
+    rows[:BEYOND_FADE_PX] = _risen_from_border(np.array([-RISE], np.float32), size)
+    faded: FloatArray = np.minimum.reduce([np.rot90(rows, quarters) for quarters in range(4)])
+    return faded
+
+
+def _risen_from_border(face: FloatArray, size: int) -> FloatArray:
+    """The first rows of `fade` [BEYOND_FADE_PX, size], from the margins along the border."""
+    beyond = _risen(np.asarray(cv2.resize(face[None], (size, 1), interpolation=cv2.INTER_LINEAR), dtype=np.float32))
+    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * beyond
+    share = np.minimum(np.arange(BEYOND_FADE_PX, dtype=np.float32)[:, None] / reach, np.float32(1.0))
+    rows: FloatArray = share * share * (np.float32(3.0) - np.float32(2.0) * share)
+    return rows
 
 
 def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatArray) -> FloatArray:

@@ -150,9 +150,11 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
 }
 
 // masks: float32 [faces, size, size]; of a face with fewer than `least` pixels inside, the usual mask [size, size].
-// fade: pixels from the border inwards over which a mask rises, 0 for none.
+// fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found`, the margin of
+// the frame's face [faces, height, width], is positive at the border, and in between down to -`span`.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
-                                           int least, const float* usual, int fade, float* masks, int size) {
+                                           int least, const float* usual, const float* found, int width, int height,
+                                           int fade, int beyond, float span, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     rows += (long long)face * size * size;
@@ -161,11 +163,18 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
         if (y + n >= 0 && y + n < size) sum += count(first, second, n) * rows[(y + n) * size + x];
     float mask = (float)sum / ((float)boxes * boxes);
     if ((int)covered[face] < least) mask = usual[y * size + x];
-    int across = x < size - 1 - x ? x : size - 1 - x, down = y < size - 1 - y ? y : size - 1 - y;
-    int inside = across < down ? across : down;
-    if (inside < fade) {
-        float rise = (float)inside / fade;
-        mask *= rise * rise * (3.0f - 2.0f * rise);
+    if (fade) {
+        int last = size - 1, depths[4] = {y, x, last - y, last - x};
+        int columns[4] = {x, 0, x, last}, lines[4] = {0, y, last, y};
+        float lowest = 1.0f;
+        found += (long long)face * width * height;
+        for (int border = 0; border < 4; ++border) {
+            if (depths[border] >= beyond) continue;
+            float margin = enlarged(found, width, height, columns[border], lines[border], size);
+            float reach = fade + (beyond - fade) * clamped(1.0f + margin / span, 0.0f, 1.0f);
+            lowest = fminf(lowest, depths[border] / reach);
+        }
+        mask *= lowest * lowest * (3.0f - 2.0f * lowest);
     }
     masks[((long long)face * size + y) * size + x] = mask;
 }

@@ -20,6 +20,7 @@ from engine.compositing import (
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 
+NO_FADE = (0, 0, 1.0)
 MOST_CLASSES = 32
 """Classes of a parser whose set fits the kernel's word; CelebAMask-HQ has 19."""
 
@@ -86,15 +87,15 @@ def soft_masks(
     buffers: MaskBuffers,
     out: Array,
     growth: int = 0,
-    fade_px: int = 0,
+    fade: tuple[int, int, float] = NO_FADE,
     hair: Array | None = None,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade_px: `surroundings.GROWTH` and `FADE_PX`, or neither.
-    hair: float32 [F], how much of the hair each mask takes in; None for all of it. `buffers.found` has the frames'
-    margins afterwards.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade: `surroundings.GROWTH`, and FADE_PX, BEYOND_FADE_PX and
+    RISE; or neither. hair: float32 [F], how much of the hair each mask takes in; None for all of it. `buffers.found`
+    has the frames' margins afterwards.
     """
     faces = out.shape[0]
     _, classes, height, width = logits.shape
@@ -129,8 +130,10 @@ def soft_masks(
     kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
     kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
-    usual = (covered, least, buffers.usual, fade_px)
-    kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, out, CROP_SIZE)
+    near_px, beyond_px, span = fade
+    faded = (found, width, height, near_px, beyond_px, np.float32(span))
+    usual = (covered, least, buffers.usual)
+    kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, *faded, out, CROP_SIZE)
 
 
 def mean_margins(kernels: Kernels, logits: Array, classes: int, reach: int, out: Array) -> None:

@@ -9,7 +9,17 @@ from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, mean_margins, soft_masks
 from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_shares
-from engine.surroundings import AROUND_REACH, BARE_LATE, FADE_PX, GROWTH, HIDDEN_REACH, LEAST_KNOWN, RISE, STEP
+from engine.surroundings import (
+    AROUND_REACH,
+    BARE_LATE,
+    BEYOND_FADE_PX,
+    FADE_PX,
+    GROWTH,
+    HIDDEN_REACH,
+    LEAST_KNOWN,
+    RISE,
+    STEP,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def cut_out_faces(
     faces = out.shape[0]
     for array in (crops, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    soft_masks(kernels, logits, of_masks, masks, GROWTH, FADE_PX, hair)
+    soft_masks(kernels, logits, of_masks, masks, GROWTH, (FADE_PX, BEYOND_FADE_PX, RISE), hair)
     _, classes, height, width = logits.shape
     grid, side = (width, height), GATE_RESOLUTION
     of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)

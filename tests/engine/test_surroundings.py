@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.compositing import FaceParse, MaskShape, face_mask, usual_mask
-from engine.surroundings import FADE_PX, GROWTH, cut_out, fade, surroundings
+from engine.surroundings import BEYOND_FADE_PX, FADE_PX, GROWTH, cut_out, fade, surroundings
 
 WALL, FACE, PAINTED = 0.5, -0.5, 1.0
 """What the frame shows around the face, the face, and the background that the generator paints."""
@@ -84,7 +84,7 @@ def test_a_face_that_the_parser_misses_is_not_filled():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     shown, mask = cut_out(crop, edit, parse(nowhere, nowhere), 1.0, MaskShape())
     np.testing.assert_array_equal(shown, edit)
-    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(256))
+    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(nowhere, 256))
 
 
 def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
@@ -96,11 +96,26 @@ def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
 
     beyond = disc(0.35, centre=(0.5, 0.1))
     _, mask = cut_out(*[drawn(beyond, FACE, WALL)] * 2, parse(beyond, beyond), 1.0, shape)
-    rise = mask[: FADE_PX + 1, 128]
+    rise = mask[: BEYOND_FADE_PX + 1, 128]
     assert rise[0] == 0.0
     assert rise[-1] == pytest.approx(1.0)
     assert (np.diff(rise) >= 0.0).all()
-    assert np.diff(rise).max() < 1.6 / FADE_PX
+    assert np.diff(rise).max() < 1.6 / BEYOND_FADE_PX
+
+
+def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
+    nowhere, above = np.full((128, 128), -9.0, np.float32), np.full((128, 128), -9.0, np.float32)
+    above[0, 40:90] = 5.0
+    plain, longer = fade(nowhere, 256), fade(above, 256)
+    for turned in (np.rot90(plain, quarters) for quarters in range(4)):
+        np.testing.assert_array_equal(turned, plain)
+    assert plain[FADE_PX, 128] == 1.0 > plain[FADE_PX - 1, 128] > plain[0, 128] == 0.0
+    assert longer[BEYOND_FADE_PX, 128] == 1.0 > longer[BEYOND_FADE_PX - 1, 128] > longer[FADE_PX, 128] > 0.0
+    np.testing.assert_array_equal(longer[:, 230], plain[:, 230])
+    np.testing.assert_array_equal(longer[100:], plain[100:])
+    for quarters in range(4):
+        turned = fade(np.ascontiguousarray(np.rot90(above, quarters)), 256)
+        np.testing.assert_allclose(np.rot90(turned, -quarters), longer, atol=1e-6)
 
 
 def test_hair_is_left_to_the_frame_where_no_slider_moves_it():

@@ -236,7 +236,7 @@ def test_kernels_are_compared_with_their_definitions(card, work, kernels):
         ("float u = x + enlarged", "float u = x + 0.5f + enlarged", {"steady"}),
         ("expf(-share * share)", "expf(-share)", {"restore", "surround"}),
         ("beyond + there *", "there *", {"surround"}),
-        ("if (inside < fade)", "if (inside < fade - 1)", {"surround_masks"}),
+        ("float reach = fade +", "float reach = 0.9f * fade +", {"surround_masks"}),
     ],
 )
 def test_a_planted_mistake_is_found_and_named(right, wrong, steps):
