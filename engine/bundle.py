@@ -97,8 +97,8 @@ class Manifest:
 class Direction:
     """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
 
-    direction: float32 [L, D], the offset of W+ for one unit. hair: whether hair changes with it; else the frame's own
-    is shown.
+    direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
+    what does not is shown as it is in the frame.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Direction:
     direction: NDArray[np.float32]
     lo: float
     hi: float
+    face: bool = True
     hair: bool = True
 
 
@@ -188,8 +189,8 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest
         raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
     direction.flags.writeable = False
     label = str(arrays.get(f"{name}.label", name))
-    hair = bool(arrays.get(f"{name}.hair", True))
-    return Direction(name, label, direction, float(span[0]), float(span[1]), hair)
+    face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
+    return Direction(name, label, direction, float(span[0]), float(span[1]), face, hair)
 
 
 def parse_manifest(document: Any, where: str) -> Manifest:

@@ -36,7 +36,7 @@ WORTH_DOUBLING = 1.5
 """Enlargement from which doubling the crop with a cubic, then a linear warp, is as sharp as a cubic warp and faster."""
 
 HAIR_CLASSES = ("hair", "hat")
-"""What stays the frame's while no slider moves hair, by the names of CelebAMask-HQ."""
+"""What hair is, and what hides it, by the names of CelebAMask-HQ."""
 
 THING_REACH = 3
 """Pixels of the parser's output on each side over which the margin of what is before a face is averaged."""
@@ -141,7 +141,7 @@ class FaceParse:
     Margins, float32 [h, w]: how far the best class of a set lies above the best other, positive inside. frame, edit: of
     the face, in the frame not where something is before it. things: of that, as `_things` has it; None from a parser
     that knows no such class. around: of what is neither a face nor before one in the edit. skin: of the face but for
-    hair, in the frame or in the edit, and not where the frame shows hair.
+    hair, in the frame; bare: the same, in the frame or in the edit, and not where the frame shows hair.
     """
 
     frame: FloatArray
@@ -149,6 +149,7 @@ class FaceParse:
     things: FloatArray | None
     around: FloatArray
     skin: FloatArray
+    bare: FloatArray
 
 
 def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray) -> tuple[FaceParse, ...]:
@@ -162,29 +163,29 @@ def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: Fl
     around = _finite(rest[of_edit] - np.maximum(face, thing)[of_edit])
     before = _finite(thing[of_frame] - np.maximum(face, rest)[of_frame])
     hidden = [_things(margin) if things else None for margin in before]
-    skin = _skin_margins(logits[of_frame], logits[of_edit], parts)
-    return tuple(FaceParse(*parse) for parse in zip(frame, edit, hidden, around, skin, strict=True))
+    skin, bare = _skin_margins(logits[of_frame], logits[of_edit], parts)
+    return tuple(FaceParse(*parse) for parse in zip(frame, edit, hidden, around, skin, bare, strict=True))
 
 
-def _skin_margins(frames: FloatArray, edits: FloatArray, parts: ParserSpec) -> FloatArray:
-    """`FaceParse.skin` from the logits of frames and edits."""
+def _skin_margins(frames: FloatArray, edits: FloatArray, parts: ParserSpec) -> tuple[FloatArray, FloatArray]:
+    """`skin` and `bare` of `FaceParse` from the logits of frames and edits."""
     everything, things = set(parts.classes), set(parts.occluder_classes)
     hair = everything & set(HAIR_CLASSES)
     skin = set(parts.face_classes) - hair
     of_frame = _finite(_best(frames, parts, skin) - _best(frames, parts, everything - skin - things))
     of_edit = _finite(_best(edits, parts, skin) - _best(edits, parts, everything - skin))
     larger: FloatArray = np.maximum(of_frame, of_edit)
-    if not hair:
-        return larger
-    hair_there = _finite(_best(frames, parts, hair) - _best(frames, parts, everything - hair))
-    return np.minimum(larger, -hair_there, out=larger)
+    if hair:
+        hair_there = _finite(_best(frames, parts, hair) - _best(frames, parts, everything - hair))
+        np.minimum(larger, -hair_there, out=larger)
+    return of_frame, larger
 
 
 def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0) -> FloatArray:
     """M_{E_t} u M_{I_t} without what is before the face in the frame, eroded and feathered (Eq. 7).
 
-    hair: how much of the hair the mask takes in, 1 for all of it, as the paper's does; at 0 the frame's hair stays, and
-    none is added.
+    hair: how much of it the mask takes in, in [0, 2]: 1 is face and hair, as the paper has it; at 0 the frame's hair
+    stays and none is added, at 2 the frame's face stays.
 
     With the inversion in place of the edit this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken
     out of the union, because the generator paints a face in its place; `_things` alone says where, so that specks leave
@@ -193,12 +194,13 @@ def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0) 
     out unedited. Returns float32 [0, 1] [size, size].
     """
     union = np.maximum(parse.frame, parse.edit)
-    if hair < 1.0:
-        union = parse.skin + np.float32(hair) * (union - parse.skin)
+    if hair != 1.0:
+        part = parse.bare if hair < 1.0 else np.minimum(union, -parse.skin)
+        union = part + np.float32(1.0 - abs(1.0 - hair)) * (union - part)
     if parse.things is not None:
         union = np.minimum(union, -parse.things)
     mask = soft_mask(union, size, shape)
-    return mask if mask.mean() >= LEAST_COVER else usual_mask(size, shape)
+    return mask if mask.mean() >= LEAST_COVER or hair > 1.0 else usual_mask(size, shape)
 
 
 def _best(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:

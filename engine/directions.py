@@ -1,14 +1,15 @@
 """From slider values to n, the move of the latent code (Eq. 5)."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Direction
 
-HAIR_FROM = 0.1
-"""Value from which a slider that moves hair takes all of it along; up to there more and more."""
+WHOLE_FROM = 0.1
+"""Value from which a slider takes all of what it moves along, face or hair; up to there more and more."""
 
 
 def edit_offset(
@@ -26,10 +27,13 @@ def edit_offset(
     return offset
 
 
-def hair_share(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
-    """How much of the hair is the edit's, [0, 1]: none while no slider is moved that moves hair.
+def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
+    """How much of the hair an edit takes in, [0, 2]: 0 the face without hair, 1 both, 2 hair alone.
 
     values: as `edit_offset` takes them.
     """
-    moved = sum(abs(value) for name, value in values.items() if directions[name].hair)
-    return min(moved / HAIR_FROM, 1.0)
+    face, hair = (
+        min(sum(abs(value) for name, value in values.items() if moves(directions[name])) / WHOLE_FROM, 1.0)
+        for moves in (attrgetter("face"), attrgetter("hair"))
+    )
+    return 1.0 + hair - face

@@ -62,7 +62,7 @@ class Imaging(Protocol):
         self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """The edits with the surroundings where they have no face, and masks that go with that,
-        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]. hair: float32 [0, 1] [F]."""
+        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]. hair: float32 [F]."""
         ...
 
     def blend(

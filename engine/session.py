@@ -15,7 +15,7 @@ from engine.ahead import AheadTracker, FaceTracker
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
-from engine.directions import edit_offset, hair_share
+from engine.directions import edit_offset, hair_weight
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
@@ -264,7 +264,7 @@ class Session:
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
                     faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
-                    hair = self._imaging.place(np.zeros(batch, np.float32))
+                    hair = self._imaging.place(self._hair(faces, range(batch)))
                     self._blended(placed, crops, inversions, edits, hair, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
@@ -438,7 +438,7 @@ class Session:
         crops_from_frame: Sequence[Affine],
         clock: StageClock,
     ) -> ImageU8:
-        """From the networks' images of the faces to the frame that is shown. hair: [F], how much is the edit's."""
+        """From the networks' images of the faces to the frame that is shown. hair: [F], `hair_weight`."""
         if self._settings.switches.residual:
             with clock.stage("restore"):
                 edits = self._imaging.give_back(crops, inversions, edits)
@@ -455,9 +455,9 @@ class Session:
         return self._imaging.steady([motion() for motion in motions])
 
     def _hair(self, faces: Faces, seen: Iterable[int]) -> FloatArray:
-        """How much of the hair is the edit's, of each face seen; float32 [F]."""
-        shares = [hair_share(self._directions, shown_values(faces[slot].track.ramp)) for slot in seen]
-        return np.array(shares, np.float32)
+        """`hair_weight` of each face seen, float32 [F]."""
+        weights = [hair_weight(self._directions, shown_values(faces[slot].track.ramp)) for slot in seen]
+        return np.array(weights, np.float32)
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

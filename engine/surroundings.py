@@ -4,7 +4,7 @@ The generator paints a background there, but its own: around a head it would sta
 nobody has looked; a narrow strip of it can be told from what lies beside it. The mask is made for that: it takes in the
 fringe of hair that the parser leaves out, which else would stand around hair of another colour, and it fades where a
 face goes on beyond the crop. Hair that no slider moves is not touched: it would change with every edit a little, and
-stand out against its own ends beyond the crop.
+stand out against its own ends beyond the crop; nor is the face that only a new colour of hair is meant for.
 """
 
 from dataclasses import replace
@@ -61,7 +61,7 @@ def cut_out(
     """The edit as it goes into the frame, and its soft mask.
 
     crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too. hair:
-    how much of the hair is the edit's, [0, 1] (`directions.hair_share`).
+    how much of the hair is the edit's, [0, 2] (`directions.hair_weight`).
     Returns the edit with the surroundings where it has no face, and the mask, float32 [0, 1] [S, S].
     """
     size = crop.shape[-1]

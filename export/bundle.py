@@ -43,13 +43,15 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
     """Writes `directions.npz`, under a temporary name first.
 
     For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, and
-    `NAME.hair`, whether hair changes with it; and `generator_id`, which ties them to the generator they were found in.
+    `NAME.face` and `NAME.hair`, whether these change with it; and `generator_id`, which ties them to the generator they
+    were found in.
     """
     arrays: dict[str, np.ndarray] = {"generator_id": np.array(generator_id)}
     for direction in directions:
         arrays[f"{direction.name}.direction"] = direction.direction.astype(np.float32)
         arrays[f"{direction.name}.range"] = np.array([direction.lo, direction.hi], np.float32)
         arrays[f"{direction.name}.label"] = np.array(direction.label)
+        arrays[f"{direction.name}.face"] = np.array(direction.face)
         arrays[f"{direction.name}.hair"] = np.array(direction.hair)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -249,7 +249,7 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     steady = imaging.steady(list(moves))
     parser = _GivenLogits(parts, imaging.place(logits))
     masks = imaging.masks(parser, crops, painted)
-    hair = imaging.place(np.linspace(0.0, 1.0, len(PLACES), dtype=np.float32))
+    hair = imaging.place(np.linspace(0.0, 2.0, len(PLACES), dtype=np.float32))
     cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), hair)
     return {
         "align": imaging.align(frame, crops_from_frame),

@@ -43,7 +43,10 @@ def blank_manifest() -> Manifest:
 def blank_directions() -> list[Direction]:
     """Two attributes with different directions and ranges."""
     ones = np.ones((ROWS, DIM), np.float32)
-    return [Direction("smile", "Smile", ones, -1.5, 2.0, hair=False), Direction("age", "Age", ones * 0.5, -3.0, 3.0)]
+    return [
+        Direction("smile", "Smile", ones, -1.5, 2.0, hair=False),
+        Direction("age", "Age", ones * 0.5, -3.0, 3.0, face=False),
+    ]
 
 
 def constant_graph(weights: np.ndarray) -> onnx.ModelProto:

@@ -74,8 +74,8 @@ extern "C" __global__ void find_faces(const REAL* logits, int classes, unsigned 
 // frames, edits: REAL [>= faces, classes, height, width], logits. found: of the frames, which count as `growth` pixels
 // larger. margins: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not
 // where the frame shows a thing: where a core is near, by `near` within `reach` rows, and `before` above -`benefit`.
-// hair: float32 [faces], how much of the hair a mask takes in; 0 leaves the frame's and adds none. covered: uint32
-// [faces], set to 0.
+// hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
+// leaves the frame's face. covered: uint32 [faces], set to 0.
 extern "C" __global__ void unite(const REAL* frames, const REAL* edits, int classes, unsigned face_classes,
                                  unsigned hair_classes, unsigned occluder_classes, const float* hair,
                                  const float* found, int growth, const float* before, const unsigned char* near,
@@ -90,13 +90,15 @@ extern "C" __global__ void unite(const REAL* frames, const REAL* edits, int clas
     for (int v = clamped(y - growth, 0, height - 1); v <= clamped(y + growth, 0, height - 1); ++v)
         for (int u = clamped(x - growth, 0, width - 1); u <= clamped(x + growth, 0, width - 1); ++u)
             larger = fmaxf(larger, found[first + v * width + u]);
-    if (hair[face] < 1.0f) {
+    if (hair[face] != 1.0f) {
         unsigned skin = face_classes & ~hair_classes;
         float of_frame = margin(frames, classes, skin, ~(skin | occluder_classes), plane);
-        float of_edit = margin(edits, classes, skin, ~skin, plane);
-        float bare = fmaxf(of_frame, of_edit);
-        if (hair_classes) bare = fminf(bare, -margin(frames, classes, hair_classes, ~hair_classes, plane));
-        larger = bare + hair[face] * (larger - bare);
+        float part = fminf(larger, -of_frame);
+        if (hair[face] < 1.0f) {
+            part = fmaxf(of_frame, margin(edits, classes, skin, ~skin, plane));
+            if (hair_classes) part = fminf(part, -margin(frames, classes, hair_classes, ~hair_classes, plane));
+        }
+        larger = part + (1.0f - fabsf(1.0f - hair[face])) * (larger - part);
     }
     if (occluder_classes) {
         bool thing = false;
@@ -149,12 +151,14 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
     counts[((long long)face * size + y) * size + x] = (unsigned short)sum;
 }
 
-// masks: float32 [faces, size, size]; of a face with fewer than `least` pixels inside, the usual mask [size, size].
+// masks: float32 [faces, size, size]; of a face with fewer than `least` pixels inside, the usual mask [size, size],
+// unless it is of hair above all.
 // fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found`, the margin of
 // the frame's face [faces, height, width], is positive at the border, and in between down to -`span`.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
-                                           int least, const float* usual, const float* found, int width, int height,
-                                           int fade, int beyond, float span, float* masks, int size) {
+                                           int least, const float* usual, const float* hair, const float* found,
+                                           int width, int height, int fade, int beyond, float span, float* masks,
+                                           int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     rows += (long long)face * size * size;
@@ -162,7 +166,7 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
     for (int n = -reach; n <= reach; ++n)
         if (y + n >= 0 && y + n < size) sum += count(first, second, n) * rows[(y + n) * size + x];
     float mask = (float)sum / ((float)boxes * boxes);
-    if ((int)covered[face] < least) mask = usual[y * size + x];
+    if ((int)covered[face] < least && hair[face] <= 1.0f) mask = usual[y * size + x];
     if (fade) {
         int last = size - 1, depths[4] = {y, x, last - y, last - x};
         int columns[4] = {x, 0, x, last}, lines[4] = {0, y, last, y};

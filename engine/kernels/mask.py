@@ -31,7 +31,7 @@ class MaskBuffers:
 
     face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; occluder_classes: to what is
     before a face. found, before, margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows,
-    eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. all_hair: float32 [F], ones.
+    eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
     """
 
     shape: MaskShape
@@ -48,7 +48,7 @@ class MaskBuffers:
     eroded: Array
     counts: Array
     usual: Array
-    all_hair: Array
+    both: Array
 
 
 def mask_buffers(
@@ -73,7 +73,7 @@ def mask_buffers(
         eroded=kernels.empty(plane, np.uint8),
         counts=kernels.empty(plane, np.uint16),
         usual=kernels.put(usual_mask(CROP_SIZE, shape)),
-        all_hair=kernels.put(np.ones(faces, np.float32)),
+        both=kernels.put(np.ones(faces, np.float32)),
     )
 
 
@@ -94,7 +94,7 @@ def soft_masks(
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
     [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade: `surroundings.GROWTH`, and FADE_PX, BEYOND_FADE_PX and
-    RISE; or neither. hair: float32 [F], how much of the hair each mask takes in; None for all of it. `buffers.found`
+    RISE; or neither. hair: float32 [F], of each face as `face_mask` takes it; None for 1. `buffers.found`
     has the frames' margins afterwards.
     """
     faces = out.shape[0]
@@ -122,7 +122,7 @@ def soft_masks(
         kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
         kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
     things = (before, near, THING_GROWTH, np.float32(THING_BENEFIT))
-    hair = buffers.all_hair if hair is None else hair
+    hair = buffers.both if hair is None else hair
     check(hair[:faces], np.float32, (faces,))
     sets = (of_face, np.uint32(buffers.hair_classes), of_things)
     sources = (logits[:faces], logits[faces:], classes, *sets, hair, found, growth)
@@ -132,7 +132,7 @@ def soft_masks(
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
     near_px, beyond_px, span = fade
     faded = (found, width, height, near_px, beyond_px, np.float32(span))
-    usual = (covered, least, buffers.usual)
+    usual = (covered, least, buffers.usual, hair)
     kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, *faded, out, CROP_SIZE)
 
 

@@ -10,7 +10,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | total | float32, the sum of the new state, which is not finite where a number of it is not |
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
-| hair | float32 [F], how much of it is the edit's |
+| hair | float32 [F], how much of it the edit takes in |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
 
 Frame and total come back. The loop's state lies in two sets of fixed buffers, read and written in turns: a step that

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.compositing import MaskShape, give_back, parse_faces
-from engine.directions import edit_offset, hair_share
+from engine.directions import edit_offset, hair_weight
 from engine.geometry import translation
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
@@ -52,7 +52,7 @@ class LoadedBundle:
             edits = np.stack([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
         if not switches.surrounded:
             return edits
-        hair = hair_share(self.bundle.directions, values)
+        hair = hair_weight(self.bundle.directions, values)
         parses = parse_faces(self.networks.parser, self.bundle.manifest.parser, crops, edits)
         cut = [cut_out(*face, hair, MaskShape()) for face in zip(crops, edits, parses, strict=True)]
         return np.stack([crop + mask * (image - crop) for crop, (image, mask) in zip(crops, cut, strict=True)])

@@ -37,8 +37,8 @@ class Recipe:
     another. power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in
     predicted deviations, that its response is measured at. leak: largest mean change of a score that it leaves alone,
     in standard deviations. rare: most faces lack it, so that only those who have it can lose it, and it appears at a
-    threshold, beyond what a small step shows. hair: whether the person's hair may change with it; else the frame's own
-    is shown, whatever the direction does to it.
+    threshold, beyond what a small step shows. face, hair: whether the person's face and hair may change with it; else
+    the frame's own is shown, whatever the direction does to it.
     """
 
     label: str
@@ -52,6 +52,7 @@ class Recipe:
     probe: float = 3.0
     leak: float = 0.5
     rare: bool = False
+    face: bool = True
     hair: bool = False
 
     @property
@@ -93,10 +94,10 @@ RECIPES: Mapping[str, Recipe] = {
     "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
     "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
-    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, hair=True),
+    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True),
     "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5),
-    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light"), hair=True),
+    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",

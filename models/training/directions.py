@@ -259,13 +259,14 @@ def generator_id() -> str:
 
 
 def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
-    """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, NAME.hair (whether hair
-    changes with it), and the generator's id."""
+    """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, NAME.face and NAME.hair
+    (whether these change with it), and the generator's id."""
     arrays: dict[str, NDArray[np.generic]] = {"generator_id": np.array(generator_id())}
     for name, slider in sliders.items():
         arrays[f"{name}.direction"] = slider.direction.astype(np.float32)
         arrays[f"{name}.range"] = np.array([slider.lo, slider.hi], dtype=np.float32)
         arrays[f"{name}.label"] = np.array(slider.recipe.label)
+        arrays[f"{name}.face"] = np.array(slider.recipe.face)
         arrays[f"{name}.hair"] = np.array(slider.recipe.hair)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial.npz")

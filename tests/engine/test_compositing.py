@@ -108,7 +108,7 @@ def test_masks_are_the_union_of_frame_and_edit():
     assert second[20, 128] == 0.0
 
 
-def test_hair_that_no_slider_moves_is_left_alone_and_none_is_added():
+def test_hair_or_face_that_no_slider_moves_is_left_alone():
     parts = ParserSpec(128, ("background", "skin", "hair", "hat"), ("skin", "hair"))
     logits = np.full((2, 4, 128, 128), -9.0, np.float32)
     logits[:, 0] = 0.0
@@ -124,9 +124,18 @@ def test_hair_that_no_slider_moves_is_left_alone_and_none_is_added():
 
     assert at(0.0) == {"hair": 0.0, "forehead": 0.0, "face": 1.0, "jaw": 1.0, "added": 0.0}
     assert at(1.0) == dict.fromkeys(at(0.0), 1.0)
-    shares = np.linspace(0.0, 1.0, 11)
-    covered = [masks_from(logits, parts, share)[0].mean() for share in shares]
-    assert (np.diff(covered) >= 0.0).all()
+    assert at(2.0) == {"hair": 1.0, "forehead": 1.0, "face": 0.0, "jaw": 1.0, "added": 1.0}
+    covered = [masks_from(logits, parts, hair)[0].mean() for hair in np.linspace(0.0, 2.0, 21)]
+    assert (np.diff(covered)[:10] >= 0.0).all()
+    assert (np.diff(covered)[10:] <= 0.0).all()
+
+
+def test_without_hair_a_new_colour_of_hair_changes_nothing():
+    parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
+    logits = np.zeros((2, 3, 128, 128), np.float32)
+    logits[:, 1] = 4.0
+    assert not masks_from(logits, parts, 2.0)[0].any()
+    assert masks_from(logits, parts, 1.0)[0][128, 128] == 1.0
 
 
 def test_a_parser_without_hair_has_nothing_to_leave_alone():

@@ -24,9 +24,9 @@ def drawn(margin, inside, outside):
     return np.stack([grey] * 3)
 
 
-def parse(frame, edit, skin=None):
+def parse(frame, edit, bare=None):
     """Of margins of a face in the frame and in the edit, all of it skin or less; nothing is before it."""
-    return FaceParse(frame, edit, None, -edit, np.maximum(frame, edit) if skin is None else skin)
+    return FaceParse(frame, edit, None, -edit, frame, np.maximum(frame, edit) if bare is None else bare)
 
 
 LARGE, SMALL = disc(0.35), disc(0.2)
@@ -120,7 +120,7 @@ def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
 
 def test_hair_is_left_to_the_frame_where_no_slider_moves_it():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    seen = parse(LARGE, LARGE, skin=SMALL)
+    seen = parse(LARGE, LARGE, bare=SMALL)
     masks = {hair: cut_out(crop, edit, seen, hair, MaskShape())[1] for hair in (0.0, 0.5, 1.0)}
     ring = (disc(0.33, 256) > 0) & (disc(0.22, 256) < 0)
     assert not masks[0.0][ring].any()

@@ -97,9 +97,9 @@ def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray
     return blend(np.ascontiguousarray(frame), [Patch(*patch) for patch in zip(images, soft, faces, strict=True)])
 
 
-def hair_shares(faces: int) -> np.ndarray:
-    """None of the hair is the edit's, a part of it, all, in turns."""
-    return np.resize(np.array([0.0, 0.4, 1.0], np.float32), faces)
+def hair_weights(faces: int) -> np.ndarray:
+    """Hair alone, a part of it, none, in turns."""
+    return np.resize(np.array([2.0, 0.4, 0.0], np.float32), faces)
 
 
 def united(bench, answer: np.ndarray, shape: MaskShape, hair: np.ndarray | None = None) -> np.ndarray:

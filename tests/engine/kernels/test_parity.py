@@ -21,7 +21,7 @@ from tests.engine.kernels.cases import (
     defined_masks,
     edits,
     face_at,
-    hair_shares,
+    hair_weights,
     levels,
     logits,
     masks,
@@ -148,7 +148,7 @@ def test_masks_are_the_definitions(bench, size, shape):
     assert 0.08 <= expected[0].mean() < 1.0
     np.testing.assert_allclose(united(bench, answer, shape), expected, atol=1e-6)
 
-    hair = hair_shares(3)
+    hair = hair_weights(3)
     without = defined_masks(answer, shape, hair)
     assert shape.erode_px > 10 or np.abs(without - expected).mean(axis=(1, 2)).max() > 0.05
     np.testing.assert_allclose(united(bench, answer, shape, hair), without, atol=1e-6)
@@ -263,11 +263,12 @@ MISTAKES = {
     "erosion one too few": ("mask", "n <= y + erode", "n < y + erode"),
     "the edit's hair added": (
         "mask",
-        "float of_edit = margin(edits, classes, skin, ~skin, plane);",
-        "float of_edit = margin(edits, classes, face_classes, ~face_classes, plane);",
+        "fmaxf(of_frame, margin(edits, classes, skin, ~skin, plane))",
+        "fmaxf(of_frame, margin(edits, classes, face_classes, ~face_classes, plane))",
     ),
-    "the frame's hair painted over": ("mask", "if (hair_classes) bare =", "if (false) bare ="),
-    "hair of the first face for all": ("mask", "bare + hair[face] *", "bare + hair[0] *"),
+    "the frame's hair painted over": ("mask", "if (hair_classes) part =", "if (false) part ="),
+    "the frame's face painted over": ("mask", "float part = fminf(larger, -of_frame)", "float part = larger"),
+    "hair of the first face for all": ("mask", "fabsf(1.0f - hair[face])", "fabsf(1.0f - hair[0])"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
 
@@ -288,7 +289,7 @@ def test_a_planted_mistake_shows(name, open_bench):
         found = cv2.absdiff(frame, defined_blend(noise(), faces, edits(2), soft)).max()
     else:
         answer = 0.3 * logits(3, 128, 128)  # less sure, so that things grow further
-        hair = hair_shares(3)
+        hair = hair_weights(3)
         found = 255.0 * np.abs(united(bench, answer, WIDE, hair) - defined_masks(answer, WIDE, hair)).max()
     assert found > 4.0, found
 

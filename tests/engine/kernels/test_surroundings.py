@@ -8,7 +8,7 @@ from engine.geometry import CROP_SIZE
 from engine.kernels.mask import mask_buffers
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.surroundings import cut_out
-from tests.engine.kernels.cases import PARTS, hair_shares, logits, parses
+from tests.engine.kernels.cases import PARTS, hair_weights, logits, parses
 from tests.engine.kernels.host_kernels import planted
 
 IMAGE = (3, CROP_SIZE, CROP_SIZE)
@@ -30,13 +30,13 @@ def made(bench, answer, crops, edits, real=np.float32):
     of_masks = mask_buffers(kernels, faces, PARTS, (width, height), MaskShape())
     buffers = surround_buffers(kernels, faces + 1, (width, height))
     out, masks = kernels.empty((faces, *IMAGE), real), kernels.empty((faces, CROP_SIZE, CROP_SIZE), np.float32)
-    placed = [bench.put(array) for array in (answer, crops, edits, hair_shares(faces))]
+    placed = [bench.put(array) for array in (answer, crops, edits, hair_weights(faces))]
     cut_out_faces(kernels, *placed, of_masks, buffers, out, masks)
     return bench.get(out), bench.get(masks)
 
 
 def defined(answer, crops, edits):
-    shares = hair_shares(len(crops))
+    shares = hair_weights(len(crops))
     faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), shares, strict=True)
     images, masks = zip(*(cut_out(*face, MaskShape()) for face in faces), strict=True)
     return np.stack(images), np.stack(masks)
