@@ -49,7 +49,7 @@ THING_BENEFIT = 0.5
 """What lies this near to a core belongs to its thing from a logit margin of -`THING_BENEFIT` on: the parser is sure of
 fingers, and less so of the hand that goes on beside a chin."""
 
-CHANGED = 0.2
+CHANGED = 0.22
 """Mean change on the [-1, 1] scale at which an edit counts as another thing than what it was made of."""
 
 GATE_RESOLUTION = 64
