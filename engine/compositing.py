@@ -38,6 +38,11 @@ WORTH_DOUBLING = 1.5
 HAIR_CLASSES = ("hair", "hat")
 """What hair is, and what hides it, by the names of CelebAMask-HQ."""
 
+PART_REACH = 1
+PART_RISE = 12.0
+"""Pixels of the parser's output on each side over which the margin between face and hair is averaged, and steps of the
+logit over which the one turns into the other: a hairline that trembles as the parser does would show."""
+
 THING_REACH = 3
 """Pixels of the parser's output on each side over which the margin of what is before a face is averaged."""
 
@@ -141,7 +146,7 @@ class FaceParse:
     Margins, float32 [h, w]: how far the best class of a set lies above the best other, positive inside. frame, edit: of
     the face, in the frame not where something is before it. things: of that, as `_things` has it; None from a parser
     that knows no such class. around: of what is neither a face nor before one in the edit. skin: of the face but for
-    hair, in the frame; bare: the same, in the frame or in the edit, and not where the frame shows hair.
+    hair, in the frame; bare: of where the frame shows no hair, and it or the edit, about, skin.
     """
 
     frame: FloatArray
@@ -173,12 +178,12 @@ def _skin_margins(frames: FloatArray, edits: FloatArray, parts: ParserSpec) -> t
     hair = everything & set(HAIR_CLASSES)
     skin = set(parts.face_classes) - hair
     of_frame = _finite(_best(frames, parts, skin) - _best(frames, parts, everything - skin - things))
+    if not hair:
+        return of_frame, np.full_like(of_frame, PART_RISE)
     of_edit = _finite(_best(edits, parts, skin) - _best(edits, parts, everything - skin))
-    larger: FloatArray = np.maximum(of_frame, of_edit)
-    if hair:
-        hair_there = _finite(_best(frames, parts, hair) - _best(frames, parts, everything - hair))
-        np.minimum(larger, -hair_there, out=larger)
-    return of_frame, larger
+    free = _finite(_best(frames, parts, everything - hair) - _best(frames, parts, hair))
+    # A chin's edge, unlike a hairline, is the mask's own business: a quarter of the rise keeps most of it.
+    return of_frame, np.minimum(free, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE))
 
 
 def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0) -> FloatArray:
@@ -194,13 +199,20 @@ def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0) 
     out unedited. Returns float32 [0, 1] [size, size].
     """
     union = np.maximum(parse.frame, parse.edit)
-    if hair != 1.0:
-        part = parse.bare if hair < 1.0 else np.minimum(union, -parse.skin)
-        union = part + np.float32(1.0 - abs(1.0 - hair)) * (union - part)
     if parse.things is not None:
         union = np.minimum(union, -parse.things)
     mask = soft_mask(union, size, shape)
-    return mask if mask.mean() >= LEAST_COVER or hair > 1.0 else usual_mask(size, shape)
+    if mask.mean() < LEAST_COVER:
+        return usual_mask(size, shape)
+    return mask if hair == 1.0 else mask * _part_share(parse, hair, size)
+
+
+def _part_share(parse: FaceParse, hair: float, size: int) -> FloatArray:
+    """How much of the mask is left without hair, or without the face, float32 [0, 1] [size, size]."""
+    margin = mean_around(parse.bare if hair < 1.0 else -parse.skin, PART_REACH)
+    share = np.clip(np.float32(0.5) + margin / np.float32(PART_RISE), 0.0, 1.0)
+    share = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (share - np.float32(1.0))
+    return np.asarray(cv2.resize(share, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def _best(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:

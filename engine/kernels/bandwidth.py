@@ -127,12 +127,13 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            21,
-            # Logits in, the frames' for what is before a face and for hair too and the edits' for what is around it,
+            22,
+            # Logits in, the frames' for what is before a face too and the edits' for what is around it, both for hair,
             # what is found in them twice; margins twice, the three planes between the passes twice, masks out. Crops
             # and edits in and edits once more, filled edits out; the small grids twice.
-            5 * _bytes(logits) // 2
+            3 * _bytes(logits)
             + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
+            + 2 * _bytes(of_masks.shares)
             + case.faces * square * (2 + 2 + 4 + 4)
             + 4 * _bytes(images)
             + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gate.gates)))

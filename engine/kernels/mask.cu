@@ -71,35 +71,21 @@ extern "C" __global__ void find_faces(const REAL* logits, int classes, unsigned 
     found[(long long)face * plane + place] = margin(logits, classes, face_classes, others, plane);
 }
 
-// frames, edits: REAL [>= faces, classes, height, width], logits. found: of the frames, which count as `growth` pixels
+// logits: REAL [>= faces, classes, height, width], the edits'. found: of the frames, which count as `growth` pixels
 // larger. margins: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not
 // where the frame shows a thing: where a core is near, by `near` within `reach` rows, and `before` above -`benefit`.
-// hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
-// leaves the frame's face. covered: uint32 [faces], set to 0.
-extern "C" __global__ void unite(const REAL* frames, const REAL* edits, int classes, unsigned face_classes,
-                                 unsigned hair_classes, unsigned occluder_classes, const float* hair,
+// covered: uint32 [faces], set to 0.
+extern "C" __global__ void unite(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
                                  const float* found, int growth, const float* before, const unsigned char* near,
                                  int reach, float benefit, int width, int height, float* margins, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int plane = width * height, place = y * width + x;
     long long first = (long long)face * plane;
-    frames += classes * first + place;
-    edits += classes * first + place;
-    float larger = margin(edits, classes, face_classes, ~face_classes, plane);
+    float larger = margin(logits + classes * first + place, classes, face_classes, ~face_classes, plane);
     for (int v = clamped(y - growth, 0, height - 1); v <= clamped(y + growth, 0, height - 1); ++v)
         for (int u = clamped(x - growth, 0, width - 1); u <= clamped(x + growth, 0, width - 1); ++u)
             larger = fmaxf(larger, found[first + v * width + u]);
-    if (hair[face] != 1.0f) {
-        unsigned skin = face_classes & ~hair_classes;
-        float of_frame = margin(frames, classes, skin, ~(skin | occluder_classes), plane);
-        float part = fminf(larger, -of_frame);
-        if (hair[face] < 1.0f) {
-            part = fmaxf(of_frame, margin(edits, classes, skin, ~skin, plane));
-            if (hair_classes) part = fminf(part, -margin(frames, classes, hair_classes, ~hair_classes, plane));
-        }
-        larger = part + (1.0f - fabsf(1.0f - hair[face])) * (larger - part);
-    }
     if (occluder_classes) {
         bool thing = false;
         for (int v = y - reach; v <= y + reach; ++v)
@@ -108,6 +94,34 @@ extern "C" __global__ void unite(const REAL* frames, const REAL* edits, int clas
     }
     margins[first + place] = larger;
     if (place == 0) covered[face] = 0;
+}
+
+// frames, edits: REAL [>= faces, classes, height, width], logits. hair: float32 [faces], how much of it a mask takes in: 0
+// leaves the frame's and adds none, 1 takes face and hair, 2 leaves the frame's face. shares: float32 [faces, height,
+// width], how much of the mask is left by that, from the margin's mean `reach` pixels around, over `span` of it.
+extern "C" __global__ void share_parts(const REAL* frames, const REAL* edits, int classes, unsigned face_classes,
+                                       unsigned hair_classes, unsigned occluder_classes, const float* hair, int reach,
+                                       float span, int width, int height, float* shares) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= width || y >= height) return;
+    int plane = width * height;
+    long long first = (long long)face * plane;
+    unsigned skin = face_classes & ~hair_classes;
+    float sum = 0.0f;
+    for (int v = y - reach; v <= y + reach; ++v)
+        for (int u = x - reach; u <= x + reach; ++u) {
+            int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
+            const REAL *frame = frames + classes * first + place, *edit = edits + classes * first + place;
+            float of_frame = margin(frame, classes, skin, ~(skin | occluder_classes), plane), part = -of_frame;
+            if (hair[face] < 1.0f) {
+                float larger = fmaxf(of_frame, margin(edit, classes, skin, ~skin, plane)) + 0.25f * span;
+                part = fminf(margin(frame, classes, ~hair_classes, hair_classes, plane), larger);
+                if (!hair_classes) part = span;
+            }
+            sum += part;
+        }
+    float share = clamped(0.5f + sum / ((2 * reach + 1) * (2 * reach + 1)) / span, 0.0f, 1.0f);
+    shares[first + y * width + x] = 1.0f + fabsf(1.0f - hair[face]) * (share - 1.0f);
 }
 
 // eroded: uint8 [faces, size, size], 1 where the `erode` pixels on either side in the row are inside too.
@@ -151,12 +165,12 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
     counts[((long long)face * size + y) * size + x] = (unsigned short)sum;
 }
 
-// masks: float32 [faces, size, size]; of a face with fewer than `least` pixels inside, the usual mask [size, size],
-// unless it is of hair above all.
+// masks: float32 [faces, size, size], times the shares [faces, height, width]; of a face with fewer than `least` pixels
+// inside, the usual mask [size, size].
 // fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found`, the margin of
 // the frame's face [faces, height, width], is positive at the border, and in between down to -`span`.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
-                                           int least, const float* usual, const float* hair, const float* found,
+                                           int least, const float* usual, const float* shares, const float* found,
                                            int width, int height, int fade, int beyond, float span, float* masks,
                                            int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
@@ -166,7 +180,10 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
     for (int n = -reach; n <= reach; ++n)
         if (y + n >= 0 && y + n < size) sum += count(first, second, n) * rows[(y + n) * size + x];
     float mask = (float)sum / ((float)boxes * boxes);
-    if ((int)covered[face] < least && hair[face] <= 1.0f) mask = usual[y * size + x];
+    if ((int)covered[face] < least)
+        mask = usual[y * size + x];
+    else
+        mask *= enlarged(shares + (long long)face * width * height, width, height, x, y, size);
     if (fade) {
         int last = size - 1, depths[4] = {y, x, last - y, last - x};
         int columns[4] = {x, 0, x, last}, lines[4] = {0, y, last, y};

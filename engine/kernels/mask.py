@@ -10,6 +10,8 @@ from engine.bundle import ParserSpec
 from engine.compositing import (
     HAIR_CLASSES,
     LEAST_COVER,
+    PART_REACH,
+    PART_RISE,
     THING_BENEFIT,
     THING_CORE,
     THING_GROWTH,
@@ -30,8 +32,8 @@ class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
     face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; occluder_classes: to what is
-    before a face. found, before, margins: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F]. rows,
-    eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
+    before a face. found, before, margins, shares: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F].
+    rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
     """
 
     shape: MaskShape
@@ -43,6 +45,7 @@ class MaskBuffers:
     cores: Array
     near: Array
     margins: Array
+    shares: Array
     covered: Array
     rows: Array
     eroded: Array
@@ -68,6 +71,7 @@ def mask_buffers(
         cores=kernels.empty((faces, height, width), np.uint8),
         near=kernels.empty((faces, height, width), np.uint8),
         margins=kernels.empty((faces, height, width), np.float32),
+        shares=kernels.empty((faces, height, width), np.float32),
         covered=kernels.empty((faces,), np.uint32),
         rows=kernels.empty(plane, np.uint8),
         eroded=kernels.empty(plane, np.uint8),
@@ -122,17 +126,20 @@ def soft_masks(
         kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
         kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
     things = (before, near, THING_GROWTH, np.float32(THING_BENEFIT))
+    of_frame = (of_face, of_things, found, growth)
+    edits = logits[faces:]
+    kernels.launch("mask", "unite", small, edits, classes, *of_frame, *things, width, height, margins, covered)
     hair = buffers.both if hair is None else hair
     check(hair[:faces], np.float32, (faces,))
     sets = (of_face, np.uint32(buffers.hair_classes), of_things)
-    sources = (logits[:faces], logits[faces:], classes, *sets, hair, found, growth)
-    kernels.launch("mask", "unite", small, *sources, *things, width, height, margins, covered)
+    parts = (hair, PART_REACH, np.float32(PART_RISE), width, height, buffers.shares)
+    kernels.launch("mask", "share_parts", small, logits[:faces], edits, classes, *sets, *parts)
     kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
     kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
     kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
     near_px, beyond_px, span = fade
     faded = (found, width, height, near_px, beyond_px, np.float32(span))
-    usual = (covered, least, buffers.usual, hair)
+    usual = (covered, least, buffers.usual, buffers.shares)
     kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, *faded, out, CROP_SIZE)
 
 

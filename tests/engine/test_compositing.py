@@ -118,14 +118,14 @@ def test_hair_or_face_that_no_slider_moves_is_left_alone():
     logits[1, 2, 40:100, :20] = 4.0  # and hair beside it
 
     def at(hair):
-        (mask,) = masks_from(logits, parts, hair)
+        (mask,) = masks_from(5.0 * logits, parts, hair)
         places = {"hair": (40, 128), "forehead": (60, 128), "face": (130, 128), "jaw": (190, 50), "added": (130, 20)}
         return {name: float(mask[place]) for name, place in places.items()}
 
     assert at(0.0) == {"hair": 0.0, "forehead": 0.0, "face": 1.0, "jaw": 1.0, "added": 0.0}
     assert at(1.0) == dict.fromkeys(at(0.0), 1.0)
     assert at(2.0) == {"hair": 1.0, "forehead": 1.0, "face": 0.0, "jaw": 1.0, "added": 1.0}
-    covered = [masks_from(logits, parts, hair)[0].mean() for hair in np.linspace(0.0, 2.0, 21)]
+    covered = [masks_from(5.0 * logits, parts, hair)[0].mean() for hair in np.linspace(0.0, 2.0, 21)]
     assert (np.diff(covered)[:10] >= 0.0).all()
     assert (np.diff(covered)[10:] <= 0.0).all()
 
@@ -133,7 +133,7 @@ def test_hair_or_face_that_no_slider_moves_is_left_alone():
 def test_without_hair_a_new_colour_of_hair_changes_nothing():
     parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
     logits = np.zeros((2, 3, 128, 128), np.float32)
-    logits[:, 1] = 4.0
+    logits[:, 1] = 9.0
     assert not masks_from(logits, parts, 2.0)[0].any()
     assert masks_from(logits, parts, 1.0)[0][128, 128] == 1.0
 

@@ -122,7 +122,7 @@ def test_hair_is_left_to_the_frame_where_no_slider_moves_it():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     seen = parse(LARGE, LARGE, bare=SMALL)
     masks = {hair: cut_out(crop, edit, seen, hair, MaskShape())[1] for hair in (0.0, 0.5, 1.0)}
-    ring = (disc(0.33, 256) > 0) & (disc(0.22, 256) < 0)
+    ring = (disc(0.33, 256) > 0) & (disc(0.26, 256) < 0)
     assert not masks[0.0][ring].any()
     assert masks[1.0][ring].min() == pytest.approx(1.0)
     assert masks[0.0].sum() < masks[0.5].sum() < masks[1.0].sum()

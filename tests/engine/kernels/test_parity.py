@@ -261,13 +261,10 @@ MISTAKES = {
         "v < y + reach; ++v)\n            thing",
     ),
     "erosion one too few": ("mask", "n <= y + erode", "n < y + erode"),
-    "the edit's hair added": (
-        "mask",
-        "fmaxf(of_frame, margin(edits, classes, skin, ~skin, plane))",
-        "fmaxf(of_frame, margin(edits, classes, face_classes, ~face_classes, plane))",
-    ),
-    "the frame's hair painted over": ("mask", "if (hair_classes) part =", "if (false) part ="),
-    "the frame's face painted over": ("mask", "float part = fminf(larger, -of_frame)", "float part = larger"),
+    "the edit's skin left out": ("mask", "+ 0.25f * span;", "- 0.9f * span;"),
+    "the frame's hair painted over": ("mask", "part = fminf(margin(frame,", "part = fmaxf(margin(frame,"),
+    "the frame's face painted over": ("mask", "part = -of_frame;", "part = of_frame;"),
+    "a hard hairline": ("mask", "+ 1)) / span", "+ 1)) / span * 9.0f"),
     "hair of the first face for all": ("mask", "fabsf(1.0f - hair[face])", "fabsf(1.0f - hair[0])"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
@@ -307,7 +304,7 @@ def test_the_timing_counts_every_step(bench):
     timings = [*bandwidth.measure(bench.kernels, near, timer), *bandwidth.measure(bench.kernels, far, timer)]
     assert [t.step for t in timings] == ["align", "steady", "restore", "mask", "blend"] * 2
     assert len(runs) == 10
-    assert [t.launches for t in timings] == [1, 1, 4, 21, 2, 2, 1, 4, 21, 2]
+    assert [t.launches for t in timings] == [1, 1, 4, 22, 2, 2, 1, 4, 22, 2]
     # Twice 200 x 200 pixels of the frame at three bytes, and two crops of 3 x 256 x 256 floats.
     assert timings[0].least_bytes == pytest.approx(2 * 200 * 200 * 3 + 2 * 3 * 65536 * 4, rel=0.02)
     judged = bandwidth.judged(timings[0], bytes_per_us=1e6)
