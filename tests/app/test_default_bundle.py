@@ -67,10 +67,10 @@ def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: 
             changed[name] = difference[16:40, 100:156].mean(), difference[140:210, 100:156].mean()
     for name in ("smile", "age"):
         above_the_forehead, nose_and_mouth = changed[name]
-        assert above_the_forehead == 0.0
+        assert above_the_forehead < 1.0
         assert nose_and_mouth > 5.0
     assert changed["hair_colour"][0] > 10.0
-    assert changed["hair_colour"][1] == 0.0
+    assert changed["hair_colour"][1] < 1.0
 
 
 @pytest.mark.slow
