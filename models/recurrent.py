@@ -36,7 +36,8 @@ class RecurrentConfig:
     pool, unshuffle: what the crops go through before the first convolution, average pooling and space to channels.
     convs: the last one at 32 px is where the noise map is taken. blur: low-pass before every stride of 2. hidden:
     channels of the ConvLSTM. rank: width before the code offset, None for a single linear layer. activated: leaky ReLU
-    on the code offset. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
+    on the code offset. remembered: the largest share of its cells that the ConvLSTM takes over from a frame to the next;
+    trained on a few frames at a time, cells that add up for ever drift over minutes. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
     its memory takes the place of the ConvLSTM's own output h in the state. None: the activations at 32 px are the map.
     """
 
@@ -56,6 +57,7 @@ class RecurrentConfig:
     hidden: int = 96
     rank: int | None = 96
     activated: bool = False
+    remembered: float = 0.98
     map_width: int | None = 96
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ PAPER = RecurrentConfig(
     hidden=512,
     rank=None,
     activated=True,  # as in the authors' release, so that its weights mean the same here
+    remembered=1.0,
     map_width=None,
 )
 
@@ -119,11 +122,12 @@ class BlurredConv(nn.Conv2d):
 class ConvLstm(nn.Module):
     """x [B, C, S, S], h, c [B, H, S, S] -> h, c; one 3x3 convolution, gates in the order i, f, o, g.
 
-    looped: the gates see h; else h may be None.
+    looped: the gates see h; else h may be None. remembered: what an open forget gate lets through, at most 1.
     """
 
-    def __init__(self, channels: int, hidden: int, looped: bool = True) -> None:
+    def __init__(self, channels: int, hidden: int, looped: bool = True, remembered: float = 1.0) -> None:
         super().__init__()
+        self.remembered = remembered
         self.gates = nn.Conv2d(channels + hidden * looped, 4 * hidden, 3, padding=1)
         with torch.no_grad():
             # An open forget gate at the start lets the first trainings see gradients through time.
@@ -132,7 +136,7 @@ class ConvLstm(nn.Module):
     def forward(self, x: Tensor, h: Tensor | None, c: Tensor) -> tuple[Tensor, Tensor]:
         seen = x if h is None else torch.cat((x, h), dim=1)
         i, f, o, g = self.gates(seen).chunk(4, dim=1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        c = self.remembered * torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
 
@@ -206,7 +210,7 @@ class RecurrentEncoder(nn.Module):
         for spec in config.convs:
             self.convs.append(_conv(c_in, spec, config.blur))
             c_in = spec.channels
-        self.lstm = ConvLstm(c_in, config.hidden, looped=config.map_width is None)
+        self.lstm = ConvLstm(c_in, config.hidden, looped=config.map_width is None, remembered=config.remembered)
         seen = config.hidden * config.sides[-1] ** 2
         self.reduce = None if config.rank is None else nn.Linear(seen, config.rank)
         self.to_dws = nn.Linear(config.rank or seen, config.former_rows * config.latent_dim)

@@ -1,5 +1,7 @@
 """The recurrent encoder in both sizes: state in and out, what it starts from, and what it must keep on being."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,8 +106,8 @@ def test_light_form_keeps_its_names_and_shapes() -> None:
 
 @torch.no_grad()
 def test_light_form_computes_what_its_weights_were_trained_for() -> None:
-    """Three frames with made-up weights, against numbers of the version with a memory of the map."""
-    network = fill(RecurrentEncoder(LIGHT))
+    """Three frames with made-up weights, against numbers of the first version with a memory of the map."""
+    network = fill(RecurrentEncoder(replace(LIGHT, remembered=1.0)))
     h, c = network.empty_state(torch.empty(1))
     for t in range(3):
         *found, h, c = network(*analytic_images(t), h, c)
@@ -119,6 +121,19 @@ def test_light_form_computes_what_its_weights_were_trained_for() -> None:
         flat = tensor.flatten()
         assert flat[:: len(flat) // 4].tolist() == pytest.approx(samples, abs=1e-3)
         assert float(flat.abs().mean()) == pytest.approx(mean, abs=1e-4)
+
+
+@torch.no_grad()
+def test_cells_that_never_forget_come_to_rest() -> None:
+    """All gates open and the same frame over and over: the sum of 1 + r + r^2 + ..., instead of one more each frame."""
+    kept = 0.9
+    lstm = ConvLstm(1, 1, looped=False, remembered=kept)
+    lstm.gates.weight.zero_()
+    lstm.gates.bias.fill_(50.0)
+    c = torch.zeros(1, 1, 1, 1)
+    for _ in range(300):
+        _, c = lstm(torch.zeros(1, 1, 1, 1), None, c)
+    assert c.item() == pytest.approx(1.0 / (1.0 - kept))
 
 
 def test_paper_form_has_the_papers_shape() -> None:
