@@ -4,7 +4,9 @@ A perceptual trunk sees the face at 128 px; two of its stages, pooled to 6x6, an
 linear maps. The linear maps have a closed-form solution (`models/training/closed_form.py`), from which training starts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,54 +14,82 @@ from torch.nn import functional as F
 
 from engine.geometry import CROP_SIZE
 from models.layers import shrink_kernel
-from models.perceptual import STAGE_WIDTHS, StLpips, folded_stage
+from models.perceptual import IMAGE_SCALE, IMAGE_SHIFT, STAGE_WIDTHS, BlurDown, StLpips, folded_stage
 
 TRUNK_STAGES = (2, 4)
 POOLED = 6
 THUMBNAIL = 16
 TRUNK_RESOLUTION = 128
-FEATURES = sum(STAGE_WIDTHS["alex"][s] for s in TRUNK_STAGES) * POOLED**2 + 3 * THUMBNAIL**2
 
 
 @dataclass(frozen=True)
 class BaseEncoderConfig:
-    """latent_rows: W+ rows of the generator. rank: width between the two linear maps."""
+    """latent_rows: W+ rows of the generator. rank: width between the two linear maps. widths: channels of the trunk's
+    stages; AlexNet has 64, 192, 384, 256 and 256, of which the ones left out never light on a face."""
 
     latent_rows: int = 12
     latent_dim: int = 512
     rank: int = 160
+    widths: tuple[int, int, int, int, int] = (64, 96, 176, 176, 112)
+
+    @property
+    def features(self) -> int:
+        """How many numbers the linear maps see."""
+        return sum(self.widths[stage] for stage in TRUNK_STAGES) * POOLED**2 + 3 * THUMBNAIL**2
 
 
 class FaceFeatures(nn.Module):
-    """crop [B, 3, 256, 256] RGB [-1, 1] -> features [B, FEATURES].
+    """crop [B, 3, 256, 256] RGB [-1, 1] -> features [B, `BaseEncoderConfig.features`].
 
-    The trunk's first convolution and the blur after it are one convolution on pixels unshuffled by 2: less than half as
-    much to compute, and twelve channels instead of three, which a CPU's vectors hold better.
+    AlexNet, whose first convolution and the blur after it are one convolution on pixels unshuffled by 2: less than half
+    as much to compute, and twelve channels instead of three, which a CPU's vectors hold better.
     """
 
     shift: Tensor
     scale: Tensor
     shrink: Tensor
 
-    def __init__(self, trunk: StLpips | None = None) -> None:
-        """trunk: AlexNet's; random weights when None."""
+    def __init__(self, widths: Sequence[int]) -> None:
+        """Random weights; `of` takes a trunk's."""
         super().__init__()
-        trunk = trunk or StLpips("alex")
-        self.stages = nn.ModuleList((folded_stage(trunk.stages[0]), *trunk.stages[1:]))
-        self.register_buffer("shift", trunk.shift)
-        self.register_buffer("scale", trunk.scale)
-        shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, 2)
+        cell = 2
+        a, b, c, d, e = widths
+        stages = (
+            (nn.Conv2d(3 * cell**2, a, 7, padding=2),),
+            (nn.MaxPool2d(3, stride=1), BlurDown(a), nn.Conv2d(a, b, 5, padding=2)),
+            (nn.MaxPool2d(3, stride=1), BlurDown(b), nn.Conv2d(b, c, 3, padding=1)),
+            (nn.Conv2d(c, d, 3, padding=1),),
+            (nn.Conv2d(d, e, 3, padding=1),),
+        )
+        self.stages = nn.ModuleList(nn.Sequential(*stage, nn.ReLU()) for stage in stages)
+        self.stages.to(memory_format=torch.channels_last)
+        self.register_buffer("shift", torch.tensor(IMAGE_SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(IMAGE_SCALE).view(1, 3, 1, 1))
+        shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, cell)
         self.register_buffer("shrink", shrink, persistent=False)
 
+    @classmethod
+    def of(cls, trunk: StLpips) -> Self:
+        """With the weights of an AlexNet trunk, at its full widths."""
+        stages = nn.ModuleList((folded_stage(trunk.stages[0]), *trunk.stages[1:]))
+        features = cls(STAGE_WIDTHS["alex"])
+        features.stages.load_state_dict(stages.state_dict())
+        return features
+
     def forward(self, crop: Tensor) -> Tensor:
-        x = F.conv2d((crop - self.shift) / self.scale, self.shrink, stride=self.shrink.shape[-1])
-        parts = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in TRUNK_STAGES:
-                parts.append(pool(x, POOLED).flatten(1))
+        found = self.seen(crop)
+        parts = [pool(found[stage], POOLED).flatten(1) for stage in TRUNK_STAGES]
         thumbnail = F.avg_pool2d(crop, CROP_SIZE // THUMBNAIL)
         return torch.cat((*parts, thumbnail.flatten(1)), dim=1)
+
+    def seen(self, crop: Tensor) -> list[Tensor]:
+        """What each stage of the trunk gives, [B, C, H, W]."""
+        x = F.conv2d((crop - self.shift) / self.scale, self.shrink, stride=self.shrink.shape[-1])
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
 
 
 def pool(x: Tensor, size: int) -> Tensor:
@@ -75,12 +105,12 @@ class BaseEncoder(nn.Module):
     def __init__(self, config: BaseEncoderConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or BaseEncoderConfig()
-        self.features = FaceFeatures()
-        self.reduce = nn.Linear(FEATURES, config.rank)
+        self.features = FaceFeatures(config.widths)
+        self.reduce = nn.Linear(config.features, config.rank)
         self.expand = nn.Linear(config.rank, config.latent_rows * config.latent_dim)
 
     def codes(self, features: Tensor) -> Tensor:
-        """The linear part alone: features [B, FEATURES] -> ws [B, L, 512]."""
+        """The linear part alone: features [B, F] -> ws [B, L, 512]."""
         ws: Tensor = self.expand(self.reduce(features))
         return ws.unflatten(1, (self.config.latent_rows, self.config.latent_dim))
 

@@ -36,9 +36,10 @@ class RecurrentConfig:
     pool, unshuffle: what the crops go through before the first convolution, average pooling and space to channels.
     convs: the last one at 32 px is where the noise map is taken. blur: low-pass before every stride of 2. hidden:
     channels of the ConvLSTM. rank: width before the code offset, None for a single linear layer. activated: leaky ReLU
-    on the code offset. remembered: the largest share of its cells that the ConvLSTM takes over from a frame to the next;
-    trained on a few frames at a time, cells that add up for ever drift over minutes. map_width: channels of the small network that draws the map, which also sees the ConvLSTM;
-    its memory takes the place of the ConvLSTM's own output h in the state. None: the activations at 32 px are the map.
+    on the code offset. remembered: the largest share of its cells that the ConvLSTM takes over from frame to frame;
+    trained on a few frames at a time, cells that add up for ever drift over minutes. map_width: channels of the small
+    network that draws the map, which also sees the ConvLSTM; its memory takes the place of the ConvLSTM's own output h
+    in the state. None: the activations at 32 px are the map.
     """
 
     former_rows: int = 10

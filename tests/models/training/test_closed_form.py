@@ -1,9 +1,12 @@
 """The base encoder's closed form on problems with a known answer."""
 
+import numpy as np
 import torch
 
-from models.encoder import FEATURES, BaseEncoder, BaseEncoderConfig
-from models.training.closed_form import _set_low_rank, dual_ridge, r2
+from models.encoder import BaseEncoder, BaseEncoderConfig
+from models.perceptual import STAGE_WIDTHS
+from models.training.closed_form import _set_low_rank, dual_ridge, narrowed, r2
+from models.training.samples import image_tensor
 
 
 def test_dual_ridge_equals_primal() -> None:
@@ -19,10 +22,11 @@ def test_dual_ridge_equals_primal() -> None:
 def test_low_rank_encoder_reproduces_a_low_rank_map() -> None:
     torch.manual_seed(0)
     encoder = BaseEncoder(BaseEncoderConfig(latent_rows=2, rank=4))
-    features = torch.randn(30, FEATURES)
+    count = encoder.config.features
+    features = torch.randn(30, count)
     mean, scale = features.mean(0), 1.0 / features.std(0)
     normal = (features - mean) * scale
-    weights = torch.randn(FEATURES, 4) @ torch.randn(4, 512) / FEATURES**0.5
+    weights = torch.randn(count, 4) @ torch.randn(4, 512) / count**0.5
     y_mean = torch.randn(512)
     _set_low_rank(encoder, weights, normal, mean, scale, y_mean)
     with torch.no_grad():
@@ -35,3 +39,18 @@ def test_r2() -> None:
     true = torch.tensor([[0.0], [2.0]])
     assert r2(true, true) == 1.0
     assert r2(torch.ones(2, 1), true) == 0.0
+
+
+@torch.no_grad()
+def test_channels_that_never_light_can_go() -> None:
+    """Each stage has as many channels as ship that are left alone; the others' biases keep them dark."""
+    torch.manual_seed(0)
+    encoder = BaseEncoder(BaseEncoderConfig(latent_rows=2, rank=4, widths=STAGE_WIDTHS["alex"])).eval()
+    for stage, width in zip(encoder.features.stages, BaseEncoderConfig.widths, strict=True):
+        bias = stage[-2].bias
+        bias[torch.randperm(len(bias))[width:]] = -1e3
+    crops = [np.random.default_rng(n).integers(0, 256, (256, 256, 3), np.uint8) for n in range(3)]
+    small = narrowed(encoder, crops)
+    assert small.config.widths == BaseEncoderConfig.widths
+    seen = image_tensor(np.stack(crops))
+    assert torch.allclose(small(seen), encoder(seen), atol=1e-5)
