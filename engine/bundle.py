@@ -41,11 +41,15 @@ class Row:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX graph: its file and the shapes of its named float32 inputs and outputs."""
+    """One ONNX graph: its file and the shapes of its named float32 inputs and outputs.
+
+    int8: the file of the same graph with its heavy convolutions in int8; empty where there is none.
+    """
 
     file: str
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
+    int8: str = ""
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,8 @@ def _manifest(document: Document) -> Manifest:
 
 
 def _graph(spec: Document) -> GraphSpec:
-    return GraphSpec(_file_name(spec["file"]), _shapes(spec["inputs"]), _shapes(spec["outputs"]))
+    int8 = _file_name(spec["int8"]) if "int8" in spec else ""
+    return GraphSpec(_file_name(spec["file"]), _shapes(spec["inputs"]), _shapes(spec["outputs"]), int8)
 
 
 def _shapes(shapes: Document) -> Mapping[str, Shape]:
@@ -320,6 +325,7 @@ def _check(manifest: Manifest, where: str) -> None:
         raise BundleError(f"{where} has occluder_classes {sorted(hiding)}; classes outside the face were expected")
     _check_graphs(manifest, where)
     wanted = {spec.file for spec in manifest.graphs.values()} | {DIRECTIONS}
+    wanted |= {spec.int8 for spec in manifest.graphs.values() if spec.int8}
     if not wanted <= manifest.files.keys():
         raise BundleError(f"{where} has no sha256 for {', '.join(sorted(wanted - manifest.files.keys()))}")
 
@@ -362,6 +368,7 @@ def manifest_document(manifest: Manifest) -> dict[str, Any]:
         },
         "graphs": {
             name: {"file": spec.file, "inputs": _lists(spec.inputs), "outputs": _lists(spec.outputs)}
+            | ({"int8": spec.int8} if spec.int8 else {})
             for name, spec in manifest.graphs.items()
         },
         "generator_id": manifest.generator_id,

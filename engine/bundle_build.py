@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
+from engine import int8
 from engine.assets import ASSETS, Asset, asset_path, cache_folder, sha256_of
 from engine.bundle import MANIFEST, Manifest, manifest_document, open_bundle, read_manifest, verify_files
 from engine.errors import AssetMissing, BundleError
@@ -108,17 +109,33 @@ def _intact(built: Path) -> bool:
 
 
 def _write_built(recipe: Path, manifest: Manifest, recipe_hash: str, folder: Path) -> None:
-    """Writes the complete bundle into a new folder: graphs with their weights inlined, the rest as it is."""
+    """Writes the complete bundle into a new folder: graphs with their weights inlined, and those that the recipe knows
+    the reaches of in int8 as well; the rest as it is."""
     folder.mkdir()
     graphs = {spec.file for spec in manifest.graphs.values()}
-    for name in manifest.files:
+    names = set(manifest.files) - {int8.FILE}
+    for name in names:
         if name in graphs:
             inline_assets(recipe / name, folder / name)
         else:
             shutil.copyfile(recipe / name, folder / name)
-    hashes = {name: sha256_of(folder / name) for name in manifest.files}
-    document = manifest_document(replace(manifest, files=hashes, recipe=recipe_hash))
+    written = _write_int8(recipe, folder) if int8.FILE in manifest.files else {}
+    specs = {name: replace(spec, int8=written.get(spec.file, "")) for name, spec in manifest.graphs.items()}
+    hashes = {name: sha256_of(folder / name) for name in sorted(names | set(written.values()))}
+    document = manifest_document(replace(manifest, graphs=specs, files=hashes, recipe=recipe_hash))
     (folder / MANIFEST).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_int8(recipe: Path, folder: Path) -> Mapping[str, str]:
+    """Writes the graphs in int8 beside those that they are made from; their names, by those of the others."""
+    names = {}
+    for file, reaches in int8.read_reaches(recipe / int8.FILE).items():
+        if not (folder / file).is_file():
+            raise BundleError(f"{recipe / int8.FILE} speaks of {file}, which the recipe has not")
+        model = onnx.load(str(folder / file))
+        names[file] = f"{Path(file).stem}.int8.onnx"
+        onnx.save(int8.in_int8(model, reaches), str(folder / names[file]))
+    return names
 
 
 def inline_assets(source: Path, target: Path) -> None:

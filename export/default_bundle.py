@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from engine import int8
 from engine.assets import asset
 from engine.bundle import MANIFEST, GraphSpec, Manifest, Row, expected_graphs, load_directions
 from engine.bundle_build import recipe_folder
-from export.bundle import write_bundle
+from export.bundle import write_bundle, write_manifest
 from export.parser import PARSER, lineage_line
 from export.pinned import refer_to_asset
 from export.to_onnx import compress, export_graph
@@ -42,7 +43,8 @@ NOISE = (LIGHT_256.widths[2], NOISE_RESOLUTION, NOISE_RESOLUTION)
 
 
 def write_default_recipe(folder: Path, weights: Path) -> Manifest:
-    """Exports every network into `folder`, which keeps its parser and directions; returns the manifest.
+    """Exports every network into `folder`, which keeps its parser, directions and, until `export.reach` measures them
+    anew, reaches; returns the manifest.
 
     weights: folder of freshly trained ones; a network without fresh weights keeps those that ship.
     """
@@ -66,7 +68,7 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
         written = write_bundle(folder, manifest, graphs, directions)
     for name in notes.keys() - {MANIFEST}:
         (folder / name).write_bytes(notes[name])
-    return written
+    return write_manifest(folder, written, [int8.FILE]) if int8.FILE in notes else written
 
 
 def _networks(weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:

@@ -26,9 +26,10 @@ from torch import Tensor
 from engine.bundle import GraphSpec
 from engine.card import LESS, card_obstacles, first_line
 from engine.errors import BundleError, CardFailed
+from engine.graphs import plain
 from engine.runtimes.base import Device, FloatArray, Network, Precision, Replay, batch_of, mismatch, shape_for
 from export.onnx_ops import OPERATORS, TORCH_TYPES, Attributes, Operator
-from export.precision import HALF_TYPES, plain, typed
+from export.precision import HALF_TYPES, typed
 
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 _HALVES = (torch.float16, torch.bfloat16)

@@ -20,6 +20,7 @@ import torch
 from engine.bundle import DIRECTIONS, Bundle, open_bundle, verify_files
 from engine.errors import RuntimeUnavailable, UsageError
 from engine.fingerprint import FILE as FINGERPRINT
+from engine.graphs import plain
 from engine.openvino_core import openvino_core
 from engine.runtimes.base import Device, Precision, Runtime
 from engine.runtimes.onnxruntime import OnnxRuntime
@@ -28,7 +29,7 @@ from engine.runtimes.select import open_networks
 from engine.runtimes.tensorrt import RTX, TensorRtRuntime
 from export.bundle import write_manifest
 from export.eager import EagerRuntime
-from export.precision import plain, typed
+from export.precision import typed
 from export.to_int8 import Films, quantised, read_films, recorded_inputs
 from export.to_tensorrt import Plan, plan, prepare, write_engines
 from export.verify import SEED, STEPS, compare, drawn_faces, judge, record, report
@@ -90,7 +91,9 @@ def export(source: Path, order: Order, out: Path, films: Films | None = None) ->
         models = _typed_models(bundle, order, built_for, films, scratch)
         names, others = _converted(bundle, models, order, built_for, fresh)
         shutil.copyfile(bundle.folder / DIRECTIONS, fresh / DIRECTIONS)
-        graphs = {graph: replace(spec, file=names[spec.file]) for graph, spec in bundle.manifest.graphs.items()}
+        graphs = {
+            graph: replace(spec, file=names[spec.file], int8="") for graph, spec in bundle.manifest.graphs.items()
+        }
         write_manifest(fresh, replace(bundle.manifest, graphs=graphs, recipe=""), others)
         made = open_bundle(fresh)
         figures = _verified(bundle, _rehearsal(made, replace(bundle, folder=scratch), order), order, films)

@@ -1,17 +1,18 @@
 """Sets the precision of an ONNX graph by typing it: TensorRT for RTX computes each node in the types it finds.
 
-`plain` undoes the halved storage of `export.to_onnx.compress`, `typed` moves a graph to fp16 or bf16 but for the
-places that do not bear it, `without_dense` rewrites fp32 matrix products for graphics cards that have none. Inputs and
-outputs stay float32, so that a graph in any precision keeps the interface that the manifest promises.
+`typed` moves a graph to fp16 or bf16 but for the places that do not bear it, `without_dense` rewrites fp32 matrix
+products for graphics cards that have none. Inputs and outputs stay float32, so that a graph in any precision keeps the
+interface that the manifest promises.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from engine.errors import ExportError
+from engine.graphs import replace_nodes
 from engine.runtimes.base import Precision
 
 HALF_TYPES: Mapping[Precision, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -23,23 +24,6 @@ _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _SUMS = frozenset({"Add", "Gemm", "MatMul", "ReduceSum", "ReduceMean"})
 _FLOAT_ONLY = frozenset({"Sqrt", "Reciprocal", "Pow", "ReduceMean", "ReduceSum"})
 """Squares overflow fp16, and a sum of thousands of numbers loses its digits in bf16."""
-
-
-def plain(model: ModelProto) -> ModelProto:
-    """A copy whose weights are float32 initialisers, with no Cast of a constant left."""
-    fresh = ModelProto()
-    fresh.CopyFrom(model)
-    constants = {tensor.name: tensor for tensor in fresh.graph.initializer}
-    nodes = []
-    for node in fresh.graph.node:
-        if node.op_type == "Cast" and node.input[0] in constants:
-            values = numpy_helper.to_array(constants[node.input[0]])
-            wanted = helper.tensor_dtype_to_np_dtype(int(_attribute(node, "to")))
-            constants[node.output[0]] = numpy_helper.from_array(values.astype(wanted), node.output[0])
-        else:
-            nodes.append(node)
-    _replace(fresh, nodes, constants.values())
-    return fresh
 
 
 def typed(model: ModelProto, precision: Precision) -> ModelProto:
@@ -82,7 +66,7 @@ def without_dense(model: ModelProto) -> ModelProto:
         made, tensors = _as_convolution(node, numpy_helper.to_array(matrix))
         nodes += made
         added += tensors
-    _replace(fresh, nodes, [*fresh.graph.initializer, *added])
+    replace_nodes(fresh, nodes, [*fresh.graph.initializer, *added])
     _check(fresh)
     return fresh
 
@@ -158,7 +142,7 @@ def _retype(model: ModelProto, kinds: Mapping[str, int], exact: set[str], half: 
         nodes.append(node)
         if not keeps:
             types |= {name: half for name in node.output if kinds.get(name) == TensorProto.FLOAT}
-    _replace(model, nodes, [*weights.values(), *made.values()])
+    replace_nodes(model, nodes, [*weights.values(), *made.values()])
 
 
 def _float_inputs(node: NodeProto, kinds: Mapping[str, int]) -> list[int]:
@@ -193,16 +177,6 @@ def _element_types(model: ModelProto) -> Mapping[str, int]:
     if unknown:
         raise ExportError(f"the type of {', '.join(unknown[:3])} cannot be inferred; export with --precision fp32")
     return kinds
-
-
-def _replace(model: ModelProto, nodes: Iterable[NodeProto], tensors: Iterable[TensorProto]) -> None:
-    """Sets the graph's nodes, and of the tensors those that a node uses."""
-    kept = list(nodes)
-    used = {name for node in kept for name in node.input}
-    weights = [tensor for tensor in tensors if tensor.name in used]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-    model.graph.node.extend(kept)
-    model.graph.initializer.extend(weights)
 
 
 def _check(model: ModelProto) -> None:

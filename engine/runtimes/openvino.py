@@ -1,4 +1,4 @@
-"""OpenVINO, the default on the CPU: bf16 where the processor has it, the images of a batch side by side.
+"""OpenVINO, the default on the CPU: in what this processor is best at, the images of a batch side by side.
 
 A frame always has two things to do at once: inversion and edit, two masks, the two encoders. Each gets half of the
 threads and a graph compiled for one image. Threads that share one image wait for each other after every layer, and
@@ -8,6 +8,7 @@ wait long where another program takes a core: on two busy cores two images took 
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,18 +51,26 @@ class OpenVinoRuntime:
         found = []
         if device != "cpu":
             found.append(f"it runs on cpu only, not on {device}")
-        if precision in ("fp16", "int8"):
-            found.append(f"it computes in fp32 or bf16, not in {precision}")
-        if precision == "bf16" and not self._has_bf16:
+        if precision == "fp16":
+            found.append("it computes in fp32, bf16 or int8, not in fp16")
+        if precision == "bf16" and not self._can("BF16"):
             found.append("this processor has no bf16 instructions (AVX512_BF16 or AMX)")
+        if precision == "int8" and not self._can("INT8"):
+            found.append("it has no int8 on this processor")
         return tuple(found)
 
     def describe(self, device: Device, precision: Precision) -> str:
         """See `Runtime.describe`."""
-        return f"openvino {importlib.metadata.version('openvino')} on {device} in {self._resolved(precision)}"
+        resolved = self._resolved(precision)
+        words = f"int8 where the bundle has it, else {self._float}" if resolved == "int8" else resolved
+        return f"openvino {importlib.metadata.version('openvino')} on {device} in {words}"
 
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
         """See `Runtime.open`."""
+        resolved = self._resolved(precision)
+        if resolved == "int8":
+            # What is not int8 in such a graph, and a graph that there is not in int8, is computed as without it.
+            model, resolved = model.with_name(spec.int8 or spec.file), self._float
         try:
             graph = openvino_core().read_model(model)
         except RuntimeError as error:
@@ -73,7 +82,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": SIDE_BY_SIDE,
             # Streams of two graphs would be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self._resolved(precision)],
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[resolved],
         }
         if self._threads:
             options["INFERENCE_NUM_THREADS"] = self._threads
@@ -85,15 +94,34 @@ class OpenVinoRuntime:
             raise BundleError(f"{model} does not run with the manifest's shapes: {_first_line(error)}") from error
         return _OpenVinoNetwork(compiled, importlib.import_module("openvino").Tensor, spec)
 
+    def _can(self, capability: str) -> bool:
+        return capability in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
     @property
-    def _has_bf16(self) -> bool:
-        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    def _float(self) -> Precision:
+        """What it computes in that is not int8."""
+        return "bf16" if self._can("BF16") else "fp32"
 
     def _resolved(self, precision: Precision) -> Precision:
-        """The precision that `auto` comes to on this processor."""
+        """The precision that `auto` comes to on this processor.
+
+        int8 but on a processor with AMX, where the light generator takes as long in int8 as in bf16 or longer.
+        """
         if precision != "auto":
             return precision
-        return "bf16" if self._has_bf16 else "fp32"
+        return "int8" if self._can("INT8") and _is_x86() and not _has_amx() else self._float
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _has_amx() -> bool:
+    """Whether the processor says so; only Linux tells, and hardly another system runs on such a one."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 class _OpenVinoNetwork:

@@ -57,8 +57,11 @@ def _obstacles(name: str, runtime: Runtime | None, device: Device, precision: Pr
 def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", precision: Precision = "auto") -> Networks:
     """Load every graph of a verified bundle; a file that two graphs name is loaded once.
 
-    Raises BundleError when a file is not the graph that the manifest promises.
+    Raises BundleError when a file is not the graph that the manifest promises, and when int8 is asked for by name of a
+    bundle that has no graph in int8.
     """
+    if precision == "int8" and not any(spec.int8 for spec in bundle.manifest.graphs.values()):
+        raise BundleError(f"{bundle.folder} has no graphs in int8; use --precision auto")
     if (bundle.folder / FINGERPRINT).is_file() and runtime.name != "tensorrt":
         raise BundleError(
             f"{bundle.folder} holds TensorRT engines, which {runtime.name} cannot run; "

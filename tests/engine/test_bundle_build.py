@@ -8,11 +8,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from engine import assets, bundle_build
+from engine import assets, bundle_build, int8
 from engine.assets import Asset
 from engine.bundle import open_bundle, read_manifest
 from engine.bundle_build import build_default_bundle, bundle_path, hash_recipe
 from engine.errors import AssetMissing, BundleError
+from engine.int8 import Reach, write_reaches
 from export.bundle import write_manifest
 from tests.blank_bundle import constant_graph, write_blank_bundle
 
@@ -150,3 +151,35 @@ def test_a_folder_is_its_own_bundle_path(tmp_path: Path) -> None:
 def test_an_unknown_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither 'default' nor a folder"):
         bundle_path(str(tmp_path / "nowhere"))
+
+
+def with_reaches(recipe: Path, convolution: str) -> None:
+    """Gives the recipe a parser with one convolution, and the reach of the one of that name."""
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, 4, 4]) for name in "xy")
+    kernel = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "kernel")
+    nodes = [onnx.helper.make_node("Conv", ["x", "kernel"], ["c"]), onnx.helper.make_node("Relu", ["c"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "parser", [x], [y], [kernel])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(recipe / "parser.onnx"))
+    write_reaches(recipe / int8.FILE, {"parser.onnx": {convolution: Reach(np.ones(1, np.float32), True)}})
+    write_manifest(recipe, read_manifest(recipe), [int8.FILE])
+
+
+def test_graphs_whose_reaches_are_known_are_there_in_int8_as_well(recipe: Path) -> None:
+    with_reaches(recipe, "c")
+    opened = open_bundle(build_default_bundle())
+    assert opened.manifest.graphs["parser"].int8 == "parser.int8.onnx"
+    assert opened.manifest.graphs["generator"].int8 == ""
+    assert int8.FILE not in opened.manifest.files
+    made = onnx.load(str(opened.folder / "parser.int8.onnx"))
+    assert {node.op_type for node in made.graph.node} == {"QuantizeLinear", "DequantizeLinear", "Conv", "Relu"}
+    assert (opened.folder / "parser.onnx").read_bytes() == (recipe / "parser.onnx").read_bytes()
+    (opened.folder / "parser.int8.onnx").write_bytes(b"damaged")
+    open_bundle(build_default_bundle())
+
+
+def test_reaches_of_another_network_are_refused(recipe: Path, empty_cache: Path) -> None:
+    with_reaches(recipe, "gone")
+    with pytest.raises(BundleError, match="measure the reaches anew"):
+        build_default_bundle()
+    assert list((empty_cache / "bundles").iterdir()) == []

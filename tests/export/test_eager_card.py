@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from engine.errors import CardFailed
+from engine.graphs import plain
 from engine.runtimes.base import shape_for
 from export.eager import EagerRuntime, _CardNetwork
-from export.precision import plain
 from tests.engine.conftest import tiny, tiny_folder, tiny_networks
 from tests.engine.kernels.remote import RemoteArray
 

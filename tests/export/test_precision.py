@@ -8,8 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.bundle import GraphSpec
 from engine.errors import ExportError
+from engine.graphs import plain
 from export.eager import EagerRuntime
-from export.precision import plain, typed, without_dense
+from export.precision import typed, without_dense
 from export.to_onnx import compress
 from tests.engine.tiny_bundle import Graph
 

@@ -15,8 +15,9 @@ from engine.bundle import BATCH, open_bundle
 from engine.bundle_build import bundle_path
 from engine.errors import AssetMissing, ExportError, RuntimeUnavailable, UsageError
 from engine.fingerprint import Port, read_fingerprint
+from engine.graphs import plain
 from export.exported import Order, export
-from export.precision import plain, typed
+from export.precision import typed
 from export.to_tensorrt import TARGETS, build, plan, prepare, write_engines
 from tests.engine.conftest import tiny, tiny_folder
 
