@@ -62,7 +62,7 @@ class OpenVinoRuntime:
     def describe(self, device: Device, precision: Precision) -> str:
         """See `Runtime.describe`."""
         resolved = self._resolved(precision)
-        words = f"int8 where the bundle has it, else {self._float}" if resolved == "int8" else resolved
+        words = f"int8 or {self._float}" if resolved == "int8" else resolved
         return f"openvino {importlib.metadata.version('openvino')} on {device} in {words}"
 
     def open(self, model: Path, spec: GraphSpec, device: Device, precision: Precision) -> Network:
