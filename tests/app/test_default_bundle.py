@@ -2,7 +2,9 @@
 
 import json
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -18,6 +20,9 @@ from engine.policies import blurred
 from engine.session import Session
 from engine.tracking import Tracker
 from tests.clip_frames import frames_of
+
+A_PASS, A_MINUTE = 98, 12 * 60
+"""Frames of 50 there and back, and of a minute."""
 
 CLIPS = ("pyfeat_single_face.mp4", "liveportrait_d19.mp4", "liveportrait_d13.mp4", "Twitch1.mp4", "grid_lrwp9a.mpg")
 
@@ -141,28 +146,34 @@ def test_no_face_is_shown_unedited(default_bundle: Path, clips: Path, tracker: T
 def test_ten_minutes_change_nothing(default_bundle: Path, clips: Path) -> None:
     """A clip that plays to and fro at 12 frames/s. Resident memory at the end is within 2 % of frame 200's; in the last
     minute the inversion is as good and the edit's change as large as in the first, within 2 %."""
-    frames = list(islice(frames_of(clips / "pyfeat_single_face.mp4"), 50))
-    a_pass = 2 * (len(frames) - 1)
-    a_minute = 12 * 60
-    last = 10 * a_minute - 1
-    resident, errors, changes = {}, [], []
-    with Session.open(default_bundle) as session:
-        for index in range(last + 1):
-            there_and_back = len(frames) - 1 - abs(len(frames) - 1 - index % a_pass)
+    # In a process of its own: in this one, the tests before have left holes in memory that fill up.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        resident, curves = pool.submit(ten_minutes, default_bundle, clips / "pyfeat_single_face.mp4").result()
+    early, late = resident
+    assert abs(late - early) <= 0.02 * early, resident
+    passes = A_MINUTE // A_PASS * A_PASS
+    for name, values in curves.items():
+        first, tenth = np.mean(values[A_PASS : A_PASS + passes]), np.mean(values[-passes:])
+        assert abs(tenth - first) <= 0.02 * first, (name, first, tenth)
+
+
+def ten_minutes(bundle: Path, clip: Path) -> tuple[tuple[int, int], dict[str, list[float]]]:
+    """Resident kB at frame 200 and at the end; squared error of the inversion and mean change by the edit, by frame."""
+    frames = list(islice(frames_of(clip), 1 + A_PASS // 2))
+    resident, errors, changes = [], [], []
+    with Session.open(bundle) as session:
+        for index in range(10 * A_MINUTE):
+            there_and_back = A_PASS // 2 - abs(A_PASS // 2 - index % A_PASS)
             image = frames[there_and_back].image
-            assert (
-                session.step(CameraFrame(index, index * 83_000_000, image), Controls({"smile": 0.8})).image is not image
-            )
+            edited = session.step(CameraFrame(index, index * 83_000_000, image), Controls({"smile": 0.8}))
+            assert edited.image is not image
             state = session._faces[0].recurrent
             errors.append(float(np.square(state.crop - state.inversion).mean()))
             changes.append(float(np.abs(state.edit - state.inversion).mean()))
-            if index in (200, last):
-                resident[index] = _resident_kb()
-    assert abs(resident[last] - resident[200]) <= 0.02 * resident[200], resident
-    passes = a_minute // a_pass * a_pass
-    for name, values in (("error", errors), ("change", changes)):
-        first, tenth = np.mean(values[a_pass : a_pass + passes]), np.mean(values[-passes:])
-        assert abs(tenth - first) <= 0.02 * first, (name, first, tenth)
+            if index in (200, 10 * A_MINUTE - 1):
+                resident.append(_resident_kb())
+    early, late = resident
+    return (early, late), {"error": errors, "change": changes}
 
 
 def test_int8_draws_nearly_what_float_draws(default_bundle: Path, clips: Path) -> None:
