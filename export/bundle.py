@@ -65,9 +65,11 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
 def write_manifest(folder: Path, manifest: Manifest, others: Iterable[str] = ()) -> Manifest:
     """Hashes the folder's graphs and directions, writes `manifest.json`, and returns the manifest as written.
 
-    others: further files that the graphs need. Of use alone when a file of an existing bundle or recipe was replaced.
+    others: further files that belong to it; those that it names already stay as long as they lie there. Of use alone
+    when a file of an existing bundle or recipe was replaced.
     """
-    names = sorted({spec.file for spec in manifest.graphs.values()} | {DIRECTIONS, *others})
+    there = {name for name in manifest.files if (folder / name).is_file()}
+    names = sorted({spec.file for spec in manifest.graphs.values()} | there | {DIRECTIONS, *others})
     written = replace(manifest, files={name: sha256_of(folder / name) for name in names})
     temporary = folder / f".{MANIFEST}.part"
     try:
