@@ -24,6 +24,7 @@ from engine import int8
 from engine.assets import ASSETS, Asset, asset_path, cache_folder, sha256_of
 from engine.bundle import MANIFEST, Manifest, manifest_document, open_bundle, read_manifest, verify_files
 from engine.errors import AssetMissing, BundleError
+from engine.graphs import replace_nodes
 
 BUILD_COMMAND = "rigid-live assets build"
 DEFAULT = "default"
@@ -185,10 +186,7 @@ def _carry_out(model: onnx.ModelProto) -> bool:
             made = values.astype(np.float32) * (other if node.op_type == "Mul" else other[:, None])
         weights[node.output[0]] = numpy_helper.from_array(made, node.output[0])
     changed = len(left) < len(model.graph.node)
-    used = {name for node in left for name in node.input}
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(left)
-    model.graph.initializer.extend(tensor for name, tensor in weights.items() if name in used)
+    replace_nodes(model, left, weights.values())
     return changed
 
 

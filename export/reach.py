@@ -7,12 +7,13 @@ done again whenever networks were trained: `python -m export.default_bundle` fir
 
 import argparse
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
 from engine.bundle import Bundle, open_bundle, read_manifest
 from engine.bundle_build import DEFAULT, bundle_path, recipe_folder
@@ -92,14 +93,14 @@ def heavy(model: ModelProto) -> list[NodeProto]:
     those that give the graph's outputs."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {value.name: value for value in (*graph.value_info, *graph.output)}
-    kernels = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kernels = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     work = {}
     for node in model.graph.node:
         if node.op_type == "Conv":
             *_, height, width = shapes[node.output[0]].type.tensor_type.shape.dim
-            work[node.output[0]] = kernels[node.input[1]].size * height.dim_value * width.dim_value
+            work[node.output[0]] = math.prod(kernels[node.input[1]]) * height.dim_value * width.dim_value
     least, given = HEAVY * sum(work.values()), {output.name for output in model.graph.output}
-    mixing = [node for node in model.graph.node if node.op_type == "Conv" and kernels[node.input[1]].shape[1] > 1]
+    mixing = [node for node in model.graph.node if node.op_type == "Conv" and kernels[node.input[1]][1] > 1]
     return [node for node in mixing if work[node.output[0]] >= least and node.output[0] not in given]
 
 

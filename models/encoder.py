@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from engine.geometry import CROP_SIZE
 from models.layers import shrink_kernel
-from models.perceptual import IMAGE_SCALE, IMAGE_SHIFT, STAGE_WIDTHS, BlurDown, StLpips, folded_stage
+from models.perceptual import IMAGE_SCALE, IMAGE_SHIFT, STAGE_WIDTHS, StLpips, folded_stage, trunk_stages
 
 TRUNK_STAGES = (2, 4)
 POOLED = 6
@@ -52,20 +52,12 @@ class FaceFeatures(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         """Random weights; `of` takes a trunk's."""
         super().__init__()
-        cell = 2
-        a, b, c, d, e = widths
-        stages = (
-            (nn.Conv2d(3 * cell**2, a, 7, padding=2),),
-            (nn.MaxPool2d(3, stride=1), BlurDown(a), nn.Conv2d(a, b, 5, padding=2)),
-            (nn.MaxPool2d(3, stride=1), BlurDown(b), nn.Conv2d(b, c, 3, padding=1)),
-            (nn.Conv2d(c, d, 3, padding=1),),
-            (nn.Conv2d(d, e, 3, padding=1),),
-        )
-        self.stages = nn.ModuleList(nn.Sequential(*stage, nn.ReLU()) for stage in stages)
-        self.stages.to(memory_format=torch.channels_last)
+        first, *others = trunk_stages("alex", widths)
+        self.stages = nn.ModuleList((folded_stage(first), *others)).to(memory_format=torch.channels_last)
+        self.stages.requires_grad_(True)
         self.register_buffer("shift", torch.tensor(IMAGE_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(IMAGE_SCALE).view(1, 3, 1, 1))
-        shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, cell)
+        shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, 2)
         self.register_buffer("shrink", shrink, persistent=False)
 
     @classmethod

@@ -5,7 +5,7 @@ label it `st_lpips`. Trunks are AlexNet and VGG16 whose strides are replaced by 
 "Shift-tolerant Perceptual Similarity Metric", ECCV 2022). Weights: stlpips-pytorch 0.0.2, BSD-2-Clause.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -23,18 +23,18 @@ _ASSETS: dict[TrunkName, str] = {"alex": "st_lpips_alex", "vgg": "st_lpips_vgg"}
 # The first AlexNet convolution is blurred before its ReLU, every later blur follows a max pool (ECCV 2022, Fig. 3).
 _TRUNKS: dict[TrunkName, tuple[tuple[str, ...], ...]] = {
     "alex": (
-        ("conv3-64:11", "blur64", "relu"),
-        ("max3", "blur64", "conv64-192:5", "relu"),
-        ("max3", "blur192", "conv192-384:3", "relu"),
-        ("conv384-256:3", "relu"),
-        ("conv256-256:3", "relu"),
+        ("conv11", "blur", "relu"),
+        ("max3", "blur", "conv5", "relu"),
+        ("max3", "blur", "conv3", "relu"),
+        ("conv3", "relu"),
+        ("conv3", "relu"),
     ),
     "vgg": (
-        ("conv3-64:3", "relu", "conv64-64:3", "relu"),
-        ("max2", "blur64", "conv64-128:3", "relu", "conv128-128:3", "relu"),
-        ("max2", "blur128", "conv128-256:3", "relu", "conv256-256:3", "relu", "conv256-256:3", "relu"),
-        ("max2", "blur256", "conv256-512:3", "relu", "conv512-512:3", "relu", "conv512-512:3", "relu"),
-        ("max2", "blur512", "conv512-512:3", "relu", "conv512-512:3", "relu", "conv512-512:3", "relu"),
+        ("conv3", "relu", "conv3", "relu"),
+        ("max2", "blur", "conv3", "relu", "conv3", "relu"),
+        ("max2", "blur", "conv3", "relu", "conv3", "relu", "conv3", "relu"),
+        ("max2", "blur", "conv3", "relu", "conv3", "relu", "conv3", "relu"),
+        ("max2", "blur", "conv3", "relu", "conv3", "relu", "conv3", "relu"),
     ),
 }
 
@@ -65,16 +65,28 @@ class BlurDown(nn.Module):
         return F.conv2d(padded, self.kernel, stride=2, groups=len(self.kernel))
 
 
-def _layer(text: str) -> nn.Module:
-    """One layer of a trunk's table: `convIN-OUT:SIZE`, `maxSIZE` (stride 1), `blurCHANNELS` or `relu`."""
+def trunk_stages(net: TrunkName, widths: Sequence[int] = ()) -> list[nn.Sequential]:
+    """The five stages of a trunk with random weights. widths: channels that each of them gives; the published ones'
+    without."""
+    width, stages = 3, []
+    for texts, wanted in zip(_TRUNKS[net], widths or STAGE_WIDTHS[net], strict=True):
+        layers = []
+        for text in texts:
+            layers.append(_layer(text, width, wanted))
+            width = wanted if text.startswith("conv") else width
+        stages.append(nn.Sequential(*layers))
+    return stages
+
+
+def _layer(text: str, width: int, wanted: int) -> nn.Module:
+    """One layer of a trunk's table: `convSIZE` to `wanted` channels, `maxSIZE` (stride 1), `blur` or `relu`."""
     if text.startswith("conv"):
-        channels, size = text.removeprefix("conv").split(":")
-        n_in, n_out = (int(n) for n in channels.split("-"))
+        size = int(text.removeprefix("conv"))
         # AlexNet pads its 11x11 convolution by 2; all the others keep the size.
-        return nn.Conv2d(n_in, n_out, int(size), padding=2 if size == "11" else int(size) // 2)
+        return nn.Conv2d(width, wanted, size, padding=2 if size == 11 else size // 2)
     if text.startswith("max"):
         return nn.MaxPool2d(int(text.removeprefix("max")), stride=1)
-    return nn.ReLU() if text == "relu" else BlurDown(int(text.removeprefix("blur")))
+    return nn.ReLU() if text == "relu" else BlurDown(width)
 
 
 def folded_stage(stage: nn.Module) -> nn.Sequential:
@@ -107,7 +119,7 @@ class StLpips(nn.Module):
         super().__init__()
         self.register_buffer("shift", torch.tensor(IMAGE_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(IMAGE_SCALE).view(1, 3, 1, 1))
-        self.stages = nn.ModuleList(nn.Sequential(*map(_layer, stage)) for stage in _TRUNKS[net])
+        self.stages = nn.ModuleList(trunk_stages(net))
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, kernel_size=1, bias=False) for width in STAGE_WIDTHS[net])
         self.cell = 1  # side of the cells of pixels that the first stage takes as channels
         # Channels last halves the time on a CPU; `features` brings the images into the same layout.

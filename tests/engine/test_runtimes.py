@@ -156,8 +156,8 @@ class Unusable(OnnxRuntime):
 
 def test_every_reason_is_listed():
     with pytest.raises(RuntimeUnavailable) as caught:
-        select("auto", "cuda", "int8")
-    for part in ("openvino: it runs on cpu", "onnxruntime: its cuda", "tensorrt: "):
+        select("auto", "cuda", "fp16")
+    for part in ("openvino: it runs on cpu", "openvino: it computes", "onnxruntime: its cuda", "tensorrt: "):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
