@@ -23,6 +23,9 @@ HELD_OUT = 300
 STRENGTHS = (0.1, 0.3, 1.0)
 """Of the ridge, to choose from."""
 
+FAINT = 0.05
+"""Of the mean strength: channels fainter than that stay faint."""
+
 
 def pretrained_features() -> FaceFeatures:
     """The trunk with the published perceptual weights. Raises AssetMissing."""
@@ -117,7 +120,8 @@ def narrowed(encoder: BaseEncoder, crops: Sequence[NDArray[np.uint8]]) -> BaseEn
         if name.endswith(".weight") and stage > 0:
             state[name] = state[name][:, kept[stage - 1]]
     state["reduce.weight"] = state["reduce.weight"][:, _columns(encoder.config, kept)]
-    small.load_state_dict(state)
+    fresh = {name: value for name, value in small.state_dict().items() if name.startswith("detail.")}
+    small.load_state_dict(state | fresh)
     return small.eval()
 
 
@@ -130,6 +134,22 @@ def _columns(config: BaseEncoderConfig, kept: Sequence[Tensor]) -> Tensor:
     return torch.cat((*columns, torch.arange(first, config.features)))
 
 
+@torch.no_grad()
+def levelled(encoder: BaseEncoder, crops: Sequence[NDArray[np.uint8]]) -> BaseEncoder:
+    """The encoder, whose detail now sees each channel at the same strength; they differ by three orders of magnitude.
+
+    crops: as `narrowed` takes them. For an encoder whose detail has not been trained: changes its first weights.
+    """
+    energy = torch.zeros(encoder.detail.first.in_channels)
+    for start in range(0, len(crops), 16):
+        found = encoder.features.seen(image_tensor(np.stack(crops[start : start + 16])))
+        shown = torch.cat([found[stage] for stage in TRUNK_STAGES], dim=1)
+        energy += shown.square().mean(dim=(2, 3)).sum(dim=0)
+    strength = (energy / len(crops)).sqrt()
+    encoder.detail.first.weight /= (strength + FAINT * strength.mean())[:, None, None]
+    return encoder
+
+
 def closed_form_encoder(pairs: int) -> tuple[BaseEncoder, float]:
     """The encoder fitted to `pairs` synthetic faces, the first 300 held out, and its R2 on those."""
     codes, images = synthetic_pack(pairs)
@@ -138,4 +158,4 @@ def closed_form_encoder(pairs: int) -> tuple[BaseEncoder, float]:
     webcam = compute_features(degraded(images[HELD_OUT:], seed=1))
     features, codes_of = np.concatenate((clean, webcam)), torch.cat((ws, ws[HELD_OUT:]))
     encoder, quality = fit_encoder(features, codes_of, HELD_OUT, STRENGTHS)
-    return narrowed(encoder, images), quality
+    return levelled(narrowed(encoder, images), images[HELD_OUT : HELD_OUT + 200]), quality

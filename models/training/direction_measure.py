@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.identity import FaceIdentity
 from models.perceptual import StLpips
 from models.pictures import pictures_from
 from models.scorers import Crops, FaceScorers
@@ -23,11 +24,13 @@ _DISTANCE_FACES = 8
 
 @dataclass(frozen=True)
 class Faces:
-    """Codes with what was rendered from them. ws: [N, L, 512]. crops: uint8 [N, 256, 256, 3]. scores: [N] a name."""
+    """Codes with what was rendered from them. ws: [N, L, 512]. crops: uint8 [N, 256, 256, 3]. scores: [N] a name.
+    people: embeddings [N, E]."""
 
     ws: NDArray[np.float32]
     crops: Crops
     scores: Mapping[str, NDArray[np.float32]]
+    people: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Effect:
 
     change: [K], mean change of each score, in standard deviations of the samples. spread: [K], its deviation over the
     faces. raw: mean change by score in the score's own unit. presence: mean certainty that there is still a face.
-    distance: mean ST-LPIPS to the unmoved face, over the first eight.
+    distance: mean ST-LPIPS to the unmoved face, over the first eight. people: [N, E], how the embeddings change.
     """
 
     change: NDArray[np.float64]
@@ -44,6 +47,7 @@ class Effect:
     raw: Mapping[str, float]
     presence: float
     distance: float
+    people: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,13 @@ class Bench:
     render: Render
     scorers: FaceScorers
     distance: StLpips
+    identity: FaceIdentity
     table: ScoreTable
 
     def faces(self, ws: NDArray[np.float32]) -> Faces:
         """Render and score codes [N, L, 512]."""
         crops = render_crops(self.render, ws)
-        return Faces(ws, crops, self.scorers.score(crops))
+        return Faces(ws, crops, self.scorers.score(crops), self.identity.embed(crops))
 
     def effect(self, base: Faces, offset: NDArray[np.floating]) -> Effect:
         """What adding `offset` [L, 512] to every code of `base` changes."""
@@ -71,6 +76,7 @@ class Bench:
             raw={name: float(values.mean()) for name, values in change.items()},
             presence=float(moved.scores["face"].mean()),
             distance=self._mean_distance(base.crops[:_DISTANCE_FACES], moved.crops[:_DISTANCE_FACES]),
+            people=moved.people - base.people,
         )
 
     @torch.inference_mode()

@@ -23,6 +23,7 @@ from engine.assets import asset_path
 from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
+from models.identity import FaceIdentity
 from models.mobile_stylegan import LATENT_DIM, LIGHT_256
 from models.perceptual import StLpips
 from models.scorers import VERSION, FaceScorers
@@ -82,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
     deadline = time.monotonic() + 60.0 * args.minutes
     before = read_directions(args.out) if args.out.is_file() else {}
     recipes = {} if args.measure else {name: RECIPES[name] for name in args.only or RECIPES}
-    ws, scores = scored_samples(args.samples)
+    ws, scores, people = scored_samples(args.samples)
     table = ScoreTable.of(scores)
     bench = open_bench(table, args.weights)
     trial = Trial(bench, bench.faces(draw_codes(args.codes, seed=101)), _wearers(ws, bench, args.codes))
     kept = {name: slider for name, slider in before.items() if name not in recipes}
-    sliders = before | find_sliders(recipes, fit_code_model(ws, table), trial, kept, deadline)
+    sliders = before | find_sliders(recipes, fit_code_model(ws, table, people), trial, kept, deadline)
     if args.ranges:
         sliders |= {name: trial.with_range(sliders[name]) for name in kept}
     sliders = {name: sliders[name] for name in RECIPES if name in sliders}
@@ -106,7 +107,7 @@ def open_bench(table: ScoreTable, weights: Path | None = None) -> Bench:
     """The light generator (`weights`: folder of fresh ones) on OpenVINO, the scorers and the distance."""
     generator = load_light_generator(weights)
     network = compile_network(generator, torch.zeros(2, generator.config.latent_rows, LATENT_DIM), "bf16")
-    return Bench(network, FaceScorers.open(), StLpips.load(net="alex"), table)
+    return Bench(network, FaceScorers.open(), StLpips.load(net="alex"), FaceIdentity.load(), table)
 
 
 def draw_codes(count: int, seed: int) -> NDArray[np.float32]:
@@ -115,8 +116,9 @@ def draw_codes(count: int, seed: int) -> NDArray[np.float32]:
     return np.repeat(ws[:, None], LIGHT_256.latent_rows, axis=1)
 
 
-def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """Codes [N, D] of faces that look like faces, and their scores; scored once and kept in the cache folder.
+def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Codes [N, D] of faces that look like faces, their scores, and their embeddings [N, E]; the scores are kept in the
+    cache folder.
 
     They are faces of the generator that shipped when they were made, whichever is measured now: the scores' deviations
     over them are the unit.
@@ -132,7 +134,8 @@ def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[n
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **scores)  # type: ignore[arg-type]
     real = scores["face"] > 0.9
-    return ws[real], {name: values[real] for name, values in scores.items() if name != "face"}
+    named = {name: values[real] for name, values in scores.items() if name != "face"}
+    return ws[real], named, FaceIdentity.load().embed(crops[real])
 
 
 def wearers_of(ws: NDArray[np.float32], table: ScoreTable, score: str, count: int, rows: int) -> NDArray[np.float32]:
@@ -159,12 +162,17 @@ class Trial:
     probe: Faces
     wearers: Mapping[str, Faces]
 
-    def response_of(self, recipe: Recipe, direction: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean change of each score [K] for one unit: from a step each way, or forward alone for a rare attribute."""
-        forward = self.bench.effect(self.probe, direction * recipe.probe).change
-        if recipe.rare:
-            return forward / recipe.probe
-        return (forward - self.bench.effect(self.probe, direction * -recipe.probe).change) / (2.0 * recipe.probe)
+    def response_of(
+        self, recipe: Recipe, direction: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean change of each score [K] for one unit, and of the embeddings as `corrected_directions` takes them: from
+        a step each way, or forward alone for a rare attribute."""
+        steps = (1.0,) if recipe.rare else (1.0, -1.0)
+        effects = [self.bench.effect(self.probe, direction * recipe.probe * step) for step in steps]
+        span = recipe.probe * len(steps)
+        change = np.tensordot(steps, [effect.change for effect in effects], 1) / span
+        people = np.tensordot(steps, [effect.people for effect in effects], 1) / span
+        return change, people.ravel() / len(people) ** 0.5
 
     def with_range(self, slider: Slider) -> Slider:
         """The slider with the range in which it is usable."""
@@ -212,12 +220,14 @@ def find_sliders(
         )
         for name, recipe in recipes.items()
     } | {name: (slider.recipe, slider.direction) for name, slider in kept.items()}
-    response = np.stack([trial.response_of(recipe, direction) for recipe, direction in tried.values()])
+    measured = [trial.response_of(recipe, direction) for recipe, direction in tried.values()]
+    response, drift = (np.stack(kind) for kind in zip(*measured, strict=True))
     own = [model.names.index(recipe.score) for recipe in recipes.values()]
     # A leak into what no slider moves could only be cancelled by much of many others.
     moved = {recipe.score for recipe, _ in tried.values()}
     held = [[model.names.index(name) for name in recipe.held if name in moved] for recipe in recipes.values()]
-    corrected = corrected_directions(np.stack([direction for _, direction in tried.values()]), response, own, held)
+    found = np.stack([direction for _, direction in tried.values()])
+    corrected = corrected_directions(found, response, drift, own, held)
     sliders: dict[str, Slider] = {}
     for (name, recipe), direction, score in zip(recipes.items(), corrected, own, strict=True):
         if time.monotonic() > deadline:
@@ -225,14 +235,14 @@ def find_sliders(
                 "the minutes are over: %s stays as it is", ", ".join(name for name in recipes if name not in sliders)
             )
             break
-        measured = float(trial.response_of(recipe, direction)[score])
-        sliders[name] = trial.with_range(Slider(recipe, direction / max(measured, 0.1), 0.0, 0.0))
+        unit = float(trial.response_of(recipe, direction)[0][score])
+        sliders[name] = trial.with_range(Slider(recipe, direction / max(unit, 0.1), 0.0, 0.0))
         lo, hi = sliders[name].lo, sliders[name].hi
         LOG.info(
             "%s: R2 %.2f, %.2f per predicted deviation, range %.1f..%.1f",
             name,
             model.explained[score],
-            measured,
+            unit,
             lo,
             hi,
         )
@@ -328,5 +338,6 @@ def _numbers(slider: Slider, effects: tuple[Effect, Effect], table: ScoreTable) 
             "change": dict(zip(table.names, effect.change.round(2).tolist(), strict=True)),
             "raw": {name: round(value, 3) for name, value in effect.raw.items()},
             "st_lpips": round(effect.distance, 3),
+            "dlib": round(float(np.linalg.norm(effect.people, axis=1).mean()), 3),
         }
     return {"score": slider.recipe.score, "range": [round(slider.lo, 2), round(slider.hi, 2)], **ends}

@@ -1,15 +1,14 @@
 """`rigid-live train encoder`: the base encoder, in closed form and then by what the generator makes of its codes.
 
-As e4e: squared error and LPIPS of the inversion, a penalty on how far the rows of W+ differ from each other, and a
-discriminator of codes that keeps each row where the mapping network's codes lie, in which edits work. (e4e's identity
-loss needs a face-recognition network that gradients pass through; none can be had here.)
+As e4e: squared error, LPIPS and identity of the inversion, a penalty on how far the rows of W+ differ from each other,
+and a discriminator of codes that keeps each row where the mapping network's codes lie, in which edits work.
 """
 
 import argparse
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.encoder import BaseEncoder
+from models.identity import identity_distance
 from models.perceptual import StLpips
 from models.training.closed_form import closed_form_encoder
 from models.training.episodes import EpisodeSource
@@ -25,13 +25,13 @@ from models.training.losses import Distance, patch_reconstruction
 from models.training.packs import prepared
 from models.training.samples import CodeSampler, image_tensor
 from models.training.splits import Split
-from models.training.stand_in import Synthesis, open_synthesis
-from models.training.stills import Generator, sheet, still_scores
+from models.training.stand_in import Synthesis, enlarge, open_synthesis
+from models.training.stills import Generator, StillJudge, sheet
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_FACES = 24
-PEAK_RATES = {"expand": 4e-4, "reduce": 4e-5, "features": 4e-5}
+PEAK_RATES = {"expand": 4e-4, "reduce": 4e-5, "features": 4e-5, "detail": 4e-4, "correct": 4e-4}
 DISCRIMINATOR_RATE = 2e-4
 R1_WEIGHT = 1.0
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pairs", type=int, default=4000, help="synthetic pairs of the closed form, the first 300 held out")
     add("--generator", choices=("stand-in", "full"), default="full", help="stand-in: a third of the time")
     add("--delta", type=float, default=0.002, help="weight of the rows' differences")
+    add("--identity", type=float, default=0.25, help="weight of the squared distance between dlib's embeddings")
     add("--adversarial", type=float, default=0.02, help="weight of the latent discriminator; 0 for none")
     add("--rate", type=float, default=1.0, help="share of the peak learning rates")
     add_loop_arguments(parser, minutes=30.0, batch=8, out=FRESH)
@@ -63,6 +64,14 @@ class LatentDiscriminator(nn.Sequential):
         super().__init__(*layers, nn.Linear(width, 1))
 
 
+class Weights(NamedTuple):
+    """Of the losses beside the reconstruction's."""
+
+    identity: float
+    delta: float
+    adversarial: float
+
+
 class EncoderObjective(nn.Module):
     """Crops and codes of the mapping network -> the encoder's loss."""
 
@@ -72,23 +81,25 @@ class EncoderObjective(nn.Module):
         critic: LatentDiscriminator,
         synthesis: Synthesis,
         distance: Distance,
-        delta: float,
-        adversarial: float,
+        identity: Distance,
+        weights: Weights,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self._frozen = (critic,)
-        self._synthesis, self._distance = synthesis, distance
-        self._delta, self._adversarial = delta, adversarial
+        self._synthesis, self._distance, self._identity = synthesis, distance, identity
+        self._weights = weights
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         crops, _ = batch
-        ws = encoded(self.encoder, crops)
-        rec = patch_reconstruction(self._synthesis(ws, None), crops, self._distance)
+        weights, ws = self._weights, encoded(self.encoder, crops)
+        made = self._synthesis(ws, None)
+        rec = patch_reconstruction(made, crops, self._distance)
+        person = self._identity(enlarge(made), crops).mean() if weights.identity else rec.new_zeros(())
         differences = (ws - ws.mean(dim=1, keepdim=True)).square().mean()
-        real = F.softplus(-self._frozen[0](ws.flatten(0, 1))).mean() if self._adversarial else rec.new_zeros(())
-        loss = rec + self._delta * differences + self._adversarial * real
-        return loss, {"rec": rec, "differences": differences, "realness": real}
+        real = F.softplus(-self._frozen[0](ws.flatten(0, 1))).mean() if weights.adversarial else rec.new_zeros(())
+        loss = rec + weights.identity * person + weights.delta * differences + weights.adversarial * real
+        return loss, {"rec": rec, "person": person, "differences": differences, "realness": real}
 
 
 class CriticObjective(nn.Module):
@@ -112,10 +123,10 @@ class CriticObjective(nn.Module):
 
 
 def encoded(encoder: BaseEncoder, crops: Tensor) -> Tensor:
-    """Codes [B, L, 512], the trunk in bf16."""
+    """Codes [B, L, 512], all but the last linear maps in bf16."""
     with torch.autocast(crops.device.type, torch.bfloat16):
-        features = encoder.features(crops)
-    return encoder.codes(features.float())
+        features, detail = encoder.described(crops)
+    return encoder.codes(features.float(), detail.float())
 
 
 class EncoderTask:
@@ -125,7 +136,7 @@ class EncoderTask:
 
     def __init__(self, args: argparse.Namespace) -> None:
         device = torch.device(args.device)
-        self._args, self._codes, self._judge = args, CodeSampler.open(), StLpips.load()
+        self._args, self._codes, self._judge = args, CodeSampler.open(), StillJudge.load()
         self._source = EpisodeSource(*prepared(args.data, Split.TRAIN), clip_share=0.2)
         self._source.check(1)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
@@ -133,10 +144,11 @@ class EncoderTask:
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
         self._distance: Distance = lambda a, b: lpips(a.bfloat16(), b.bfloat16()).float()
+        self._identity = identity_distance(device)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        chosen = ("pairs", "generator", "delta", "adversarial", "rate")
+        chosen = ("pairs", "generator", "identity", "delta", "adversarial", "rate")
         return {name: getattr(self._args, name) for name in chosen}
 
     @property
@@ -149,7 +161,8 @@ class EncoderTask:
             self._encoder, quality = closed_form_encoder(args.pairs)
             logger.info("closed form: R2 %.3f on %d held-out codes", quality, 300)
         encoder, critic = self._encoder.requires_grad_(True), LatentDiscriminator()
-        objective = EncoderObjective(encoder, critic, self._synthesis, self._distance, args.delta, args.adversarial)
+        weights = Weights(args.identity, args.delta, args.adversarial)
+        objective = EncoderObjective(encoder, critic, self._synthesis, self._distance, self._identity, weights)
         groups = [
             {"params": list(getattr(encoder, name).parameters()), "peak": args.rate * peak}
             for name, peak in PEAK_RATES.items()
@@ -172,9 +185,9 @@ class EncoderTask:
         return f"the weights in {folder}" if (folder / "encoder.safetensors").is_file() else "the weights that ship"
 
     def validate(self, average: nn.Module) -> dict[str, float]:
-        """MSE x100 and ST-LPIPS of held-out stills at 256 px, from the code alone."""
+        """`StillJudge.scores` of held-out stills at 256 px, from the code alone."""
         generator = Generator()
-        return still_scores(self._invert(average, generator, self._faces), self._faces, self._judge)
+        return self._judge.scores(self._invert(average, generator, self._faces), self._faces)
 
     def images(self, average: nn.Module) -> Tensor:
         shown = self._faces[:6]

@@ -13,9 +13,11 @@ from engine.recurrence import PRIMING_STEPS
 from models.checkpoints.weights import load_weights
 from models.encoder import BaseEncoder
 from models.flow import SpyNet, warp
+from models.identity import identity_distance
 from models.parsing import CLASSES, FACE_CLASSES, FaceParser
 from models.perceptual import StLpips
 from models.recurrent import RecurrentEncoder
+from models.training.encoder import encoded
 from models.training.losses import (
     LOSS_RESOLUTION,
     Distance,
@@ -66,11 +68,12 @@ class Inverter(nn.Module):
 class Judges:
     """The frozen networks that losses are taken with; not modules of the objective.
 
-    distance: perceptual, at 128 px. flow: between images in [0, 1]. parser: crop -> logits. visible: the visible net of
-    Eq. 8.
+    distance: perceptual, at 128 px. identity: how far two crops at 256 px are from being one person's. flow: between
+    images in [0, 1]. parser: crop -> logits. visible: the visible net of Eq. 8.
     """
 
     distance: Distance
+    identity: Distance
     flow: SpyNet
     parser: nn.Module
     visible: VisibleNet
@@ -87,19 +90,21 @@ class Judges:
         def distance(a: Tensor, b: Tensor) -> Tensor:
             return lpips(a.bfloat16(), b.bfloat16()).float()
 
-        return cls(distance, SpyNet.load().to(device), parser, visible)
+        return cls(distance, identity_distance(device), SpyNet.load().to(device), parser, visible)
 
 
 @dataclass(frozen=True)
 class Terms:
     """Weights of the losses. paper: Eq. 16's. The others are ours.
 
-    bare: an inversion without the noise map, so that the code is one by itself. survive: what the map takes from an
-    edit. steady: differences over time. map_size, code_size: keep the two outputs small.
+    bare: an inversion without the noise map, so that the code is one by itself. person: whether it, and the inversion
+    with the map, is the person (e4e's identity loss): what an edit paints anew it paints from the code. survive: what
+    the map takes from an edit. steady: differences over time. map_size, code_size: keep the two outputs small.
     """
 
     paper: LossWeights
     bare: float = 1.0
+    person: float = 0.25
     survive: float = 0.3
     steady: float = 0.5
     map_size: float = 0.02
@@ -165,20 +170,17 @@ class EpisodeObjective(nn.Module):
             steadiness_loss(made[t - 1 : t + 1], small[t - 1 : t + 1]) for t in range(1, len(steps))
         ) + made[0].new_zeros(())
         middle = len(steps) // 2
-        parts["bare"], parts["survive"] = self._bare(steps[middle], crops[middle], offset)
+        parts["bare"], parts["person"], parts["survive"] = self._bare(steps[middle], crops[middle], offset)
         parts["map_size"] = sum(step.noise.square().mean() for step in steps)
         parts["code_size"] = sum(step.dws.square().mean() for step in steps)
         loss = parts["anchor"] + total_loss(parts["rec"], parts["tc"], parts["ibfcc"], terms.paper)
-        for name in ("bare", "survive", "steady", "map_size", "code_size"):
+        for name in ("bare", "person", "survive", "steady", "map_size", "code_size"):
             loss = loss + getattr(terms, name) * parts[name]
         return loss / len(steps), {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
     def _codes(self, crops: Tensor) -> Tensor:
-        """w_t of all frames, [T, B, L, D]; the trunk in bf16."""
-        base = self.inverter.base
-        with torch.autocast(crops.device.type, torch.bfloat16):
-            features = base.features(crops.flatten(0, 1))
-        return base.codes(features.float()).unflatten(0, crops.shape[:2])
+        """w_t of all frames, [T, B, L, D]."""
+        return encoded(self.inverter.base, crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
 
     def _generate(self, ws: Tensor, noise: Tensor | None) -> Tensor:
         if self._checkpointing and torch.is_grad_enabled():
@@ -244,14 +246,23 @@ class EpisodeObjective(nn.Module):
     def _reconstruction(self, made: Tensor, crop: Tensor) -> Tensor:
         return patch_reconstruction(made, crop, self._judges.distance)
 
-    def _bare(self, step: Step, crop: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the code alone is from the crop, and how much of the edit the map takes away."""
+    def _bare(self, step: Step, crop: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the code alone is from the crop; how far it and the inversion are from the person; and how much of
+        the edit the map takes away."""
         if "nm" in self._without:
-            return step.code.new_zeros(()), step.code.new_zeros(())
+            nothing = step.code.new_zeros(())
+            return nothing, self._person([step.inversion], crop), nothing
         bare = self._generate(step.code, None)
         with torch.no_grad():
             wanted = self._synthesis(step.code + offset, None) - bare
-        return self._reconstruction(bare, crop), edit_loss(step.edit - step.inversion, wanted)
+        person = self._person([bare, step.inversion], crop)
+        return self._reconstruction(bare, crop), person, edit_loss(step.edit - step.inversion, wanted)
+
+    def _person(self, made: list[Tensor], crop: Tensor) -> Tensor:
+        if not self._terms.person:
+            return crop.new_zeros(())
+        together = self._judges.identity(enlarge(torch.cat(made)), crop.repeat(len(made), 1, 1, 1))
+        return len(made) * together.mean()
 
     def _over_time(self, steps: list[Step], crops: Tensor, canvas_from_crop: Tensor) -> dict[str, Tensor]:
         """L_tc (Eqs. 13-15) and L_ibfcc (Eqs. 8 and 9) on full frames, as the canvas shows them."""

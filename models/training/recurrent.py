@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from engine.errors import UsageError
 from engine.recurrence import PRIMING_STEPS
 from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
-from models.perceptual import StLpips
 from models.recurrent import RecurrentEncoder
 from models.training.encoder import load_encoder
 from models.training.episodes import EpisodeSource
@@ -28,7 +27,7 @@ from models.training.packs import prepared
 from models.training.samples import EditSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import open_synthesis
-from models.training.stills import Generator, sheet, still_scores
+from models.training.stills import Generator, StillJudge, sheet
 from models.training.visibility import load_visible
 
 VALIDATION_FACES = 24
@@ -42,7 +41,15 @@ LONGEST_PAST = 12
 MOST_CARRIED = 0.65
 """Largest share of a picture that is carried over to the next; `engine/steadying.py` carries about as much."""
 
-PEAK_RATES = {"recurrent": 5e-4, "keep": 5e-3, "expand": 1e-4, "reduce": 1e-5, "trunk": 1e-5}
+PEAK_RATES = {
+    "recurrent": 5e-4,
+    "keep": 5e-3,
+    "expand": 1e-4,
+    "reduce": 1e-5,
+    "features": 1e-5,
+    "detail": 1e-4,
+    "correct": 1e-4,
+}
 """The recurrent encoder starts from nothing, the base encoder from its closed form. keep: the bias of the map memory's
 gate; Adam moves a bias by the rate a step, and a gate has units of logits to go."""
 
@@ -55,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--without", default="", metavar="PART,...", help=f"of {', '.join(PARTS)}")
     add("--rate", type=float, default=1.0, help="share of the peak learning rates")
     add("--bare", type=float, default=1.0, help="weight of the inversion without the noise map")
+    add("--person", type=float, default=Terms.person, help="weight of the distance between dlib's embeddings")
     add("--survive", type=float, default=0.3, help="weight of what the map takes from an edit")
     add("--steady", type=float, default=Terms.steady, help="weight of what moves in the inversion and not in the video")
     add("--checkpointing", action="store_true", help="recompute activations: less memory, a third slower")
@@ -82,13 +90,13 @@ class RecurrentTask:
         self._source = EpisodeSource(*prepared(args.data, Split.TRAIN))
         self._source.check(args.length)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
-        self._edits, self._judge = EditSampler.open(), StLpips.load()
+        self._edits, self._judge = EditSampler.open(), StillJudge.load()
         self._length, self._seed, self._rate = args.length, args.seed, args.rate
         self._inverter = Inverter(load_encoder(args.out), RecurrentEncoder())
         paper = LossWeights(
             tc=0.0 if "tc" in without else LossWeights.tc, ibfcc=0.0 if "ibfcc" in without else LossWeights.ibfcc
         )
-        terms = Terms(paper, bare=args.bare, survive=args.survive, steady=args.steady)
+        terms = Terms(paper, bare=args.bare, person=args.person, survive=args.survive, steady=args.steady)
         self._objective = EpisodeObjective(
             self._inverter,
             open_synthesis(args.generator == "full", device),
@@ -117,9 +125,7 @@ class RecurrentTask:
         trained = {
             "recurrent": [p for p in recurrent.parameters() if p is not gate[0]],
             "keep": gate,
-            "expand": base.expand.parameters(),
-            "reduce": base.reduce.parameters(),
-            "trunk": base.features.parameters(),
+            **{name: part.parameters() for name, part in base.named_children()},
         }
         groups = [{"params": list(part), "peak": self._rate * PEAK_RATES[name]} for name, part in trained.items()]
         return (Player("recurrent", self._objective, groups, self._inverter),)
@@ -178,8 +184,8 @@ def invert_still(
 
 
 @torch.no_grad()
-def score_stills(inverter: Inverter, faces: Tensor, judge: StLpips, edits: Tensor) -> dict[str, float]:
-    """MSE x100 and ST-LPIPS at 256 px of held-out stills, of the base code alone, with the map and without it.
+def score_stills(inverter: Inverter, faces: Tensor, judge: StillJudge, edits: Tensor) -> dict[str, float]:
+    """`StillJudge.scores` at 256 px of held-out stills, of the base code alone, with the map and without it.
 
     edits: offsets [N, L, 512]; "kept" is the mean share of their change to the image that the map lets through.
     """
@@ -194,7 +200,7 @@ def score_stills(inverter: Inverter, faces: Tensor, judge: StLpips, edits: Tenso
     for (made, bare, code, noise), edit in zip(inverted, itertools.cycle(edits), strict=False):
         change, wanted = generator(code + edit, noise) - made, generator(code + edit) - bare
         kept.append(float((change * wanted).sum() / (wanted * wanted).sum()))
-    scores = {kind: still_scores(made, faces, judge) for kind, made in images.items()}
+    scores = {kind: judge.scores(made, faces) for kind, made in images.items()}
     named = {f"{metric}_{kind}": value for kind, found in scores.items() for metric, value in found.items()}
     return named | {"kept": sum(kept) / len(kept)}
 

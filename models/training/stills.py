@@ -1,6 +1,8 @@
 """Held-out stills during a training: the light generator on OpenVINO, scores, and sheets to look at."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
+from models.identity import FaceIdentity
 from models.mobile_stylegan import LATENT_DIM, haar
 from models.perceptual import StLpips
 
@@ -26,10 +29,26 @@ class Generator:
         return torch.from_numpy(self._run(ws.numpy(), self._no_map if noise is None else noise.numpy()))
 
 
-def still_scores(made: Tensor, faces: Tensor, judge: StLpips) -> dict[str, float]:
-    """Means over images [N, 3, 256, 256]: MSE x100 on [-1, 1] and ST-LPIPS."""
-    distances = [judge(a, b) for a, b in zip(made.split(1), faces.split(1), strict=True)]
-    return {"mse_x100": 100.0 * F.mse_loss(made, faces).item(), "st_lpips": torch.cat(distances).mean().item()}
+@dataclass(frozen=True)
+class StillJudge:
+    """Scores inversions of stills."""
+
+    distance: StLpips
+    identity: FaceIdentity
+
+    @classmethod
+    def load(cls) -> Self:
+        """With the published networks; raises AssetMissing, CheckpointError."""
+        return cls(StLpips.load(), FaceIdentity.load())
+
+    def scores(self, made: Tensor, faces: Tensor) -> dict[str, float]:
+        """Means over images [N, 3, 256, 256]: MSE x100 on [-1, 1], ST-LPIPS, distance of dlib's embeddings."""
+        distances, people = [], []
+        for ours, theirs in zip(made.split(1), faces.split(1), strict=True):
+            distances.append(self.distance(ours, theirs))
+            people.append((self.identity(ours.clamp(-1.0, 1.0)) - self.identity(theirs)).norm(dim=1))
+        means = {"mse_x100": 100.0 * F.mse_loss(made, faces), "st_lpips": torch.cat(distances).mean()}
+        return {name: float(mean) for name, mean in (means | {"dlib": torch.cat(people).mean()}).items()}
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.training.direction_fit import (
+    DRIFT,
     CodeModel,
     ScoreTable,
     conditioned_direction,
@@ -16,6 +17,12 @@ from models.training.direction_fit import (
 
 WIDTH = 12
 NAMES = ("age", "smile", "glasses")
+STILL = np.zeros((3, 1))
+"""Directions that leave everybody who they are."""
+
+
+EMBEDDING = np.random.default_rng(9).normal(size=(WIDTH, 5))
+"""What the embedding of a face is of its code, linearly."""
 
 
 def world(count: int = 4000, noise: float = 0.3) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
@@ -33,7 +40,7 @@ def world(count: int = 4000, noise: float = 0.3) -> tuple[NDArray[np.float32], d
 @pytest.fixture(scope="module")
 def model() -> CodeModel:
     ws, scores = world()
-    return fit_code_model(ws, ScoreTable.of(scores), ridge=1e-4)
+    return fit_code_model(ws, ScoreTable.of(scores), ws @ EMBEDDING, ridge=1e-4)
 
 
 def true_response(direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -61,16 +68,27 @@ def test_without_conditioning_the_entangled_score_comes_along(model: CodeModel) 
 def test_more_of_the_covariance_keeps_closer_to_how_codes_vary(model: CodeModel) -> None:
     inverse = np.linalg.inv(model.covariance)
     unlikeliness = [
-        d @ inverse @ d for d in (conditioned_direction(model, "age", ("glasses",), p) for p in (0.0, 0.5, 1.0))
+        d @ inverse @ d for d in (conditioned_direction(model, "age", ("glasses",), p, 0.0) for p in (0.0, 0.5, 1.0))
     ]
     assert unlikeliness[0] > unlikeliness[1] > unlikeliness[2]
+
+
+def test_the_more_likeness_counts_the_less_the_embedding_moves(model: CodeModel) -> None:
+    codes = world()[0] - world()[0].mean(axis=0)
+    assert np.linalg.norm(codes @ (model.people - EMBEDDING)) < 0.05 * np.linalg.norm(codes @ EMBEDDING)
+    found = [conditioned_direction(model, "age", ("smile",), 0.5, weight) for weight in (0.0, 0.3, 3.0)]
+    moved = [np.linalg.norm(direction @ EMBEDDING) for direction in found]
+    assert moved[0] > moved[1] > moved[2]
+    for direction in found:
+        assert direction @ model.normals[:, :2] == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_explained_is_what_the_noise_leaves(model: CodeModel) -> None:
     assert model.explained == pytest.approx(1 / (1 + 0.3**2), abs=0.04)
     rng = np.random.default_rng(1)
     ws, _ = world()
-    luck = fit_code_model(ws, ScoreTable.of({"luck": rng.normal(size=len(ws)).astype(np.float32)}))
+    table = ScoreTable.of({"luck": rng.normal(size=len(ws)).astype(np.float32)})
+    luck = fit_code_model(ws, table, np.empty((len(ws), 0), np.float32))
     assert luck.explained[0] < 0.02
 
 
@@ -90,7 +108,9 @@ def test_measured_leaks_are_taken_out_and_the_effect_stays() -> None:
     directions = rng.normal(size=(3, 4, 8))
     # Each direction moves score 0, 1, 2 as the rows say; each should move only its own.
     response = np.array([[1.0, 0.4, 0.0], [0.3, 1.0, -0.3], [0.0, 0.5, 1.0]])
-    corrected = corrected_directions(directions, response, own=[0, 1, 2], held=[[1, 2], [0, 2], [0, 1]])
+    corrected = corrected_directions(
+        directions, response, STILL[: len(directions)], own=[0, 1, 2], held=[[1, 2], [0, 2], [0, 1]]
+    )
     # Responses are linear in the directions, so the mixture of directions is the mixture of responses.
     mixture = np.linalg.lstsq(directions.reshape(3, -1).T, corrected.reshape(3, -1).T, rcond=None)[0].T
     after = mixture @ response
@@ -102,15 +122,28 @@ def test_measured_leaks_are_taken_out_and_the_effect_stays() -> None:
 def test_a_direction_that_is_not_wanted_still_takes_leaks_out() -> None:
     directions = np.eye(2)[:, None, :]
     response = np.array([[1.0, 0.6], [0.0, 1.0]])
-    corrected = corrected_directions(directions, response, own=[0], held=[[1]])
+    corrected = corrected_directions(directions, response, STILL[: len(directions)], own=[0], held=[[1]])
     assert corrected.shape == (1, 1, 2)
     assert corrected[0, 0] == pytest.approx([1.0, -0.6 / 1.05])
+
+
+def test_what_leads_away_from_the_person_is_taken_out_too() -> None:
+    """Another direction that changes the person the other way, and no score, is added."""
+    directions, response = np.eye(2)[:, None, :], np.array([[1.0], [0.0]])
+    drift = np.array([[0.5, 0.2], [-0.5, 0.0]])
+    corrected = corrected_directions(directions, response, drift, own=[0], held=[[]])
+    amount = corrected[0, 0, 1]
+    assert corrected[0, 0, 0] == 1.0
+    assert amount == pytest.approx(DRIFT * 0.25 / (DRIFT * 0.25 + 0.05))
+    # Not at the price of its own effect.
+    response[1] = 1.0
+    assert corrected_directions(directions, response, drift, own=[0], held=[[]])[0, 0, 1] < 0.6 * amount
 
 
 def test_a_free_score_is_not_corrected() -> None:
     directions = np.eye(2)[:, None, :]
     response = np.array([[1.0, 0.9], [0.0, 1.0]])
-    corrected = corrected_directions(directions, response, own=[0, 1], held=[[], [0]])
+    corrected = corrected_directions(directions, response, STILL[: len(directions)], own=[0, 1], held=[[], [0]])
     assert corrected[0] == pytest.approx(directions[0], abs=1e-9)
 
 

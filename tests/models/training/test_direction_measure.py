@@ -7,10 +7,11 @@ from models.pictures import pictures_from
 from models.training.direction_measure import Effect, RangeLimits, leakage, render_crops, usable_step
 
 STEPS = (1.0, 2.0, 3.0, 4.0)
+NOBODY = np.zeros((1, 4), np.float32)
 
 
 def effect(own: float, leak: float = 0.0, presence: float = 1.0, distance: float = 0.1) -> Effect:
-    return Effect(np.array([own, leak]), np.zeros(2), {}, presence, distance)
+    return Effect(np.array([own, leak]), np.zeros(2), {}, presence, distance, NOBODY)
 
 
 def usable(*effects: Effect, sign: float = 1.0, threshold: bool = False) -> float:
@@ -75,7 +76,7 @@ def test_images_become_crops_by_rounding_and_clipping() -> None:
 
 def test_a_leak_is_a_share_of_the_dragged_sliders_own_range() -> None:
     def ends(down: tuple[float, float], up: tuple[float, float]) -> tuple[Effect, Effect]:
-        return tuple(Effect(np.array(change), np.zeros(2), {}, 1.0, 0.1) for change in (down, up))  # type: ignore[return-value]
+        return tuple(Effect(np.array(change), np.zeros(2), {}, 1.0, 0.1, NOBODY) for change in (down, up))  # type: ignore[return-value]
 
     effects = {"age": ends((-1.0, 0.1), (3.0, -0.6)), "smile": ends((0.5, -1.0), (0.2, 1.0))}
     leaks = leakage(effects, {"age": 0, "smile": 1}, {"age": [1], "smile": [0]})

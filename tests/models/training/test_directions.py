@@ -30,6 +30,11 @@ ROWS, WIDTH, NAMES = 4, 6, ("age", "smile")
 WEIGHTS = np.random.default_rng(5).normal(size=(ROWS, WIDTH, 2)) / 4.0
 
 
+def people_of(codes: np.ndarray) -> np.ndarray:
+    """Embeddings [N, 3] of codes [N, D]."""
+    return np.tanh(codes[:, :3]).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class DrawnBench(Bench):
     """Scores are saturating functions of the code itself; nothing is rendered."""
@@ -38,7 +43,8 @@ class DrawnBench(Bench):
         scores = np.einsum("nld,ldk->nk", ws, WEIGHTS)
         scores[:, 1] += 0.3 * scores[:, 0]
         named = {name: np.asarray(6.0 * np.tanh(scores[:, k] / 6.0), np.float32) for k, name in enumerate(NAMES)}
-        return Faces(ws, np.zeros((len(ws), 1, 1, 3), np.uint8), {**named, "face": np.ones(len(ws), np.float32)})
+        crops, present = np.zeros((len(ws), 1, 1, 3), np.uint8), np.ones(len(ws), np.float32)
+        return Faces(ws, crops, {**named, "face": present}, people_of(ws.mean(axis=1)))
 
     def _mean_distance(self, a: np.ndarray, b: np.ndarray) -> float:
         return 0.1
@@ -59,17 +65,17 @@ DRAWN_RECIPES = {name: HeldRecipe(name.title(), name, (0, ROWS)) for name in NAM
 def drawn_world() -> tuple[np.ndarray, dict[str, np.ndarray], DrawnBench]:
     """Codes [3000, 6], their scores, and the bench that measures them."""
     codes = np.random.default_rng(6).normal(size=(3000, WIDTH)).astype(np.float32)
-    blank = DrawnBench(None, None, None, None)  # type: ignore[arg-type]
+    blank = DrawnBench(None, None, None, None, None)  # type: ignore[arg-type]
     scores = dict(blank.faces(np.repeat(codes[:, None], ROWS, axis=1)).scores)
     del scores["face"]
-    return codes, scores, DrawnBench(None, None, None, ScoreTable.of(scores))  # type: ignore[arg-type]
+    return codes, scores, DrawnBench(None, None, None, None, ScoreTable.of(scores))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def found() -> tuple[dict[str, Slider], DrawnBench]:
     codes, _, bench = drawn_world()
     trial = Trial(bench, bench.faces(np.repeat(codes[:32, None], ROWS, axis=1)), {})
-    return find_sliders(DRAWN_RECIPES, fit_code_model(codes, bench.table), trial, {}), bench
+    return find_sliders(DRAWN_RECIPES, fit_code_model(codes, bench.table, people_of(codes)), trial, {}), bench
 
 
 def test_a_unit_is_a_deviation_and_the_other_score_stands_still(found: tuple[dict[str, Slider], DrawnBench]) -> None:
@@ -95,7 +101,7 @@ def test_sliders_respond_both_ways(found: tuple[dict[str, Slider], DrawnBench]) 
 
 def test_a_slider_that_hardly_moves_its_score_is_not_shipped(found: tuple[dict[str, Slider], DrawnBench]) -> None:
     sliders, bench = found
-    weak = tuple(Effect(np.array([change, 3.0]), np.zeros(2), {}, 1.0, 0.1) for change in (-0.9, 0.9))
+    weak = tuple(Effect(np.array([change, 3.0]), np.zeros(2), {}, 1.0, 0.1, np.zeros((1, 3))) for change in (-0.9, 0.9))
     assert not responds(sliders["age"], weak, bench.table)
 
 
@@ -138,7 +144,7 @@ def command(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch):
     codes, scores, bench = drawn_world()
     reported: dict[str, Slider] = {}
     monkeypatch.setattr(directions, "RECIPES", DRAWN_RECIPES)
-    monkeypatch.setattr(directions, "scored_samples", lambda count: (codes, scores))
+    monkeypatch.setattr(directions, "scored_samples", lambda count: (codes, scores, people_of(codes)))
     monkeypatch.setattr(directions, "open_bench", lambda table, weights: bench)
     monkeypatch.setattr(
         directions, "draw_codes", lambda count, seed: np.repeat(codes[seed : seed + count, None], ROWS, axis=1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator
+from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator, Weights
+from models.training.stand_in import enlarge
 
 
 class Linear(nn.Module):
@@ -14,11 +15,11 @@ class Linear(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) * 0.1)
 
-    def features(self, crops: Tensor) -> Tensor:
-        return crops.mean(dim=(1, 2, 3))[:, None]
+    def described(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        return crops.mean(dim=(1, 2, 3))[:, None], torch.ones(())
 
-    def codes(self, features: Tensor) -> Tensor:
-        return features[:, :, None] * self.rows
+    def codes(self, features: Tensor, detail: Tensor) -> Tensor:
+        return features[:, :, None] * self.rows * detail
 
 
 def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
@@ -30,6 +31,11 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().mean(dim=(1, 2, 3))
 
 
+def identity(made: Tensor, real: Tensor) -> Tensor:
+    assert made.shape == real.shape == (2, 3, 256, 256)
+    return (made.mean(dim=(1, 2, 3)) - real.mean(dim=(1, 2, 3))).square()
+
+
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
@@ -38,11 +44,13 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def test_the_encoders_loss_is_the_weighted_sum_of_its_terms(batch: tuple[Tensor, Tensor]):
     encoder, critic = Linear(), LatentDiscriminator()
-    objective = EncoderObjective(encoder, critic, synthesis, distance, delta=3.0, adversarial=2.0)  # type: ignore[arg-type]
+    weights = Weights(identity=5.0, delta=3.0, adversarial=2.0)
+    objective = EncoderObjective(encoder, critic, synthesis, distance, identity, weights)  # type: ignore[arg-type]
     loss, told = objective(batch)
-    assert loss.item() == pytest.approx(
-        (told["rec"] + 3.0 * told["differences"] + 2.0 * told["realness"]).item(), rel=1e-6
-    )
+    expected = told["rec"] + 5.0 * told["person"] + 3.0 * told["differences"] + 2.0 * told["realness"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    made = synthesis(encoder.codes(*encoder.described(batch[0])), None)
+    assert told["person"].item() == pytest.approx(identity(enlarge(made), batch[0]).mean().item(), rel=1e-3)
     loss.backward()
     assert encoder.rows.grad is not None
     # The critic is another player's: it is not registered here, so that no optimiser of this one finds it.
@@ -53,7 +61,9 @@ def test_equal_rows_cost_nothing_and_no_critic_no_realness(batch: tuple[Tensor, 
     encoder = Linear()
     with torch.no_grad():
         encoder.rows.copy_(encoder.rows[:1].expand(4, -1))
-    objective = EncoderObjective(encoder, LatentDiscriminator(), synthesis, distance, delta=3.0, adversarial=0.0)  # type: ignore[arg-type]
+    weights = Weights(identity=0.0, delta=3.0, adversarial=0.0)
+    critic = LatentDiscriminator()
+    objective = EncoderObjective(encoder, critic, synthesis, distance, identity, weights)  # type: ignore[arg-type]
     loss, told = objective(batch)
     assert told["differences"].item() == pytest.approx(0.0, abs=1e-10)
     assert loss.item() == pytest.approx(told["rec"].item(), rel=1e-6)
@@ -71,7 +81,7 @@ def test_the_critics_penalty_is_its_squared_slope_on_drawn_codes(batch: tuple[Te
     flat.critic = Plane()  # type: ignore[assignment]
     loss, told = flat(batch)
     drawn, made = batch[1] @ slope, told["made"]
-    made_codes = Linear().codes(Linear().features(batch[0])).flatten(0, 1) @ slope
+    made_codes = Linear().codes(*Linear().described(batch[0])).flatten(0, 1) @ slope
     expected = nn.functional.softplus(-drawn).mean() + nn.functional.softplus(made_codes).mean()
     assert made.item() == pytest.approx(made_codes.mean().item(), abs=1e-4)
     assert loss.item() == pytest.approx((expected + 0.5 * slope.square().sum()).item(), rel=1e-3)

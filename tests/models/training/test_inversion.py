@@ -37,11 +37,11 @@ class FixedBase(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def features(self, crops: Tensor) -> Tensor:
-        return crops.mean(dim=(2, 3))
+    def described(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        return crops.mean(dim=(2, 3)), torch.ones(())
 
-    def codes(self, features: Tensor) -> Tensor:
-        return self.scale * features.mean(1)[:, None, None].expand(-1, 4, 512)
+    def codes(self, features: Tensor, detail: Tensor) -> Tensor:
+        return self.scale * detail * features.mean(1)[:, None, None].expand(-1, 4, 512)
 
 
 class FixedParser(nn.Module):
@@ -60,6 +60,11 @@ def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
     return torch.tanh(drawn if noise is None else drawn + nn.functional.interpolate(noise[:, :3], size=128))
 
 
+def identity(made: Tensor, real: Tensor) -> Tensor:
+    assert made.shape == real.shape
+    return (made.mean(dim=(2, 3)) - real.mean(dim=(2, 3))).square().sum(dim=1)
+
+
 @pytest.fixture
 def inverter() -> Inverter:
     torch.manual_seed(0)
@@ -72,7 +77,8 @@ def inverter() -> Inverter:
 
 def objective(inverter: Inverter, without: tuple[str, ...] = (), **terms: float) -> EpisodeObjective:
     torch.manual_seed(1)
-    judges = Judges(lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), SpyNet(), FixedParser(), VisibleNet(LIGHT).eval())
+    visible = VisibleNet(LIGHT).eval()
+    judges = Judges(lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), identity, SpyNet(), FixedParser(), visible)
     return EpisodeObjective(inverter, synthesis, judges, Terms(LossWeights(), **terms), without)
 
 
@@ -88,7 +94,7 @@ def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
     loss, told = objective(inverter)(batch())
     loss.backward()
     assert torch.isfinite(loss)
-    assert {"rec", "tc", "ibfcc", "bare", "survive"} <= told.keys()
+    assert {"rec", "tc", "ibfcc", "bare", "person", "survive"} <= told.keys()
     recurrent = inverter.recurrent
     assert recurrent.map_head is not None
     watched = (inverter.base.scale, recurrent.convs[0].weight, recurrent.map_head.to_map.weight)
@@ -172,9 +178,11 @@ def test_an_episode_starts_as_a_track_does():
 
 def test_every_term_has_its_weight(inverter: Inverter):
     torch.manual_seed(0)
-    loss, told = objective(inverter, bare=2.0, survive=3.0, steady=4.0, map_size=5.0, code_size=6.0)(batch(4))
+    loss, told = objective(inverter, bare=2.0, person=7.0, survive=3.0, steady=4.0, map_size=5.0, code_size=6.0)(
+        batch(4)
+    )
     expected = told["anchor"] + 1.0 * told["rec"] + 2.0 * told["tc"] + 5.0 * told["ibfcc"]
-    ours = {"bare": 2.0, "survive": 3.0, "steady": 4.0, "map_size": 5.0, "code_size": 6.0}
+    ours = {"bare": 2.0, "person": 7.0, "survive": 3.0, "steady": 4.0, "map_size": 5.0, "code_size": 6.0}
     expected = expected + sum(weight * told[name] for name, weight in ours.items())
     assert loss.item() == pytest.approx(expected.item() / 4, rel=1e-5)
     assert all(told[name].item() > 0 for name in (*ours, "tc", "ibfcc", "rec"))

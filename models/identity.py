@@ -1,0 +1,183 @@
+"""dlib's face recognition network in torch, so that trainings can ask who a face is: gradients reach the image.
+
+A ResNet of 29 convolutions, each followed by a scale and a shift a channel, whose blocks are joined as dlib does: the
+shorter path is padded with zeros, behind in channels and at the right and lower edge. Weights and structure:
+dlib_face_recognition_resnet_model_v1, CC0. Scores use dlib itself (`models/evaluation/identity.py`).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.assets import asset_path
+from engine.errors import CheckpointError
+from engine.geometry import CROP_SIZE
+
+CHIP_PX = 150
+WIDTHS = (32,) * 3 + (64,) * 4 + (128,) * 3 + (256,) * 4
+"""Of the blocks, in their order. The first of a new width halves the resolution, and so does the last block."""
+
+EMBEDDING = 128
+MEAN_RGB = (122.782, 117.001, 104.298)
+PIXEL_RANGE = 256.0
+
+CROP_SCALE, CROP_LEFT, CROP_TOP = 1.191, 39.5, 65.7
+"""Where dlib's own alignment finds its pixels in an aligned 256 px crop: scale, x and y of the first one's centre; the
+median over 58 faces. A constant, through which gradients pass."""
+
+_TENSOR_VERSION = b"\x01\x02"
+
+
+class FaceIdentity(nn.Module):
+    """Crops [B, 3, 256, 256] RGB [-1, 1], FFHQ's alignment -> embeddings [B, 128], of length about 1.4."""
+
+    mean: Tensor
+    grid: Tensor
+
+    def __init__(self) -> None:
+        """Random weights; `load` reads the published ones."""
+        super().__init__()
+        self.stem = _Convolution(3, WIDTHS[0], 7, 2)
+        before = (WIDTHS[0], *WIDTHS)
+        self.blocks = nn.ModuleList(
+            _Block(n_in, width, halves=n_in != width or n == len(WIDTHS) - 1)
+            for n, (n_in, width) in enumerate(zip(before, WIDTHS, strict=False))
+        )
+        self.last = nn.Linear(WIDTHS[-1], EMBEDDING, bias=False)
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("grid", _chip_grid(), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Self:
+        """The published weights, from `path` or the asset cache. Raises AssetMissing, CheckpointError."""
+        path = asset_path("dlib_face") if path is None else path
+        network, content = cls(), path.read_bytes()
+        convolutions = [part for part in network.modules() if isinstance(part, _Convolution)]
+        filters, shifts = list(_stored(content, b"con_4")), list(_stored(content, b"affine_"))
+        matrices = list(_stored(content, b"fc_2", numbers=2))
+        try:
+            for conv, weights, shift in zip(convolutions, filters, shifts, strict=True):
+                conv.take(weights, shift)
+            network.last.weight.copy_(torch.from_numpy(matrices[-1].reshape(WIDTHS[-1], EMBEDDING).T))
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise CheckpointError(f"{path} does not hold dlib's face recognition network: {error}") from error
+        return network
+
+    def forward(self, crop: Tensor) -> Tensor:
+        grid = self.grid.expand(len(crop), -1, -1, -1)
+        return self.of_chips(F.grid_sample(crop, grid, mode="bilinear", padding_mode="border", align_corners=False))
+
+    @torch.inference_mode()
+    def embed(self, crops: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
+        """Embeddings float32 [N, 128] of uint8 RGB crops [N, 256, 256, 3]."""
+        parts = (torch.from_numpy(crops[n : n + batch]).permute(0, 3, 1, 2) for n in range(0, len(crops), batch))
+        rows = [self(part.float() / 127.5 - 1.0).numpy() for part in parts]
+        return np.concatenate(rows) if rows else np.empty((0, EMBEDDING), np.float32)
+
+    def of_chips(self, chip: Tensor) -> Tensor:
+        """Embeddings of faces that dlib has aligned, [B, 3, 150, 150] RGB [-1, 1]."""
+        x = ((chip + 1.0) * 127.5 - self.mean) / PIXEL_RANGE
+        x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
+        for block in self.blocks:
+            x = block(x)
+        embedding: Tensor = self.last(x.mean(dim=(2, 3)))
+        return embedding
+
+
+class _Convolution(nn.Conv2d):
+    """A convolution with dlib's padding, scaled and shifted in each channel, which its weights take in."""
+
+    def __init__(self, n_in: int, n_out: int, size: int, stride: int) -> None:
+        super().__init__(n_in, n_out, size, stride, padding=size // 2 if stride == 1 else 0)
+
+    @torch.no_grad()
+    def take(self, stored: NDArray[np.float32], affine: NDArray[np.float32]) -> None:
+        """stored: weights, then the biases. affine: factors, then what is added."""
+        values, (gain, shift) = torch.from_numpy(stored), torch.from_numpy(affine).view(2, -1)
+        bias = cast(Tensor, self.bias)
+        weight = values[: self.weight.numel()].view_as(self.weight)
+        self.weight.copy_(weight * gain[:, None, None, None])
+        bias.copy_(values[self.weight.numel() :] * gain + shift)
+
+
+class _Block(nn.Module):
+    def __init__(self, n_in: int, width: int, *, halves: bool) -> None:
+        super().__init__()
+        self.first = _Convolution(n_in, width, 3, 2 if halves else 1)
+        self.second = _Convolution(width, width, 3, 1)
+        self.halves = halves
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.second(F.relu(self.first(x)))
+        kept = F.avg_pool2d(x, 2) if self.halves else x
+        size = [max(a, b) for a, b in zip(made.shape[1:], kept.shape[1:], strict=True)]
+        return F.relu(_filled(made, size) + _filled(kept, size))
+
+
+def _filled(x: Tensor, size: list[int]) -> Tensor:
+    """x [B, C, H, W] with zeros up to these channels, rows and columns."""
+    missing = [wanted - there for wanted, there in zip(size, x.shape[1:], strict=True)]
+    return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0])) if any(missing) else x
+
+
+def _chip_grid() -> Tensor:
+    """What `grid_sample` needs to lay a crop on a chip, [1, 150, 150, 2]."""
+    chip = CROP_SCALE * torch.arange(CHIP_PX, dtype=torch.float32)
+    x, y = ((chip + first + 0.5) * (2.0 / CROP_SIZE) - 1.0 for first in (CROP_LEFT, CROP_TOP))
+    return torch.stack((x.expand(CHIP_PX, -1), y[:, None].expand(-1, CHIP_PX)), dim=-1)[None]
+
+
+def _stored(content: bytes, layer: bytes, numbers: int = 0) -> Iterator[NDArray[np.float32]]:
+    """The parameters of every layer of that kind, flat, in the order of the file, which is that of computation.
+
+    A layer is its kind as a string, some numbers, and a tensor: a version, four sizes, the values. A number is the
+    count of its bytes, then these, the lowest first. Raises CheckpointError when a tensor is cut off.
+    """
+    at = content.find(layer)
+    while at >= 0:
+        place = at + len(layer)
+        for _ in range(numbers):
+            _, place = _number(content, place)
+        assert content[place : place + 2] == _TENSOR_VERSION
+        place += 2
+        count = 1
+        for _ in range(4):
+            size, place = _number(content, place)
+            count *= size
+        if place + 4 * count > len(content):
+            raise CheckpointError(f"the parameters of a layer {layer.decode()} are cut off")
+        yield np.frombuffer(content, "<f4", count, place).copy()
+        at = content.find(layer, place + 4 * count)
+
+
+def _number(content: bytes, at: int) -> tuple[int, int]:
+    """A number of dlib's and where it ends."""
+    end = at + 1 + content[at]
+    return int.from_bytes(content[at + 1 : end], "little"), end
+
+
+def identity_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Squared distance of the embeddings of crops [B, 3, 256, 256], [B], in bf16; no gradient reaches the second ones.
+
+    Raises what `FaceIdentity.load` does.
+    """
+    network = FaceIdentity.load().to(device).to(memory_format=torch.channels_last)
+
+    def embedded(crop: Tensor) -> Tensor:
+        with torch.autocast(crop.device.type, torch.bfloat16):
+            embedding: Tensor = network(crop)
+        return embedding.float()
+
+    def distance(made: Tensor, real: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = embedded(real)
+        return (embedded(made) - wanted).square().sum(dim=1)
+
+    return distance
