@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from models.encoder import BaseEncoder, BaseEncoderConfig
+from models.encoder import TRUNK_STAGES, BaseEncoder, BaseEncoderConfig
 from models.perceptual import STAGE_WIDTHS
-from models.training.closed_form import _set_low_rank, dual_ridge, narrowed, r2
+from models.training.closed_form import _set_low_rank, dual_ridge, levelled, narrowed, r2
 from models.training.samples import image_tensor
 
 
@@ -54,3 +54,25 @@ def test_channels_that_never_light_can_go() -> None:
     assert small.config.widths == BaseEncoderConfig.widths
     seen = image_tensor(np.stack(crops))
     assert torch.allclose(small(seen), encoder(seen), atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_channel_is_seen_at_the_same_strength() -> None:
+    torch.manual_seed(0)
+    encoder = BaseEncoder(BaseEncoderConfig(latent_rows=2, rank=4)).eval()
+    loud = encoder.features.stages[TRUNK_STAGES[0]][-2]
+    loud.weight[:50] *= 1000.0
+    loud.bias[:50] *= 1000.0
+    crops = [np.random.default_rng(n).integers(0, 256, (256, 256, 3), np.uint8) for n in range(20)]
+    seen = image_tensor(np.stack(crops))
+    before, code = encoder.detail.first.weight.clone(), encoder(seen)
+    weights = levelled(encoder, crops).detail.first.weight
+    found = encoder.features.seen(seen)
+    strength = torch.cat([found[stage] for stage in TRUNK_STAGES], dim=1).square().mean(dim=(0, 2, 3)).sqrt()
+    reaching = (weights / before)[:, :, 0, 0] * strength
+    lit = strength > strength.mean()
+    assert lit.sum() > 10
+    assert reaching[:, lit].min() > 0.94
+    assert reaching.max() < 1.0
+    # Nothing follows from it yet: what detail says counts for nothing until it is trained.
+    assert torch.equal(encoder(seen), code)
