@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from engine.assets import asset_path
 from engine.errors import CheckpointError
 from engine.geometry import CROP_SIZE
+from models.pictures import images_from
 
 CHIP_PX = 150
 WIDTHS = (32,) * 3 + (64,) * 4 + (128,) * 3 + (256,) * 4
@@ -77,9 +78,8 @@ class FaceIdentity(nn.Module):
     @torch.inference_mode()
     def embed(self, crops: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
         """Embeddings float32 [N, 128] of uint8 RGB crops [N, 256, 256, 3]."""
-        parts = (torch.from_numpy(crops[n : n + batch]).permute(0, 3, 1, 2) for n in range(0, len(crops), batch))
-        rows = [self(part.float() / 127.5 - 1.0).numpy() for part in parts]
-        return np.concatenate(rows) if rows else np.empty((0, EMBEDDING), np.float32)
+        parts = (images_from(crops[n : n + batch]) for n in range(0, len(crops), batch))
+        return np.concatenate([self(torch.from_numpy(part)).numpy() for part in parts])
 
     def of_chips(self, chip: Tensor) -> Tensor:
         """Embeddings of faces that dlib has aligned, [B, 3, 150, 150] RGB [-1, 1]."""

@@ -5,7 +5,7 @@ label it `st_lpips`. Trunks are AlexNet and VGG16 whose strides are replaced by 
 "Shift-tolerant Perceptual Similarity Metric", ECCV 2022). Weights: stlpips-pytorch 0.0.2, BSD-2-Clause.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -170,6 +170,17 @@ class StLpips(nn.Module):
             difference = _unit_channels(stage_a) - _unit_channels(stage_b)
             total = total + head(difference.square()).mean(dim=(1, 2, 3))
         return total
+
+
+def perceptual_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """ST-LPIPS of image pairs, [B], as trainings take it: in bf16 and folded. Raises what `StLpips.load` does."""
+    network = StLpips.load().fold().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        found: Tensor = network(a.bfloat16(), b.bfloat16())
+        return found.float()
+
+    return distance
 
 
 def _unit_channels(features: Tensor) -> Tensor:

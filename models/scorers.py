@@ -32,6 +32,7 @@ from models.face_geometry import (
     measure,
 )
 from models.face_light import eye_light, side_light, skin_tone
+from models.identity import MEAN_RGB
 
 Crops = NDArray[np.uint8]
 """Aligned faces (FFHQ's alignment), uint8 RGB [B, 256, 256, 3]."""
@@ -47,7 +48,7 @@ _MESH_SQUARE = (18.0, 38.0, 220.0)
 _CHIP_POINTS = np.array([[0.8596, 0.2135], [0.6461, 0.2290], [0.1206, 0.2137], [0.3341, 0.2291], [0.4901, 0.6278]])
 _CHIP_MESH_INDICES = (EYE_RIGHT_OUTER, EYE_RIGHT_INNER, EYE_LEFT_OUTER, EYE_LEFT_INNER, NOSE_BASE)
 _CHIP_PADDING = 0.2
-_CHIP_MEANS = np.array([122.782, 117.001, 104.298], dtype=np.float32)
+_CHIP_MEANS = np.array(MEAN_RGB, dtype=np.float32)
 _AGE_CHIP_PX, _GENDER_CHIP_PX = 64, 32
 _AGES = np.concatenate([[0.25], np.arange(1.0, 81.0)]).astype(np.float32)
 

@@ -26,7 +26,7 @@ from models.compiled import compile_network
 from models.identity import FaceIdentity
 from models.mobile_stylegan import LATENT_DIM, LIGHT_256
 from models.perceptual import StLpips
-from models.scorers import VERSION, FaceScorers
+from models.scorers import VERSION, Crops, FaceScorers
 from models.training.direction_fit import (
     CodeModel,
     ScoreTable,
@@ -83,12 +83,15 @@ def run(args: argparse.Namespace) -> int:
     deadline = time.monotonic() + 60.0 * args.minutes
     before = read_directions(args.out) if args.out.is_file() else {}
     recipes = {} if args.measure else {name: RECIPES[name] for name in args.only or RECIPES}
-    ws, scores, people = scored_samples(args.samples)
+    ws, scores, crops = scored_samples(args.samples)
     table = ScoreTable.of(scores)
     bench = open_bench(table, args.weights)
     trial = Trial(bench, bench.faces(draw_codes(args.codes, seed=101)), _wearers(ws, bench, args.codes))
     kept = {name: slider for name, slider in before.items() if name not in recipes}
-    sliders = before | find_sliders(recipes, fit_code_model(ws, table, people), trial, kept, deadline)
+    sliders = before
+    if recipes:
+        model = fit_code_model(ws, table, bench.identity.embed(crops))
+        sliders = before | find_sliders(recipes, model, trial, kept, deadline)
     if args.ranges:
         sliders |= {name: trial.with_range(sliders[name]) for name in kept}
     sliders = {name: sliders[name] for name in RECIPES if name in sliders}
@@ -116,9 +119,8 @@ def draw_codes(count: int, seed: int) -> NDArray[np.float32]:
     return np.repeat(ws[:, None], LIGHT_256.latent_rows, axis=1)
 
 
-def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Codes [N, D] of faces that look like faces, their scores, and their embeddings [N, E]; the scores are kept in the
-    cache folder.
+def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Crops]:
+    """Codes [N, D] of faces that look like faces, their scores, and the faces; scored once and kept in the cache.
 
     They are faces of the generator that shipped when they were made, whichever is measured now: the scores' deviations
     over them are the unit.
@@ -135,7 +137,7 @@ def scored_samples(count: int) -> tuple[NDArray[np.float32], dict[str, NDArray[n
         np.savez(path, **scores)  # type: ignore[arg-type]
     real = scores["face"] > 0.9
     named = {name: values[real] for name, values in scores.items() if name != "face"}
-    return ws[real], named, FaceIdentity.load().embed(crops[real])
+    return ws[real], named, crops[real]
 
 
 def wearers_of(ws: NDArray[np.float32], table: ScoreTable, score: str, count: int, rows: int) -> NDArray[np.float32]:
@@ -210,8 +212,6 @@ def find_sliders(
     kept: further sliders, which are not changed but take part in cancelling leaks. deadline: by `time.monotonic`, after
     which no further slider is begun.
     """
-    if not recipes:
-        return {}
     rows = trial.probe.ws.shape[1]
     tried = {
         name: (

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.encoder import BaseEncoder
 from models.identity import identity_distance
-from models.perceptual import StLpips
+from models.perceptual import perceptual_distance
 from models.training.closed_form import closed_form_encoder
 from models.training.episodes import EpisodeSource
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
@@ -140,11 +140,9 @@ class EncoderTask:
         self._source = EpisodeSource(*prepared(args.data, Split.TRAIN), clip_share=0.2)
         self._source.check(1)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
-        lpips = StLpips.load().fold().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
-        self._distance: Distance = lambda a, b: lpips(a.bfloat16(), b.bfloat16()).float()
-        self._identity = identity_distance(device)
+        self._distance, self._identity = perceptual_distance(device), identity_distance(device)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from models.encoder import BaseEncoder
 from models.flow import SpyNet, warp
 from models.identity import identity_distance
 from models.parsing import CLASSES, FACE_CLASSES, FaceParser
-from models.perceptual import StLpips
+from models.perceptual import perceptual_distance
 from models.recurrent import RecurrentEncoder
 from models.training.encoder import encoded
 from models.training.losses import (
@@ -81,16 +81,11 @@ class Judges:
     @classmethod
     def open(cls, visible: VisibleNet, device: torch.device) -> "Judges":
         """All in bf16 where that is faster; raises AssetMissing and CheckpointError."""
-        lpips = StLpips.load().fold().to(device, torch.bfloat16).to(memory_format=torch.channels_last)
         parser = FaceParser()
         unfold_norms(parser, load_weights("parser"), torch.zeros(2, 3, 256, 256))
         for network in (parser, visible):
             network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-
-        def distance(a: Tensor, b: Tensor) -> Tensor:
-            return lpips(a.bfloat16(), b.bfloat16()).float()
-
-        return cls(distance, identity_distance(device), SpyNet.load().to(device), parser, visible)
+        return cls(perceptual_distance(device), identity_distance(device), SpyNet.load().to(device), parser, visible)
 
 
 @dataclass(frozen=True)

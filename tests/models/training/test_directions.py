@@ -35,6 +35,13 @@ def people_of(codes: np.ndarray) -> np.ndarray:
     return np.tanh(codes[:, :3]).astype(np.float32)
 
 
+class Embedder:
+    """Stands for the recognition network; in the drawn world a face's picture is its code."""
+
+    def embed(self, codes: np.ndarray) -> np.ndarray:
+        return people_of(codes)
+
+
 @dataclass(frozen=True)
 class DrawnBench(Bench):
     """Scores are saturating functions of the code itself; nothing is rendered."""
@@ -68,7 +75,7 @@ def drawn_world() -> tuple[np.ndarray, dict[str, np.ndarray], DrawnBench]:
     blank = DrawnBench(None, None, None, None, None)  # type: ignore[arg-type]
     scores = dict(blank.faces(np.repeat(codes[:, None], ROWS, axis=1)).scores)
     del scores["face"]
-    return codes, scores, DrawnBench(None, None, None, None, ScoreTable.of(scores))  # type: ignore[arg-type]
+    return codes, scores, DrawnBench(None, None, None, Embedder(), ScoreTable.of(scores))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +151,7 @@ def command(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch):
     codes, scores, bench = drawn_world()
     reported: dict[str, Slider] = {}
     monkeypatch.setattr(directions, "RECIPES", DRAWN_RECIPES)
-    monkeypatch.setattr(directions, "scored_samples", lambda count: (codes, scores, people_of(codes)))
+    monkeypatch.setattr(directions, "scored_samples", lambda count: (codes, scores, codes))
     monkeypatch.setattr(directions, "open_bench", lambda table, weights: bench)
     monkeypatch.setattr(
         directions, "draw_codes", lambda count, seed: np.repeat(codes[seed : seed + count, None], ROWS, axis=1)
