@@ -61,8 +61,8 @@ PRIMING_STEPS = 2
 REPAINTED = 0.13
 """Mean change on the [-1, 1] scale at which the noise map has lost most of its say about an edit."""
 
-FOLLOWED_SHARE = 0.01
-"""Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 100 frames.
+FOLLOWED_SHARE = 0.0125
+"""Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
 FADED_SHARE = 0.15

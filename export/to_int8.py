@@ -1,7 +1,8 @@
 """Graphs whose convolutions compute in int8, calibrated on crops of real clips: ONNX with QuantizeLinear pairs.
 
 Weights have a scale for each output channel, activations one for each tensor, all of them symmetric, as graphics cards
-want them. The ranges of the activations are what they reach while the recurrent loop runs over the crops. Films that
+want them. The ranges of the activations are what they reach in the mean frame while the recurrent loop runs over the
+crops: the furthest that any frame reaches would cost all of them half their levels. Films that
 the bundle's own generator draws are no substitute: calibrated on those, the default bundle's pictures of a real clip
 came out at 24 dB of the fp32 ones.
 """
@@ -123,6 +124,7 @@ def quantised(model: ModelProto, feeds: Feeds, *, float_biases: bool = False) ->
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
                 "ActivationSymmetric": True,
+                "CalibMovingAverage": True,
                 "WeightSymmetric": True,
                 "QuantizeBias": not float_biases,
                 # What a convolution gives stays float: rounded once, where the next one takes it.
