@@ -23,11 +23,11 @@ from engine.runtimes.base import Answer, Device, FloatArray, Network, Precision,
 SIDE_BY_SIDE = 2
 """Images that go through a graph at the same time, where there are as many threads."""
 
-MANY_CHANNELS = 64
+MANY_CHANNELS = 128
 """From so many on, what goes in and comes out lies channels last in memory, as the plug-in's convolutions have it.
 
 Its axes are the graph's all the same. A noise map that lies channel after channel makes OpenVINO turn not only itself
-but every array around it.
+but every array around it. Fewer channels are faster turned by the plug-in.
 """
 
 
@@ -174,7 +174,14 @@ class _OpenVinoNetwork:
 
 
 def _with_channels_last(graph: Any, spec: GraphSpec) -> Any:
-    """The graph with what has many channels channels last on its outside."""
+    """The graph with what has many channels channels last on its outside.
+
+    Inside, it goes through a convolution that changes nothing. Where an int8 convolution's answer and such an input are
+    added, the plug-in would else turn both, and what comes after them too.
+    """
+    for port in graph.inputs:
+        if _has_many_channels(tuple(port.shape)):
+            _convolve_with_ones(port)
     preprocess = importlib.import_module("openvino.preprocess").PrePostProcessor(graph)
     layout = importlib.import_module("openvino").Layout
     for names, port in ((spec.inputs, preprocess.input), (spec.outputs, preprocess.output)):
@@ -183,6 +190,16 @@ def _with_channels_last(graph: Any, spec: GraphSpec) -> Any:
                 port(name).model().set_layout(layout("NCHW"))
                 port(name).tensor().set_layout(layout("NHWC"))
     return preprocess.build()
+
+
+def _convolve_with_ones(port: Any) -> None:
+    """Gives those who see this input [B, C, H, W] the same numbers from a depthwise convolution."""
+    operators = importlib.import_module("openvino.opset15")
+    users = port.get_target_inputs()
+    ones = np.ones((port.shape[1], 1, 1, 1, 1), np.float32)
+    same = operators.group_convolution(port, ones, [1, 1], [0, 0], [0, 0], [1, 1])
+    for user in users:
+        user.replace_source_output(same.output(0))
 
 
 def _has_many_channels(shape: tuple[int, ...]) -> bool:
