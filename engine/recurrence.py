@@ -291,10 +291,7 @@ def _synthesise(
     The latter rows of the edit are the anchor's plus the offset of this very frame, so that a slider acts at once.
     kept: the share of the noise map that the edit is drawn with (`kept_share`); None for all of it.
     """
-    if kept is None:
-        noises = np.concatenate([noise, noise])
-    else:
-        noises = (noise * np.stack([np.ones_like(kept), kept])).reshape(-1, *noise.shape[1:])
+    noises = np.concatenate([noise, noise if kept is None else noise * kept])
     images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=noises)["image"]
     return images[: len(ws)], images[len(ws) :]
 

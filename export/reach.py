@@ -128,6 +128,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data folder that splits.toml describes")
     arguments = parser.parse_args()
     recipe = recipe_folder(DEFAULT)
+    (recipe / FILE).unlink(missing_ok=True)  # those of other graphs would not fit, and no bundle could be built
+    write_manifest(recipe, read_manifest(recipe))
     found = measure(open_bundle(bundle_path(DEFAULT)), read_films(arguments.data))
     write_reaches(recipe / FILE, found)
     write_manifest(recipe, read_manifest(recipe), [FILE])

@@ -74,7 +74,7 @@ class EpisodeSource:
             frames, places = from_clip(usable[int(rng.integers(len(usable)))], length, rng)
         else:
             still = self.stills[int(rng.integers(len(self.stills)))]
-            frames, places = drift(misalign(still, rng, 0.5), length, rng)
+            frames, places = drift(misalign(still, rng), length, rng)
         if rng.random() < 0.5:
             frames = [frame[:, ::-1] for frame in frames]
             places = [compose(FLIPPED, compose(place, FLIPPED)) for place in places]

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
 from engine.errors import SinkError, SourceError, UsageError
+from engine.geometry import CROP_SIZE
 from models.evaluation.clips import open_tracker
 from models.training.log import checkpoint_dir
 from models.training.pack_files import (
@@ -26,14 +28,25 @@ from models.training.pack_files import (
     JpegCrops,
     OpenPack,
     PackedSequence,
+    encode_crop,
     fit_into_packs,
     load_arrays,
     read_pack,
     write_pack,
 )
 from models.training.pack_sources import Source, faces_of, find_sources
+from models.training.splits import PARSING_IMAGES, load_splits
 
-__all__ = ["ClipSequence", "JpegCrops", "default_folder", "long_enough", "prepare", "prepared", "read_packs"]
+__all__ = [
+    "ClipSequence",
+    "JpegCrops",
+    "default_folder",
+    "long_enough",
+    "prepare",
+    "prepared",
+    "prepared_at_128",
+    "read_packs",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +68,21 @@ def prepared(data: Path, split: str) -> tuple[JpegCrops, list[ClipSequence]]:
     single = [s.crops for s in sequences if len(s.crops) == 1 and isinstance(s.crops, JpegCrops)]
     stills = [file for crops in single for file in crops.files]
     return JpegCrops(stills, f"the stills in {folder}"), [s for s in sequences if len(s.crops) > 1]
+
+
+def prepared_at_128(data: Path, split: str) -> tuple[JpegCrops, list[ClipSequence]]:
+    """What `prepared` gives, and of a data folder that `splits.toml` describes the aligned stills that packs leave out:
+    the parser's photographs, and those smaller than a crop, enlarged. For what looks at 128 px and no closer."""
+    stills, clips = prepared(data, split)
+    table, more = load_splits(), []
+    for folder in table.rules:
+        for path in table.stills(data, folder, split) if (data / folder).is_dir() else ():
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is not None and image.shape[0] < CROP_SIZE:
+                more.append(encode_crop(cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC)))
+            elif folder == PARSING_IMAGES:
+                more.append(path.read_bytes())
+    return JpegCrops((*stills.files, *more), f"the stills of {data}"), clips
 
 
 def default_folder(data: Path) -> Path:

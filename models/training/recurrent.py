@@ -23,7 +23,7 @@ from models.training.episodes import EpisodeSource
 from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, Judges, Terms
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import LossWeights
-from models.training.packs import prepared
+from models.training.packs import prepared, prepared_at_128
 from models.training.samples import EditSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import open_synthesis
@@ -45,10 +45,8 @@ PEAK_RATES = {
     "recurrent": 5e-4,
     "keep": 5e-3,
     "expand": 1e-4,
-    "reduce": 1e-5,
+    "reduce": 5e-6,
     "features": 1e-5,
-    "detail": 1e-4,
-    "correct": 1e-4,
 }
 """The recurrent encoder starts from nothing, the base encoder from its closed form. keep: the bias of the map memory's
 gate; Adam moves a bias by the rate a step, and a gate has units of logits to go."""
@@ -87,7 +85,7 @@ class RecurrentTask:
     def __init__(self, args: argparse.Namespace, without: list[str]) -> None:
         device = torch.device(args.device)
         torch.manual_seed(args.seed)
-        self._source = EpisodeSource(*prepared(args.data, Split.TRAIN))
+        self._source = EpisodeSource(*prepared_at_128(args.data, Split.TRAIN))
         self._source.check(args.length)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._edits, self._judge = EditSampler.open(), StillJudge.load()

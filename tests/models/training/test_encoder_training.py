@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator, Weights
+from models.training import encoder as training
+from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator, Weights, encoded
 from models.training.stand_in import enlarge
 
 
@@ -15,11 +16,11 @@ class Linear(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) * 0.1)
 
-    def described(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return crops.mean(dim=(1, 2, 3))[:, None], torch.ones(())
+    def features(self, crops: Tensor) -> Tensor:
+        return crops.mean(dim=(1, 2, 3))[:, None]
 
-    def codes(self, features: Tensor, detail: Tensor) -> Tensor:
-        return features[:, :, None] * self.rows * detail
+    def codes(self, features: Tensor) -> Tensor:
+        return features[:, :, None] * self.rows
 
 
 def synthesis(ws: Tensor, noise: Tensor | None) -> Tensor:
@@ -42,14 +43,17 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(2, 3, 256, 256, generator=generator), torch.randn(8, 512, generator=generator)
 
 
-def test_the_encoders_loss_is_the_weighted_sum_of_its_terms(batch: tuple[Tensor, Tensor]):
+def test_the_encoders_loss_is_the_weighted_sum_of_its_terms(
+    batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "DROPPED", 0.0)
     encoder, critic = Linear(), LatentDiscriminator()
     weights = Weights(identity=5.0, delta=3.0, adversarial=2.0)
     objective = EncoderObjective(encoder, critic, synthesis, distance, identity, weights)  # type: ignore[arg-type]
     loss, told = objective(batch)
     expected = told["rec"] + 5.0 * told["person"] + 3.0 * told["differences"] + 2.0 * told["realness"]
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    made = synthesis(encoder.codes(*encoder.described(batch[0])), None)
+    made = synthesis(encoder.codes(encoder.features(batch[0])), None)
     assert told["person"].item() == pytest.approx(identity(enlarge(made), batch[0]).mean().item(), rel=1e-3)
     loss.backward()
     assert encoder.rows.grad is not None
@@ -81,7 +85,7 @@ def test_the_critics_penalty_is_its_squared_slope_on_drawn_codes(batch: tuple[Te
     flat.critic = Plane()  # type: ignore[assignment]
     loss, told = flat(batch)
     drawn, made = batch[1] @ slope, told["made"]
-    made_codes = Linear().codes(*Linear().described(batch[0])).flatten(0, 1) @ slope
+    made_codes = Linear().codes(Linear().features(batch[0])).flatten(0, 1) @ slope
     expected = nn.functional.softplus(-drawn).mean() + nn.functional.softplus(made_codes).mean()
     assert made.item() == pytest.approx(made_codes.mean().item(), abs=1e-4)
     assert loss.item() == pytest.approx((expected + 0.5 * slope.square().sum()).item(), rel=1e-3)
@@ -99,3 +103,19 @@ def test_the_critic_learns_to_tell_codes_apart(batch: tuple[Tensor, Tensor]):
         optimizer.step()
     assert told["drawn"].item() > told["made"].item() + 0.5
     assert encoder.rows.grad is None
+
+
+def test_each_step_does_without_other_features(batch: tuple[Tensor, Tensor]):
+    class Shown(Linear):
+        def features(self, crops: Tensor) -> Tensor:
+            return torch.ones(len(crops), 1000)
+
+        def codes(self, features: Tensor) -> Tensor:
+            return features
+
+    first, second = (encoded(Shown(), batch[0], 0.25) for _ in range(2))  # type: ignore[arg-type]
+    for left in (first, second):
+        assert (left == 0.0).float().mean().item() == pytest.approx(0.25, abs=0.05)
+        assert left.mean().item() == pytest.approx(1.0, abs=0.07)
+    assert not torch.equal(first, second)
+    assert torch.equal(encoded(Shown(), batch[0]), torch.ones(2, 1000))  # type: ignore[arg-type]

@@ -37,11 +37,11 @@ class FixedBase(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def described(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return crops.mean(dim=(2, 3)), torch.ones(())
+    def features(self, crops: Tensor) -> Tensor:
+        return crops.mean(dim=(2, 3))
 
-    def codes(self, features: Tensor, detail: Tensor) -> Tensor:
-        return self.scale * detail * features.mean(1)[:, None, None].expand(-1, 4, 512)
+    def codes(self, features: Tensor) -> Tensor:
+        return self.scale * features.mean(1)[:, None, None].expand(-1, 4, 512)
 
 
 class FixedParser(nn.Module):

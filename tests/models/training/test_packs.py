@@ -23,7 +23,7 @@ from models.training import data as command
 from models.training import pack_files, pack_sources, packs
 from models.training.pack_files import PackedSequence, encode_crop, write_pack
 from models.training.pack_sources import deal_people
-from models.training.packs import ClipSequence, long_enough, prepare, prepared, read_packs
+from models.training.packs import ClipSequence, long_enough, prepare, prepared, prepared_at_128, read_packs
 from models.training.splits import load_splits
 
 PLACE = np.array([[2.0, 0.0, 5.0], [0.0, 2.0, -3.0]])
@@ -187,13 +187,16 @@ def test_the_table_divides_the_data_folder_and_aligned_stills_stay_as_they_are(
 ) -> None:
     table = tmp_path / "splits.toml"
     table.write_text(
-        '[stills."faces/a"]\nvalidation_every = 3\n[same_person]\nleft_out = ["faces/a/2.jpg"]\n'
+        '[stills."faces/a"]\nvalidation_every = 3\n[stills."parsing/celebamask256/images"]\nvalidation_every = 2\n'
+        '[same_person]\nleft_out = ["faces/a/2.jpg"]\n'
         '[clips]\ntrain = [["x.avi"]]\nvalidation = []\ntest = [["y.avi"]]\n'
     )
-    monkeypatch.setattr(pack_sources, "load_splits", lambda: load_splits(table))
+    for module in (pack_sources, packs):
+        monkeypatch.setattr(module, "load_splits", lambda: load_splits(table))
     data = tmp_path / "data"
     for n in range(4):
         write_image(data / "faces" / "a" / f"{n}.jpg", 90 + n, 256 if n != 1 else 128)
+        write_image(data / "parsing" / "celebamask256" / "images" / f"{n % 2}.jpg", 120 + n % 2, 256)
     for name in ("x", "y"):
         write_clip(data / "videos" / f"{name}.avi", [100] * 4)
     prepare(data, tmp_path / "out")
@@ -204,6 +207,13 @@ def test_the_table_divides_the_data_folder_and_aligned_stills_stay_as_they_are(
     still = read_packs(tmp_path / "out", "validation")[0]
     assert still.crops.files[0] == (data / "faces" / "a" / "0.jpg").read_bytes()
     assert np.array_equal(still.crop_from_frame[0], np.eye(2, 3))
+    monkeypatch.setenv("RIGID_CACHE", str(tmp_path / "cache"))
+    stills, clips = prepared_at_128(data, "train")  # those too that packs leave out
+    assert [clip.name for clip in clips] == ["videos/x.avi"]
+    assert stills[:].shape == (2, CROP_SIZE, CROP_SIZE, 3)
+    assert np.abs(stills[0].astype(int) - 91).max() <= 2
+    assert stills.files[1] == (data / "parsing" / "celebamask256" / "images" / "1.jpg").read_bytes()
+    assert [len(prepared_at_128(folder, "validation")[0]) for folder in (data, tmp_path / "out")] == [3, 2]
     (data / "videos" / "y.avi").unlink()
     with pytest.raises(UsageError, match=r"y\.avi"):
         prepare(data, tmp_path / "other")
