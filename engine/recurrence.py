@@ -58,7 +58,7 @@ class Switches:
 PRIMING_STEPS = 2
 """On the first frame of a track. The first of them sees the frame itself as its inversion, the second its own."""
 
-REPAINTED = 0.13
+REPAINTED = 0.11
 """Mean change on the [-1, 1] scale at which the noise map has lost most of its say about an edit."""
 
 FOLLOWED_SHARE = 0.0125
