@@ -2,7 +2,7 @@
 
 import torch
 
-from models.encoder import BaseEncoder, BaseEncoderConfig, pool
+from models.encoder import BaseEncoder, BaseEncoderConfig, FaceFeatures, pool
 
 
 def test_code_shape() -> None:
@@ -21,18 +21,20 @@ def test_pool_covers_every_pixel_and_keeps_the_mean_of_a_constant() -> None:
 
 
 @torch.no_grad()
-def test_detail_tells_places_apart_that_pooling_does_not() -> None:
-    """Swapping two neighbouring cells of the trunk's maps within one pooled window changes detail alone."""
-    torch.manual_seed(0)
+def test_the_last_features_are_a_thumbnail() -> None:
+    """Means of 16 x 16 pixels, colour by colour, although the trunk has them shrunk and side by side."""
+    crop = torch.rand(2, 3, 256, 256) * 2.0 - 1.0
+    features = FaceFeatures(BaseEncoderConfig.widths)(crop)
+    assert features.shape == (2, sum(BaseEncoderConfig().parts))
+    thumbnail = torch.nn.functional.avg_pool2d(crop, 16).flatten(1)
+    assert torch.allclose(features[:, -BaseEncoderConfig().parts[-1] :], thumbnail, atol=1e-5)
+
+
+@torch.no_grad()
+def test_levels_count_features_more_or_less() -> None:
     encoder = BaseEncoder(BaseEncoderConfig(latent_rows=2, rank=4)).eval()
-    torch.nn.init.normal_(encoder.correct.weight)
-    crop = torch.rand(1, 3, 256, 256)
-    found = encoder.features.seen(crop)
-    swapped = [stage.clone() for stage in found]
-    for stage in swapped:
-        stage[..., 8, [4, 5]] = stage[..., 8, [5, 4]]
-    features, detail = encoder.features.pooled(crop, found), encoder.detail(found)
-    assert torch.allclose(encoder.features.pooled(crop, swapped), features, atol=1e-6)
-    assert not torch.allclose(encoder.detail(swapped), detail)
-    assert torch.equal(encoder(crop), encoder.codes(features, detail))
-    assert not torch.allclose(encoder.codes(features), encoder.codes(features, detail))
+    features = torch.rand(1, len(encoder.level))
+    encoder.level.fill_(2.0)
+    doubled = encoder.codes(features)
+    encoder.level.fill_(1.0)
+    assert torch.allclose(doubled, encoder.codes(2.0 * features), atol=1e-6)
