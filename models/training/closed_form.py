@@ -144,11 +144,9 @@ def narrowed(encoder: BaseEncoder, crops: Sequence[NDArray[np.uint8]]) -> BaseEn
 
 def _columns(config: BaseEncoderConfig, kept: Sequence[Tensor]) -> Tensor:
     """Which features are left when the stages have the `kept` channels alone."""
-    columns, first = [], 0
-    for stage in TRUNK_STAGES:
-        columns.append(first + (kept[stage][:, None] * POOLED**2 + torch.arange(POOLED**2)).flatten())
-        first += config.widths[stage] * POOLED**2
-    return torch.cat((*columns, first + torch.arange(config.parts[-1])))
+    *stages, thumbnail = torch.arange(sum(config.parts)).split(config.parts)
+    columns = [of.view(-1, POOLED**2)[kept[stage]].flatten() for stage, of in zip(TRUNK_STAGES, stages, strict=True)]
+    return torch.cat((*columns, thumbnail))
 
 
 def closed_form_encoder(pairs: int) -> tuple[BaseEncoder, float]:
