@@ -32,6 +32,9 @@ from engine.runtimes.base import FloatArray, Network
 LEAST_COVER = 0.08
 """Share of the crop below which the parser has missed the face, which fills a third of an FFHQ crop."""
 
+BAND_ROWS = 48
+"""Rows of the frame that faces are laid over at a time."""
+
 WORTH_DOUBLING = 1.5
 """Enlargement from which doubling the crop with a cubic, then a linear warp, is as sharp as a cubic warp and faster."""
 
@@ -90,11 +93,16 @@ class MaskShape:
 
 @dataclass(frozen=True)
 class Patch:
-    """One edited face on its way back: image RGB [-1, 1] [3, S, S], mask [0, 1] [S, S], and where the crop lies."""
+    """One edited face on its way back: image RGB [-1, 1] [3, S, S], mask [0, 1] [S, S], and where the crop lies.
+
+    crop: I_t, RGB [-1, 1] [3, S, S], to keep the frame's own detail by (`paste`); None lays the image over the frame as
+    it is.
+    """
 
     image: FloatArray
     mask: FloatArray
     crop_from_frame: Affine
+    crop: FloatArray | None = None
 
 
 def image_from_u8(crop_u8: ImageU8) -> FloatArray:
@@ -121,14 +129,19 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    change = edit - inversion
-    change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
-    small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    gate = cv2.resize(unchanged_share(small), change.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    gate = cv2.resize(_unchanged_between(inversion, edit), edit.shape[:0:-1], interpolation=cv2.INTER_LINEAR)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
     return restored
+
+
+def _unchanged_between(a: FloatArray, b: FloatArray) -> FloatArray:
+    """`unchanged_share` of two images [3, S, S] on [-1, 1]."""
+    change = a - b
+    change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
+    small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
+    return unchanged_share(np.asarray(small, dtype=np.float32))
 
 
 def unchanged_share(change: FloatArray) -> FloatArray:
@@ -278,20 +291,21 @@ def blend(frame_u8: ImageU8, patches: Sequence[Patch]) -> ImageU8:
 
 
 def paste(out: ImageU8, patches: Sequence[Patch]) -> None:
-    """Lay the patches over the frame `out`, which is written to inside their rectangles and not read elsewhere."""
+    """Lay the patches over the frame `out`, which is written to inside their rectangles and not read elsewhere.
+
+    A crop of 256 px does not hold what a face close up shows: pores, lashes, the wire of glasses. So with g near 1
+    where the edit E looks like the crop I, and U bringing a crop to its place, what is laid over the frame F is not
+    U(E) but U(E) + g (F - U(I)), as U(E - g I) + g F: the edit's change on the frame's own pixels.
+    """
     height, width = out.shape[:2]
     for patch in patches:
         left, top, columns, rows = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
         box_px = (left, top, left + columns, top + rows)
         x0, y0, x1, y1 = reach_px(box_px, patch.crop_from_frame, (width, height))
-        if x1 <= x0 or y1 <= y0:
-            continue
-        rectangle_from_crop = compose(translation(-x0, -y0), invert_affine(patch.crop_from_frame))
-        size = (x1 - x0, y1 - y0)
-        image = _unalign(u8_from_image(patch.image), rectangle_from_crop, size)
-        mask = np.clip(warp(patch.mask, rectangle_from_crop, size, cv2.BORDER_CONSTANT), 0.0, 1.0)
-        region = out[y0:y1, x0:x1]
-        region[...] = cv2.blendLinear(image, np.ascontiguousarray(region), mask, np.float32(1.0) - mask)
+        layer = _layer(patch)
+        # What takes a whole face is written to memory and read again at every step; a band stays in the cache.
+        for start in range(y0, y1, BAND_ROWS) if x1 > x0 else ():
+            _lay(layer, out[start : min(start + BAND_ROWS, y1), x0:x1], translation(-x0, -start))
 
 
 class Resampling(Enum):
@@ -305,27 +319,70 @@ class Resampling(Enum):
     """Warped as everything else: made smaller."""
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """A patch as it is read.
+
+    levels: E - g I, BGR [n, n, 3]. shares: the mask and, where there is a crop, g, of the crop's pixels, [S, S] each.
+    """
+
+    levels: FloatArray
+    frame_from_levels: Affine
+    shares: Sequence[FloatArray]
+    frame_from_crop: Affine
+    resampling: Resampling
+
+
+def _layer(patch: Patch) -> _Layer:
+    levels, shares = _levels(patch.image), [patch.mask]
+    if patch.crop is not None:
+        gate = _unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0))
+        gate = np.asarray(cv2.resize(gate, patch.mask.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+        levels -= _levels(patch.crop) * gate[..., None]
+        shares.append(gate)
+    frame_from_levels = frame_from_crop = invert_affine(patch.crop_from_frame)
+    how = resampling_of(frame_from_crop)
+    if how is Resampling.DOUBLED:
+        doubled = 2 * CROP_SIZE
+        levels = np.asarray(cv2.resize(levels, (doubled, doubled), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+        frame_from_levels = compose(frame_from_crop, invert_affine(resized_from_crop(doubled)))
+    return _Layer(levels, frame_from_levels, shares, frame_from_crop, how)
+
+
+def _lay(layer: _Layer, band: ImageU8, place: Affine) -> None:
+    """Lay a patch over a band of the frame, which is written to. place: to its pixels from the frame's."""
+    size = band.shape[1], band.shape[0]
+    band_from_crop = compose(place, layer.frame_from_crop)
+    mask, *gate = (warp(share, band_from_crop, size, cv2.BORDER_CONSTANT) for share in layer.shares)
+    mask = np.clip(mask, 0.0, 1.0, out=mask)
+    band_from_levels = compose(place, layer.frame_from_levels)
+    if layer.resampling is Resampling.CUBIC:
+        flags, border = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+        image = cv2.warpAffine(layer.levels, invert_affine(band_from_levels), size, flags=flags, borderMode=border)
+    else:
+        image = warp(layer.levels, band_from_levels, size, cv2.BORDER_REPLICATE)
+    if gate:
+        own = cv2.multiply(band, cv2.merge(gate * 3), dtype=cv2.CV_32F)
+        image = cv2.add(image, own, dtype=cv2.CV_8U)
+    else:
+        image = np.rint(np.clip(image, 0.0, 255.0)).astype(np.uint8)
+    band[...] = cv2.blendLinear(image, np.ascontiguousarray(band), mask, np.float32(1.0) - mask)
+
+
+def _levels(image: FloatArray) -> FloatArray:
+    """RGB [-1, 1] [3, S, S], clipped, in levels from 0 to 255, BGR [S, S, 3]."""
+    levels = np.asarray(cv2.merge(list(image[::-1])), dtype=np.float32)
+    levels *= np.float32(127.5)
+    levels += np.float32(127.5)
+    return np.clip(levels, 0.0, 255.0, out=levels)
+
+
 def resampling_of(rectangle_from_crop: Affine) -> Resampling:
     """How the crop is brought through this transform."""
     spacing = pixels_per_pixel(rectangle_from_crop)
     if spacing < 1.0 / WORTH_DOUBLING:
         return Resampling.DOUBLED
     return Resampling.CUBIC if spacing < 1.0 else Resampling.LOW_PASSED
-
-
-def _unalign(crop_u8: ImageU8, rectangle_from_crop: Affine, size: tuple[int, int]) -> ImageU8:
-    """The crop in its place in the frame, uint8 BGR: cubic where enlarged, low-passed where made smaller."""
-    resampling = resampling_of(rectangle_from_crop)
-    if resampling is Resampling.CUBIC:
-        crop_from_rectangle = invert_affine(rectangle_from_crop)
-        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(crop_u8, crop_from_rectangle, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(warped, dtype=np.uint8)
-    if resampling is Resampling.DOUBLED:
-        doubled = (2 * CROP_SIZE, 2 * CROP_SIZE)
-        crop_u8 = np.asarray(cv2.resize(crop_u8, doubled, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-        rectangle_from_crop = compose(rectangle_from_crop, invert_affine(resized_from_crop(2 * CROP_SIZE)))
-    return np.asarray(warp(crop_u8, rectangle_from_crop, size, cv2.BORDER_REPLICATE))
 
 
 def reach_px(box_px: Rectangle, crop_from_frame: Affine, frame_size: tuple[int, int]) -> Rectangle:

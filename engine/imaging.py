@@ -66,9 +66,15 @@ class Imaging(Protocol):
         ...
 
     def blend(
-        self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
+        self,
+        frame: PlacedFrame,
+        edits: FloatArray,
+        masks: FloatArray,
+        crops_from_frame: Sequence[Affine],
+        crops: FloatArray | None = None,
     ) -> ImageU8:
-        """The frame with the edits over it, `compositing.blend`: a new array of NumPy; the placed frame is used up."""
+        """The frame with the edits over it, `compositing.blend`: a new array of NumPy; the placed frame is used up.
+        crops: `Patch.crop` of each."""
         ...
 
 
@@ -141,11 +147,17 @@ class CpuImaging:
         return _batch(images), _batch(masks)
 
     def blend(
-        self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
+        self,
+        frame: PlacedFrame,
+        edits: FloatArray,
+        masks: FloatArray,
+        crops_from_frame: Sequence[Affine],
+        crops: FloatArray | None = None,
     ) -> ImageU8:
         """See `Imaging.blend`."""
         out: ImageU8 = frame.take()
-        paste(out, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, strict=True)])
+        of_crops = [None] * len(edits) if crops is None else crops
+        paste(out, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, of_crops, strict=True)])
         return out
 
 

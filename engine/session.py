@@ -449,7 +449,8 @@ class Session:
             else:
                 masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
-            return self._imaging.blend(placed, edits, masks, crops_from_frame)
+            kept = crops if self._settings.switches.residual else None
+            return self._imaging.blend(placed, edits, masks, crops_from_frame, kept)
 
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:
         return self._imaging.steady([motion() for motion in motions])

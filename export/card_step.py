@@ -258,7 +258,7 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
         "masks": masks,
         "surround": cut,
         "surround_masks": cut_masks,
-        "blend": imaging.blend(frame, imaging.place(edits), masks, crops_from_frame),
+        "blend": imaging.blend(frame, imaging.place(edits), masks, crops_from_frame, crops),
     }
 
 

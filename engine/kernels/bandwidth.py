@@ -142,9 +142,16 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "blend",
-            2,
-            _bytes(images) + prepared_px * 6 + _bytes(masks) + read_px * 6,
-            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px),
+            6,
+            # Edits and crops in, for the gate and once more; its planes and the layers between the passes; masks.
+            4 * _bytes(images)
+            + 6 * _bytes(of_restore.gates)
+            + 2 * _bytes(of_blend.layers)
+            + 3 * _bytes(of_blend.opens)
+            + prepared_px * 24
+            + _bytes(masks)
+            + read_px * 6,
+            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px, inversions),
         ),
     )
 

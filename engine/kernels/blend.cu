@@ -1,7 +1,7 @@
 // Edited crops -> frame: compositing.blend for all faces at once, over their rectangles only.
 #include "image.cuh"
 
-const int IMAGE_TAPS = 3, MASK_TAPS = 4;  // of a blur on either side
+const int TAPS = 4;  // of a blur on either side
 
 // One face. (u, v) of the prepared image and of the mask are the matrices times (x, y, 1) of the rectangle.
 struct Patch {
@@ -12,23 +12,40 @@ struct Patch {
     int block;                      // pixels of the crop to one of the prepared image and mask, 1 unless made smaller
     int side;                       // of the prepared image
     int image_reach, mask_reach;    // blur taps beside the middle one
-    float image_taps[IMAGE_TAPS + 1], mask_taps[MASK_TAPS + 1];
+    float image_taps[TAPS + 1], mask_taps[TAPS + 1];
 };
 
 enum { DOUBLED = 0, CUBIC = 1, LOW_PASSED = 2 };
 
-// The networks' image as BGR levels: compositing.u8_from_image.
-struct NetworkImage {
-    const REAL* data;
-    int plane, size;
+// float32 [side, side, 3] with `row` values from one row to the next; BGR levels, beyond their range too.
+struct Layer {
+    using Value = Colour;
+    const float* data;
+    int row;
 
     __device__ Colour at(int x, int y) const {
-        const REAL* pixel = data + y * size + x;
-        return {level(read(pixel[2 * plane])), level(read(pixel[plane])), level(read(pixel[0]))};
+        const float* pixel = data + (long long)y * row + x * 3;
+        return {pixel[0], pixel[1], pixel[2]};
     }
-
-    __device__ static float level(float value) { return floorf(clamped(value * 127.5f + 128.0f, 0.0f, 255.0f)); }
 };
+
+__device__ inline float level(REAL value) { return clamped(read(value) * 127.5f + 127.5f, 0.0f, 255.0f); }
+
+// E - g I of compositing.paste. images, crops: REAL [faces, 3, size, size]. gates: float32 [faces, side, side]; without
+// crops, side is 0 and neither is read. layers: float32 [faces, size, size, 3]. opens: float32 [faces, size, size], g.
+extern "C" __global__ void take(const REAL* images, const REAL* crops, const float* gates, int side, float* layers,
+                                float* opens, int size) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= size || y >= size) return;
+    long long plane = (long long)size * size, place = (long long)y * size + x;
+    float open = side ? enlarged(gates + (long long)face * side * side, side, side, x, y, size) : 0.0f;
+    opens[face * plane + place] = open;
+    for (int channel = 0; channel < 3; ++channel) {
+        long long from = (face * 3 + 2 - channel) * plane + place;
+        float taken = side ? open * level(crops[from]) : 0.0f;
+        layers[(face * plane + place) * 3 + channel] = level(images[from]) - taken;
+    }
+}
 
 // Crop pixels around (u, v) by the cubic, clamped at the edge.
 template <class Image>
@@ -45,34 +62,50 @@ __device__ Colour cubic_sample(const Image& image, int side, float u, float v) {
 
 __device__ inline unsigned char nearest_level(float value) { return (unsigned char)rintf(clamped(value, 0.0f, 255.0f)); }
 
-// images: REAL [faces, 3, size, size]. prepared: uint8 [faces, 2 size, 2 size, 3], doubled, as it is, or block means.
-// means: float32 [faces, size, size], the block means of the masks, where the face is made smaller.
-extern "C" __global__ void prepare(const REAL* images, const float* masks, const Patch* patches, unsigned char* prepared,
-                                   float* means, int size) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
-    const Patch& patch = patches[face];
-    if (x >= patch.side || y >= patch.side) return;
-    int plane = size * size, block = patch.block;
-    NetworkImage image = {images + (long long)face * 3 * plane, plane, size};
-    Colour colour = patch.how == DOUBLED ? cubic_sample(image, size, x * 0.5f - 0.25f, y * 0.5f - 0.25f)
-                                         : block_mean(image, size, size, block, x, y);
-    unsigned char* place = prepared + (((long long)face * 2 * size + y) * 2 * size + x) * 3;
-    place[0] = nearest_level(colour.b);
-    place[1] = nearest_level(colour.g);
-    place[2] = nearest_level(colour.r);
-    if (block == 1) return;
-    const float* mask = masks + (long long)face * plane;
+// Means of the pixels of a block.
+__device__ inline float mean_of(const float* plane, int size, int block, int x, int y) {
     float sum = 0.0f;
     int pixels = block < size ? block : size;
     for (int row = y * block; row < y * block + pixels; ++row)
-        for (int column = x * block; column < x * block + pixels; ++column) sum += mask[row * size + column];
-    means[(long long)face * plane + y * size + x] = sum / ((float)pixels * pixels);
+        for (int column = x * block; column < x * block + pixels; ++column) sum += plane[row * size + column];
+    return sum / ((float)pixels * pixels);
+}
+
+__device__ inline Colour mean_of(const Layer& layer, int size, int block, int x, int y) {
+    Colour sum = {0.0f, 0.0f, 0.0f};
+    int pixels = block < size ? block : size;
+    float share = 1.0f / ((float)pixels * pixels);
+    for (int row = y * block; row < y * block + pixels; ++row)
+        for (int column = x * block; column < x * block + pixels; ++column) add(sum, layer.at(column, row), share);
+    return sum;
+}
+
+// layers, opens: what `take` gave. prepared: float32 [faces, 2 size, 2 size, 3], the layers doubled, as they are, or
+// block means. means, open_means: float32 [faces, size, size], the block means of masks and opens, where the face is
+// made smaller.
+extern "C" __global__ void prepare(const float* layers, const float* opens, const float* masks, const Patch* patches,
+                                   float* prepared, float* open_means, float* means, int size) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    const Patch& patch = patches[face];
+    if (x >= patch.side || y >= patch.side) return;
+    long long plane = (long long)face * size * size;
+    int block = patch.block;
+    Layer layer = {layers + plane * 3, size * 3};
+    Colour colour = patch.how == DOUBLED ? cubic_sample(layer, size, x * 0.5f - 0.25f, y * 0.5f - 0.25f)
+                                         : mean_of(layer, size, block, x, y);
+    float* place = prepared + (((long long)face * 2 * size + y) * 2 * size + x) * 3;
+    place[0] = colour.b;
+    place[1] = colour.g;
+    place[2] = colour.r;
+    if (block == 1) return;
+    means[plane + y * size + x] = mean_of(masks + plane, size, block, x, y);
+    open_means[plane + y * size + x] = mean_of(opens + plane, size, block, x, y);
 }
 
 // Bilinear over the blurred image, the nearest edge pixel beyond its edge.
-__device__ inline Colour image_sample(const BgrImage& image, const Patch& patch, float u, float v) {
+__device__ inline Colour image_sample(const Layer& image, const Patch& patch, float u, float v) {
     Place x = place(clamped(u, 0.0f, patch.side - 1.0f)), y = place(clamped(v, 0.0f, patch.side - 1.0f));
-    return sample<IMAGE_TAPS>(image, 0, 0, patch.side, patch.side, patch.image_taps, patch.image_reach, x, y);
+    return sample<TAPS>(image, 0, 0, patch.side, patch.side, patch.image_taps, patch.image_reach, x, y);
 }
 
 // How much of a bilinear sample at u lies on the `side` pixels.
@@ -94,7 +127,7 @@ __device__ inline float mask_sample(const MaskImage& mask, int side, const Patch
     float share = on_image(u, side) * on_image(v, side);
     if (share == 0.0f) return 0.0f;
     Place x = place(clamped(u, 0.0f, side - 1.0f)), y = place(clamped(v, 0.0f, side - 1.0f));
-    float value = sample<MASK_TAPS>(mask, 0, 0, side, side, patch.mask_taps, patch.mask_reach, x, y);
+    float value = sample<TAPS>(mask, 0, 0, side, side, patch.mask_taps, patch.mask_reach, x, y);
     return clamped(value * share, 0.0f, 1.0f);
 }
 
@@ -110,8 +143,8 @@ __device__ inline unsigned char mixed(float image, unsigned char frame, float ma
 // frame: uint8 BGR [height, width, 3] with strides in bytes, changed in place. Of a pixel that several rectangles hold,
 // the thread of the first lays the faces over one another, in order.
 extern "C" __global__ void composite(unsigned char* frame, int row, int column, int channel, const Patch* patches,
-                                     int faces, const unsigned char* prepared, const float* masks, const float* means,
-                                     int size) {
+                                     int faces, const float* prepared, const float* opens, const float* open_means,
+                                     const float* masks, const float* means, int size) {
     int face = blockIdx.z;
     int x = patches[face].x0 + blockIdx.x * blockDim.x + threadIdx.x;
     int y = patches[face].y0 + blockIdx.y * blockDim.y + threadIdx.y;
@@ -123,20 +156,23 @@ extern "C" __global__ void composite(unsigned char* frame, int row, int column, 
         const Patch& patch = patches[face];
         if (!holds(patch, x, y)) continue;
         float dx = (float)(x - patch.x0), dy = (float)(y - patch.y0);
-        MaskImage of_mask = {(patch.block == 1 ? masks : means) + (long long)face * size * size, size};
+        long long plane = (long long)face * size * size;
+        MaskImage of_mask = {(patch.block == 1 ? masks : means) + plane, size};
+        MaskImage of_open = {(patch.block == 1 ? opens : open_means) + plane, size};
         float u = patch.mask_ux * dx + patch.mask_uy * dy + patch.mask_uc;
         float v = patch.mask_vx * dx + patch.mask_vy * dy + patch.mask_vc;
         int mask_side = patch.how == LOW_PASSED ? patch.side : size;
         float mask = mask_sample(of_mask, mask_side, patch, u, v);
         if (mask == 0.0f) continue;
+        float open = mask_sample(of_open, mask_side, patch, u, v);
         u = patch.image_ux * dx + patch.image_uy * dy + patch.image_uc;
         v = patch.image_vx * dx + patch.image_vy * dy + patch.image_vc;
-        BgrImage image = {prepared + (long long)face * 4 * size * size * 3, 2 * size * 3, 3, 1};
+        Layer image = {prepared + 4 * plane * 3, 2 * size * 3};
         Colour colour = patch.how == CUBIC ? cubic_sample(image, patch.side, u, v)
                                            : image_sample(image, patch, u, v);
         float share = 1.0f / (mask + (1.0f - mask) + 1e-5f);
-        pixel[0] = mixed(colour.b, pixel[0], mask, share);
-        pixel[channel] = mixed(colour.g, pixel[channel], mask, share);
-        pixel[2 * channel] = mixed(colour.r, pixel[2 * channel], mask, share);
+        pixel[0] = mixed(colour.b + open * pixel[0], pixel[0], mask, share);
+        pixel[channel] = mixed(colour.g + open * pixel[channel], pixel[channel], mask, share);
+        pixel[2 * channel] = mixed(colour.r + open * pixel[2 * channel], pixel[2 * channel], mask, share);
     }
 }

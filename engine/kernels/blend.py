@@ -1,8 +1,8 @@
 """Edited crops -> frame on the kernels' device; defined by `compositing.blend`.
 
-Two launches for all faces: `prepare` brings each crop to the pixel spacing that the definition reads it at (doubled
-where the face is large, so that a frame pixel takes four pixels and not sixteen), and `composite` passes once over the
-rectangles of the frame.
+For all faces at once: `take` makes what is laid of edits and crops, `prepare` brings it to the pixel spacing that the
+definition reads it at (doubled where the face is large, so that a frame pixel takes four pixels and not sixteen), and
+`composite` passes once over the rectangles of the frame.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import Resampling, reach_px, resampling_of
+from engine.compositing import GATE_RESOLUTION, Resampling, reach_px, resampling_of
 from engine.geometry import (
     CROP_SIZE,
     Affine,
@@ -25,6 +25,7 @@ from engine.geometry import (
     translation,
 )
 from engine.kernels.load import Array, Kernels, check, frame_arguments
+from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_between
 
 RECORD = np.dtype(
     [
@@ -36,7 +37,7 @@ RECORD = np.dtype(
         ("side", np.int32),
         ("image_reach", np.int32),
         ("mask_reach", np.int32),
-        ("image_taps", np.float32, 4),
+        ("image_taps", np.float32, 5),
         ("mask_taps", np.float32, 5),
     ]
 )
@@ -49,21 +50,30 @@ HOW = {Resampling.DOUBLED: 0, Resampling.CUBIC: 1, Resampling.LOW_PASSED: 2}
 @dataclass(frozen=True)
 class BlendBuffers:
     """Memory for `blend_faces`, made once; S = CROP_SIZE. staged: host, `RECORD` [F]. On the device: patches, the same,
-    uint8 [F, bytes]; prepared, uint8 [F, 2 S, 2 S, 3]; means, float32 [F, S, S]."""
+    uint8 [F, bytes]; float32 layers [F, S, S, 3]; opens, open_means, means [F, S, S]; prepared [F, 2 S, 2 S, 3]."""
 
     staged: NDArray[Any]
     patches: Array
+    layers: Array
+    opens: Array
     prepared: Array
+    open_means: Array
     means: Array
+    gate: RestoreBuffers
 
 
 def blend_buffers(kernels: Kernels, faces: int) -> BlendBuffers:
     """Buffers for up to so many faces."""
+    plane = (faces, CROP_SIZE, CROP_SIZE)
     return BlendBuffers(
         staged=kernels.staging((faces,), RECORD),
         patches=kernels.empty((faces, RECORD.itemsize), np.uint8),
-        prepared=kernels.empty((faces, 2 * CROP_SIZE, 2 * CROP_SIZE, 3), np.uint8),
-        means=kernels.empty((faces, CROP_SIZE, CROP_SIZE), np.float32),
+        layers=kernels.empty((*plane, 3), np.float32),
+        opens=kernels.empty(plane, np.float32),
+        prepared=kernels.empty((faces, 2 * CROP_SIZE, 2 * CROP_SIZE, 3), np.float32),
+        open_means=kernels.empty(plane, np.float32),
+        means=kernels.empty(plane, np.float32),
+        gate=restore_buffers(kernels, faces),
     )
 
 
@@ -111,7 +121,7 @@ def _plan(record: NDArray[Any], crop_from_frame: Affine, frame_size_px: tuple[in
         image_from_rectangle = mask_from_rectangle = compose(_blocks_from_image(reading), crop_from_rectangle)
         mask_sigma = reading.sigma
         side = max(CROP_SIZE // reading.block, 1)
-    image_taps, mask_taps = blur_taps(reading.sigma, np.uint8), blur_taps(mask_sigma, np.float32)
+    image_taps, mask_taps = blur_taps(reading.sigma, np.float32), blur_taps(mask_sigma, np.float32)
     record["image"] = image_from_rectangle
     record["mask"] = mask_from_rectangle
     record["rectangle"] = x0, y0, x1, y1
@@ -119,7 +129,7 @@ def _plan(record: NDArray[Any], crop_from_frame: Affine, frame_size_px: tuple[in
     record["block"] = reading.block
     record["side"] = side
     record["image_reach"], record["mask_reach"] = len(image_taps) - 1, len(mask_taps) - 1
-    record["image_taps"] = np.pad(image_taps, (0, 4 - len(image_taps)))
+    record["image_taps"] = np.pad(image_taps, (0, 5 - len(image_taps)))
     record["mask_taps"] = np.pad(mask_taps, (0, 5 - len(mask_taps)))
 
 
@@ -130,14 +140,20 @@ def _blocks_from_image(reading: Reading) -> Affine:
 
 
 def blend_faces(
-    kernels: Kernels, frame: Array, images: Array, masks: Array, buffers: BlendBuffers, extent_px: tuple[int, int]
+    kernels: Kernels,
+    frame: Array,
+    images: Array,
+    masks: Array,
+    buffers: BlendBuffers,
+    extent_px: tuple[int, int],
+    crops: Array | None = None,
 ) -> None:
     """The frame with the faces over it that `place_patches` was called for, in their order.
 
     frame: uint8 BGR [H, W, 3] (any view) on the device; changed in place, and only inside the faces' rectangles.
     images: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE]. masks: float32 [0, 1] [F, CROP_SIZE, CROP_SIZE]. Both
     contiguous. extent_px: what `place_patches` gave; a caller that captures the launches for later frames gives the
-    largest that they are to hold.
+    largest that they are to hold. crops: as images, `Patch.crop` of each.
     """
     faces = images.shape[0]
     check(images, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
@@ -145,14 +161,31 @@ def blend_faces(
     assert frame.ndim == 3, "the frame to be changed must be BGR"
     if extent_px == (0, 0):
         return
+    if crops is not None:
+        check(crops, kernels.real, images.shape)
+        unchanged_between(kernels, crops, images, buffers.gate)
+    kernels.launch(
+        "blend",
+        "take",
+        (CROP_SIZE, CROP_SIZE, faces),
+        images,
+        images if crops is None else crops,
+        buffers.gate.gates,
+        0 if crops is None else GATE_RESOLUTION,
+        buffers.layers,
+        buffers.opens,
+        CROP_SIZE,
+    )
     kernels.launch(
         "blend",
         "prepare",
         (2 * CROP_SIZE, 2 * CROP_SIZE, faces),
-        images,
+        buffers.layers,
+        buffers.opens,
         masks,
         buffers.patches,
         buffers.prepared,
+        buffers.open_means,
         buffers.means,
         CROP_SIZE,
     )
@@ -164,6 +197,8 @@ def blend_faces(
         buffers.patches,
         faces,
         buffers.prepared,
+        buffers.opens,
+        buffers.open_means,
         masks,
         buffers.means,
         CROP_SIZE,

@@ -108,11 +108,16 @@ class CardImaging:
         return images, masks
 
     def blend(
-        self, frame: PlacedFrame, edits: FloatArray, masks: FloatArray, crops_from_frame: Sequence[Affine]
+        self,
+        frame: PlacedFrame,
+        edits: FloatArray,
+        masks: FloatArray,
+        crops_from_frame: Sequence[Affine],
+        crops: FloatArray | None = None,
     ) -> ImageU8:
         """See `Imaging.blend`; waits for all that the step has asked of the card."""
         extent_px = place_patches(self._kernels, crops_from_frame, _size_px(frame), self.patch_buffers)
-        blend_faces(self._kernels, frame, edits, masks, self.patch_buffers, extent_px)
+        blend_faces(self._kernels, frame, edits, masks, self.patch_buffers, extent_px, crops)
         out = self._kernels.staging(frame.shape, np.uint8)
         self._kernels.download(out, frame)
         self._kernels.wait()

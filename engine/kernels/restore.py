@@ -40,11 +40,19 @@ def give_back_faces(
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    side = GATE_RESOLUTION
-    kernels.launch("restore", "change", (side, side, faces), inversions, edits, CROP_SIZE, buffers.changes, side)
-    unchanged_shares(kernels, faces, buffers)
+    unchanged_between(kernels, inversions, edits, buffers)
     size = (CROP_SIZE, CROP_SIZE, faces)
-    kernels.launch("restore", "give_back", size, crops, inversions, edits, buffers.gates, side, out, CROP_SIZE)
+    kernels.launch(
+        "restore", "give_back", size, crops, inversions, edits, buffers.gates, GATE_RESOLUTION, out, CROP_SIZE
+    )
+
+
+def unchanged_between(kernels: Kernels, a: Array, b: Array, buffers: RestoreBuffers) -> None:
+    """`compositing.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
+    `buffers.gates`."""
+    faces, side = a.shape[0], GATE_RESOLUTION
+    kernels.launch("restore", "change", (side, side, faces), a, b, CROP_SIZE, buffers.changes, side)
+    unchanged_shares(kernels, faces, buffers)
 
 
 def unchanged_shares(kernels: Kernels, faces: int, buffers: RestoreBuffers) -> None:

@@ -195,7 +195,8 @@ class WholeSteps:
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
-        blend_faces(kernels, frame, edit, masks, patches, key.extent_px)
+        kept = after.crop if self._switches.residual else None
+        blend_faces(kernels, frame, edit, masks, patches, key.extent_px, kept)
 
     def _parcel_for(self, image: ImageU8) -> "_Parcel":
         if self._parcel is None or self._parcel.image.shape != image.shape:

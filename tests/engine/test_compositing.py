@@ -215,6 +215,29 @@ def test_an_unchanged_crop_lands_where_it_came_from(half_side_px):
     assert np.abs(out.astype(int) - frame).max() <= 2
 
 
+def test_an_unchanged_crop_keeps_the_detail_that_it_does_not_hold():
+    """A face twice as large in the frame as in its crop, and a pattern that the crop cannot hold."""
+    rng = np.random.default_rng(2)
+    frame = rng.integers(0, 256, (600, 600, 3), np.uint8)
+    crop_from_frame = crop_at(300.3, 299.6, 256.0)
+    crop = image_from_u8(align(frame, crop_from_frame))[0]
+    edit = crop.copy()
+    edit[:, 96:160, 96:160] = 1.0  # something new
+    out = blend(frame, [Patch(edit, WHOLE, crop_from_frame, crop)])
+    np.testing.assert_array_equal(out[100:150, 100:500], frame[100:150, 100:500])
+    assert (out[280:320, 280:320] == 255).all()
+    without = blend(frame, [Patch(edit, WHOLE, crop_from_frame)])
+    assert np.abs(without[100:150, 100:500].astype(int) - frame[100:150, 100:500]).mean() > 20
+
+
+def test_a_change_lands_on_the_frames_own_detail():
+    frame = np.random.default_rng(2).integers(60, 200, (600, 600, 3), np.uint8)
+    crop_from_frame = crop_at(300.0, 300.0, 256.0)
+    crop = image_from_u8(align(frame, crop_from_frame))[0]
+    out = blend(frame, [Patch(crop + 4 / 127.5, WHOLE, crop_from_frame, crop)])
+    assert np.abs(out[100:500, 100:500].astype(int) - frame[100:500, 100:500] - 4).max() <= 2
+
+
 def test_a_face_made_smaller_is_not_aliased():
     stripes = np.tile(np.array([1.0, -1.0], np.float32), 128)
     image = np.broadcast_to(stripes, (3, 256, 256))

@@ -234,7 +234,7 @@ def test_kernels_are_compared_with_their_definitions(card, work, kernels):
     [
         ("+ crop.uc)", "+ crop.uc + 0.5f)", {"align"}),
         ("float u = x + enlarged", "float u = x + 0.5f + enlarged", {"steady"}),
-        ("expf(-share * share)", "expf(-share)", {"restore", "surround"}),
+        ("expf(-share * share)", "expf(-share)", {"restore", "surround", "blend"}),
         ("beyond + there *", "there *", {"surround"}),
         ("float reach = fade +", "float reach = 0.9f * fade +", {"surround_masks"}),
     ],

@@ -86,15 +86,25 @@ def defined_crops(frame: np.ndarray, faces) -> np.ndarray:
     return np.concatenate([image_from_u8(align(np.ascontiguousarray(frame), face)) for face in faces])
 
 
-def blended(bench, frame, size_px, faces, images, soft) -> None:
-    """The kernels' blend, into `frame`. frame, images, soft: on the device."""
+def nearly_unchanged(frame: np.ndarray, faces) -> tuple[np.ndarray, np.ndarray]:
+    """The frame's crops, and edits that look like them in places; float32 RGB [F, 3, S, S]."""
+    crops = defined_crops(frame, faces)
+    coarse = np.random.default_rng(3).uniform(-0.4, 0.4, (9, 9, 3)).astype(np.float32)
+    change = cv2.resize(coarse, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC).transpose(2, 0, 1)
+    return crops, crops + change
+
+
+def blended(bench, frame, size_px, faces, images, soft, crops=None) -> None:
+    """The kernels' blend, into `frame`. frame, images, soft, crops: on the device."""
     buffers = blend_buffers(bench.kernels, len(faces))
     extent_px = place_patches(bench.kernels, faces, size_px, buffers)
-    blend_faces(bench.kernels, frame, images, soft, buffers, extent_px)
+    blend_faces(bench.kernels, frame, images, soft, buffers, extent_px, crops)
 
 
-def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray) -> np.ndarray:
-    return blend(np.ascontiguousarray(frame), [Patch(*patch) for patch in zip(images, soft, faces, strict=True)])
+def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray, crops=None) -> np.ndarray:
+    of_crops = [None] * len(faces) if crops is None else crops
+    patches = [Patch(*patch) for patch in zip(images, soft, faces, of_crops, strict=True)]
+    return blend(np.ascontiguousarray(frame), patches)
 
 
 def hair_weights(faces: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from tests.engine.kernels.cases import (
     levels,
     logits,
     masks,
+    nearly_unchanged,
     noise,
     united,
 )
@@ -163,6 +164,20 @@ def test_the_blend_is_the_definitions(bench, half_side_px):
         assert cv2.absdiff(bench.get(frame), defined_blend(noise(), face, images, soft)).max() <= 1
 
 
+@pytest.mark.parametrize("half_side_px", [20.0, 90.0, 129.0, 160.0, 193.0, 400.0])
+def test_the_frames_own_detail_is_kept_as_the_definition_keeps_it(bench, half_side_px):
+    for centre, degrees in PLACES:
+        faces = [face_at(centre, half_side_px, degrees)]
+        crops, images, soft = *nearly_unchanged(noise(), faces), masks(1)
+        frame = bench.put(noise())
+        blended(bench, frame, SIZE_PX, faces, *map(bench.put, (images, soft, crops)))
+        expected = defined_blend(noise(), faces, images, soft, crops)
+        # Edit, crop and frame are rounded each before they are summed.
+        difference = cv2.absdiff(bench.get(frame), expected)
+        assert difference.max() <= 2
+        assert (difference > 1).mean() < 1e-3
+
+
 def test_faces_that_overlap_lie_over_one_another_in_order(bench):
     faces = [
         face_at((200, 150), 90, 5),
@@ -251,6 +266,9 @@ MISTAKES = {
     "patches half a pixel off": ("blend", "* dy + patch.image_uc", "* dy + patch.image_uc + 0.5f"),
     "masks half a pixel off": ("blend", "* dy + patch.mask_vc", "* dy + patch.mask_vc + 0.5f"),
     "doubling from the corner": ("blend", "x * 0.5f - 0.25f", "x * 0.5f"),
+    "detail laid over once more": ("blend", "- taken;", "+ taken;"),
+    "no detail in the frame": ("blend", "colour.g + open * pixel[channel]", "colour.g"),
+    "gates of the corner": ("blend", "side, side, x, y, size)", "side, side, 0, 0, size)"),
     "the last face below": ("blend", "for (; face < faces; ++face)", "for (int n = 0; n < 1; ++n)"),
     "masks from the corner": ("mask", "(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
     "cores one too small": ("mask", "v <= y + core", "v < y + core"),
@@ -282,8 +300,9 @@ def test_a_planted_mistake_shows(name, open_bench):
         found = max(found, levels(aligned(bench, nv12, SIZE_PX, faces), defined_crops(bgr, faces)))
     elif source == "blend":
         frame, soft = noise().copy(), np.ascontiguousarray(masks(2)[::-1])
-        blended(bench, frame, SIZE_PX, faces, edits(2), soft)
-        found = cv2.absdiff(frame, defined_blend(noise(), faces, edits(2), soft)).max()
+        crops, images = nearly_unchanged(noise(), faces)
+        blended(bench, frame, SIZE_PX, faces, images, soft, crops)
+        found = cv2.absdiff(frame, defined_blend(noise(), faces, images, soft, crops)).max()
     else:
         answer = 0.3 * logits(3, 128, 128)  # less sure, so that things grow further
         hair = hair_weights(3)
@@ -304,7 +323,7 @@ def test_the_timing_counts_every_step(bench):
     timings = [*bandwidth.measure(bench.kernels, near, timer), *bandwidth.measure(bench.kernels, far, timer)]
     assert [t.step for t in timings] == ["align", "steady", "restore", "mask", "blend"] * 2
     assert len(runs) == 10
-    assert [t.launches for t in timings] == [1, 1, 4, 22, 2, 2, 1, 4, 22, 2]
+    assert [t.launches for t in timings] == [1, 1, 4, 22, 6, 2, 1, 4, 22, 6]
     # Twice 200 x 200 pixels of the frame at three bytes, and two crops of 3 x 256 x 256 floats.
     assert timings[0].least_bytes == pytest.approx(2 * 200 * 200 * 3 + 2 * 3 * 65536 * 4, rel=0.02)
     judged = bandwidth.judged(timings[0], bytes_per_us=1e6)
