@@ -302,9 +302,11 @@ def paste(out: ImageU8, patches: Sequence[Patch]) -> None:
         left, top, columns, rows = cv2.boundingRect((patch.mask > 0.0).astype(np.uint8))
         box_px = (left, top, left + columns, top + rows)
         x0, y0, x1, y1 = reach_px(box_px, patch.crop_from_frame, (width, height))
+        if x1 <= x0 or y1 <= y0:
+            continue
         layer = _layer(patch)
         # What takes a whole face is written to memory and read again at every step; a band stays in the cache.
-        for start in range(y0, y1, BAND_ROWS) if x1 > x0 else ():
+        for start in range(y0, y1, BAND_ROWS):
             _lay(layer, out[start : min(start + BAND_ROWS, y1), x0:x1], translation(-x0, -start))
 
 
