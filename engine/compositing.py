@@ -111,12 +111,12 @@ def image_from_u8(crop_u8: ImageU8) -> FloatArray:
     return (rgb.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1.0))[None]
 
 
-def u8_from_image(image: FloatArray) -> ImageU8:
-    """RGB [-1, 1] [3, S, S] as uint8 BGR [S, S, 3]; values outside the range are clipped."""
-    levels = image * np.float32(127.5)
-    levels += np.float32(128.0)
-    red, green, blue = np.clip(levels, 0.0, 255.0, out=levels).astype(np.uint8)
-    return np.asarray(cv2.merge((blue, green, red)), dtype=np.uint8)  # a quarter of the time of a transposed copy
+def levels_from_image(image: FloatArray) -> FloatArray:
+    """RGB [-1, 1] [3, S, S] as levels from 0 to 255, BGR float32 [S, S, 3]; values outside the range are clipped."""
+    levels = np.asarray(cv2.merge(list(image[::-1])), dtype=np.float32)
+    levels *= np.float32(127.5)
+    levels += np.float32(127.5)
+    return np.clip(levels, 0.0, 255.0, out=levels)
 
 
 def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> FloatArray:
@@ -129,7 +129,7 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    gate = cv2.resize(_unchanged_between(inversion, edit), edit.shape[:0:-1], interpolation=cv2.INTER_LINEAR)
+    gate = _unchanged_between(inversion, edit)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
@@ -137,11 +137,12 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> Floa
 
 
 def _unchanged_between(a: FloatArray, b: FloatArray) -> FloatArray:
-    """`unchanged_share` of two images [3, S, S] on [-1, 1]."""
+    """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]."""
     change = a - b
     change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    return unchanged_share(np.asarray(small, dtype=np.float32))
+    share = unchanged_share(np.asarray(small, dtype=np.float32))
+    return np.asarray(cv2.resize(share, change.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def unchanged_share(change: FloatArray) -> FloatArray:
@@ -336,11 +337,10 @@ class _Layer:
 
 
 def _layer(patch: Patch) -> _Layer:
-    levels, shares = _levels(patch.image), [patch.mask]
+    levels, shares = levels_from_image(patch.image), [patch.mask]
     if patch.crop is not None:
         gate = _unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0))
-        gate = np.asarray(cv2.resize(gate, patch.mask.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-        levels -= _levels(patch.crop) * gate[..., None]
+        levels -= levels_from_image(patch.crop) * gate[..., None]
         shares.append(gate)
     frame_from_levels = frame_from_crop = invert_affine(patch.crop_from_frame)
     how = resampling_of(frame_from_crop)
@@ -369,14 +369,6 @@ def _lay(layer: _Layer, band: ImageU8, place: Affine) -> None:
     else:
         image = np.rint(np.clip(image, 0.0, 255.0)).astype(np.uint8)
     band[...] = cv2.blendLinear(image, np.ascontiguousarray(band), mask, np.float32(1.0) - mask)
-
-
-def _levels(image: FloatArray) -> FloatArray:
-    """RGB [-1, 1] [3, S, S], clipped, in levels from 0 to 255, BGR [S, S, 3]."""
-    levels = np.asarray(cv2.merge(list(image[::-1])), dtype=np.float32)
-    levels *= np.float32(127.5)
-    levels += np.float32(127.5)
-    return np.clip(levels, 0.0, 255.0, out=levels)
 
 
 def resampling_of(rectangle_from_crop: Affine) -> Resampling:

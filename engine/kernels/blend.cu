@@ -29,6 +29,15 @@ struct Layer {
     }
 };
 
+// float32 [side, side], with `row` values from one row to the next.
+struct MaskImage {
+    using Value = float;
+    const float* data;
+    int row;
+
+    __device__ float at(int x, int y) const { return data[y * row + x]; }
+};
+
 __device__ inline float level(REAL value) { return clamped(read(value) * 127.5f + 127.5f, 0.0f, 255.0f); }
 
 // E - g I of compositing.paste. images, crops: REAL [faces, 3, size, size]. gates: float32 [faces, side, side]; without
@@ -48,8 +57,7 @@ extern "C" __global__ void take(const REAL* images, const REAL* crops, const flo
 }
 
 // Crop pixels around (u, v) by the cubic, clamped at the edge.
-template <class Image>
-__device__ Colour cubic_sample(const Image& image, int side, float u, float v) {
+__device__ inline Colour cubic_sample(const Layer& image, int side, float u, float v) {
     float left = floorf(u), top = floorf(v);
     Colour sum = {0.0f, 0.0f, 0.0f};
     for (int j = -1; j <= 2; ++j)
@@ -62,21 +70,14 @@ __device__ Colour cubic_sample(const Image& image, int side, float u, float v) {
 
 __device__ inline unsigned char nearest_level(float value) { return (unsigned char)rintf(clamped(value, 0.0f, 255.0f)); }
 
-// Means of the pixels of a block.
-__device__ inline float mean_of(const float* plane, int size, int block, int x, int y) {
-    float sum = 0.0f;
-    int pixels = block < size ? block : size;
-    for (int row = y * block; row < y * block + pixels; ++row)
-        for (int column = x * block; column < x * block + pixels; ++column) sum += plane[row * size + column];
-    return sum / ((float)pixels * pixels);
-}
-
-__device__ inline Colour mean_of(const Layer& layer, int size, int block, int x, int y) {
-    Colour sum = {0.0f, 0.0f, 0.0f};
+// The mean of a block of pixels, cut off at the image's size.
+template <class Image>
+__device__ typename Image::Value mean_of(const Image& image, int size, int block, int x, int y) {
+    typename Image::Value sum = {};
     int pixels = block < size ? block : size;
     float share = 1.0f / ((float)pixels * pixels);
     for (int row = y * block; row < y * block + pixels; ++row)
-        for (int column = x * block; column < x * block + pixels; ++column) add(sum, layer.at(column, row), share);
+        for (int column = x * block; column < x * block + pixels; ++column) add(sum, image.at(column, row), share);
     return sum;
 }
 
@@ -98,8 +99,9 @@ extern "C" __global__ void prepare(const float* layers, const float* opens, cons
     place[1] = colour.g;
     place[2] = colour.r;
     if (block == 1) return;
-    means[plane + y * size + x] = mean_of(masks + plane, size, block, x, y);
-    open_means[plane + y * size + x] = mean_of(opens + plane, size, block, x, y);
+    MaskImage mask = {masks + plane, size}, open = {opens + plane, size};
+    means[plane + y * size + x] = mean_of(mask, size, block, x, y);
+    open_means[plane + y * size + x] = mean_of(open, size, block, x, y);
 }
 
 // Bilinear over the blurred image, the nearest edge pixel beyond its edge.
@@ -112,15 +114,6 @@ __device__ inline Colour image_sample(const Layer& image, const Patch& patch, fl
 __device__ inline float on_image(float u, int side) {
     return clamped(u < 0.0f ? 1.0f + u : (float)side - u, 0.0f, 1.0f);
 }
-
-// float32 [side, side], with `row` values from one row to the next.
-struct MaskImage {
-    using Value = float;
-    const float* data;
-    int row;
-
-    __device__ float at(int x, int y) const { return data[y * row + x]; }
-};
 
 // Bilinear over the blurred mask, 0 beyond its edge.
 __device__ inline float mask_sample(const MaskImage& mask, int side, const Patch& patch, float u, float v) {

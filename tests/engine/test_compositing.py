@@ -15,10 +15,10 @@ from engine.compositing import (
     face_mask,
     give_back,
     image_from_u8,
+    levels_from_image,
     parse_faces,
     paste,
     soft_mask,
-    u8_from_image,
     usual_mask,
 )
 from engine.geometry import align, face_rectangle_px, invert_affine, square_from_frame, warp
@@ -38,12 +38,12 @@ def test_bytes_survive_the_way_to_the_networks_and_back():
     image = image_from_u8(crop)
     assert image.shape == (1, 3, 256, 256)
     assert image[0, 0, 0, 0] == pytest.approx(crop[0, 0, 2] / 127.5 - 1.0)
-    np.testing.assert_array_equal(u8_from_image(image[0]), crop)
+    np.testing.assert_array_equal(np.rint(levels_from_image(image[0])), crop)
 
 
 def test_values_out_of_range_are_clipped():
-    assert (u8_from_image(np.full((3, 4, 4), 3.0, np.float32)) == 255).all()
-    assert (u8_from_image(np.full((3, 4, 4), -3.0, np.float32)) == 0).all()
+    assert (levels_from_image(np.full((3, 4, 4), 3.0, np.float32)) == 255).all()
+    assert (levels_from_image(np.full((3, 4, 4), -3.0, np.float32)) == 0).all()
 
 
 def test_an_edit_that_changes_nothing_gives_the_frame_back():
