@@ -23,6 +23,9 @@ FORMAT = "rigid-live-bundle"
 VERSION = 2
 MANIFEST = "manifest.json"
 DIRECTIONS = "directions.npz"
+
+WHOLE_CROP = (0.0, 1.0)
+"""The zone of a direction that changes all of a face."""
 BATCH = "B"
 """The free axis in the shapes of a graph: the number of faces."""
 
@@ -102,7 +105,8 @@ class Direction:
     """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
 
     direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
-    what does not is shown as it is in the frame.
+    what does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with
+    it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
     """
 
     name: str
@@ -112,6 +116,7 @@ class Direction:
     hi: float
     face: bool = True
     hair: bool = True
+    zone: tuple[float, float] = WHOLE_CROP
 
 
 @dataclass(frozen=True)
@@ -191,10 +196,15 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest
         )
     if span is None or span.shape != (2,) or not np.isfinite(span).all() or not span[0] <= 0 <= span[1]:
         raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
+    zone = np.asarray(arrays.get(f"{name}.zone", WHOLE_CROP))
+    if zone.shape != (2,) or not 0.0 <= zone[0] < zone[1] <= 1.0:
+        raise BundleError(f"{path}: {name}.zone is {zone}, but two numbers 0 <= top < bottom <= 1 were expected")
     direction.flags.writeable = False
     label = str(arrays.get(f"{name}.label", name))
     face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
-    return Direction(name, label, direction, float(span[0]), float(span[1]), face, hair)
+    return Direction(
+        name, label, direction, float(span[0]), float(span[1]), face, hair, (float(zone[0]), float(zone[1]))
+    )
 
 
 def parse_manifest(document: Any, where: str) -> Manifest:

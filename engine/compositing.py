@@ -119,21 +119,22 @@ def levels_from_image(image: FloatArray) -> FloatArray:
     return np.clip(levels, 0.0, 255.0, out=levels)
 
 
-def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray) -> FloatArray:
+def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray, zone: FloatArray) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
     No inversion is perfect, and pasting the edit alone shows the generator's idea of the person. Where the edit leaves
     the inversion nearly alone (g near 1) the result is the frame plus the edit's change, so pores, glasses and hair
     stay the person's own; where it paints something new, such as teeth (g near 0), it is the paper's E_t. Without any
     change it is the frame itself, so that an edit grows from the frame without a jump.
-    crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first.
+    crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
+    row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     gate = _unchanged_between(inversion, edit)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    return restored
+    return restored if zone.min() == 1.0 else crop + zone[:, None] * (restored - crop)
 
 
 def _unchanged_between(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -160,7 +161,8 @@ class FaceParse:
     Margins, float32 [h, w]: how far the best class of a set lies above the best other, positive inside. frame, edit: of
     the face, in the frame not where something is before it. things: of that, as `_things` has it; None from a parser
     that knows no such class. around: of what is neither a face nor before one in the edit. skin: of the face but for
-    hair, in the frame; bare: of where the frame shows no hair, and it or the edit, about, skin.
+    hair, in the frame; bare: of where the frame shows no hair, and it or the edit, about, skin. hair: of hair, in the
+    frame.
     """
 
     frame: FloatArray
@@ -169,6 +171,7 @@ class FaceParse:
     around: FloatArray
     skin: FloatArray
     bare: FloatArray
+    hair: FloatArray
 
 
 def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: FloatArray) -> tuple[FaceParse, ...]:
@@ -182,22 +185,24 @@ def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: Fl
     around = _finite(rest[of_edit] - np.maximum(face, thing)[of_edit])
     before = _finite(thing[of_frame] - np.maximum(face, rest)[of_frame])
     hidden = [_things(margin) if things else None for margin in before]
-    skin, bare = _skin_margins(logits[of_frame], logits[of_edit], parts)
-    return tuple(FaceParse(*parse) for parse in zip(frame, edit, hidden, around, skin, bare, strict=True))
+    skin, bare, hair = _part_margins(logits[of_frame], logits[of_edit], parts)
+    return tuple(FaceParse(*parse) for parse in zip(frame, edit, hidden, around, skin, bare, hair, strict=True))
 
 
-def _skin_margins(frames: FloatArray, edits: FloatArray, parts: ParserSpec) -> tuple[FloatArray, FloatArray]:
-    """`skin` and `bare` of `FaceParse` from the logits of frames and edits."""
+def _part_margins(
+    frames: FloatArray, edits: FloatArray, parts: ParserSpec
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """`skin`, `bare` and `hair` of `FaceParse` from the logits of frames and edits."""
     everything, things = set(parts.classes), set(parts.occluder_classes)
     hair = everything & set(HAIR_CLASSES)
     skin = set(parts.face_classes) - hair
     of_frame = _finite(_best(frames, parts, skin) - _best(frames, parts, everything - skin - things))
+    of_hair = _finite(_best(frames, parts, hair) - _best(frames, parts, everything - hair))
     if not hair:
-        return of_frame, np.full_like(of_frame, PART_RISE)
+        return of_frame, np.full_like(of_frame, PART_RISE), of_hair
     of_edit = _finite(_best(edits, parts, skin) - _best(edits, parts, everything - skin))
-    free = _finite(_best(frames, parts, everything - hair) - _best(frames, parts, hair))
     # A chin's edge, unlike a hairline, is the mask's own business: a quarter of the rise keeps most of it.
-    return of_frame, np.minimum(free, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE))
+    return of_frame, np.minimum(-of_hair, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE)), of_hair
 
 
 def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0) -> FloatArray:

@@ -1,4 +1,4 @@
-"""From slider values to n, the move of the latent code (Eq. 5)."""
+"""From slider values to n, the move of the latent code (Eq. 5), and to what of the picture it is meant for."""
 
 from collections.abc import Mapping
 from operator import attrgetter
@@ -10,6 +10,9 @@ from engine.bundle import Direction
 
 WHOLE_FROM = 0.1
 """Value from which a slider takes all of what it moves along, face or hair; up to there more and more."""
+
+ZONE_FADE = 0.08
+"""Share of a crop's height over which an edit turns into what it was made from, beyond its zone."""
 
 
 def edit_offset(
@@ -37,3 +40,28 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
         for moves in (attrgetter("face"), attrgetter("hair"))
     )
     return 1.0 + hair - face
+
+
+def zone_shares(directions: Mapping[str, Direction], values: Mapping[str, float], size: int) -> NDArray[np.float32]:
+    """How much each row of a crop takes of an edit, float32 [0, 1] [size].
+
+    A direction that lets a beard grow also moves the eyes a little: what lies outside the zones of all sliders that are
+    set is left alone. A slider brings in its zone as it goes up to WHOLE_FROM, as far as others have not; one alone has
+    all of its zone at once. values: as `edit_offset` takes them.
+    """
+    reach = {name: min(abs(value) / WHOLE_FROM, 1.0) for name, value in values.items() if value}
+    if not reach:
+        return np.ones(size, np.float32)
+    furthest = max(reach.values())
+    zones = [np.float32(share / furthest) * _zone(directions[name].zone, size) for name, share in reach.items()]
+    shares: NDArray[np.float32] = np.maximum.reduce(zones)
+    return shares
+
+
+def _zone(zone: tuple[float, float], size: int) -> NDArray[np.float32]:
+    """1 between the ends of a zone, falling smoothly to 0 over ZONE_FADE beyond, float32 [size]."""
+    rows = (np.arange(size) + 0.5) / size
+    outside = np.maximum(zone[0] - rows, rows - zone[1])
+    share = np.clip(1.0 - outside / ZONE_FADE, 0.0, 1.0)
+    smooth: NDArray[np.float32] = (share * share * (3.0 - 2.0 * share)).astype(np.float32)
+    return smooth

@@ -50,8 +50,8 @@ class Imaging(Protocol):
         """What holds pictures steady along the motion of each face, `steadying.steadied`."""
         ...
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
-        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]."""
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
+        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]. zones: float32 [F, S]."""
         ...
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
@@ -129,9 +129,9 @@ class CpuImaging:
         """See `Imaging.steady`."""
         return partial(steadied, motions=motions)
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
         """See `Imaging.give_back`."""
-        return _batch([give_back(*face) for face in zip(crops, inversions, edits, strict=True)])
+        return _batch([give_back(*face) for face in zip(crops, inversions, edits, zones, strict=True)])
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.masks`."""

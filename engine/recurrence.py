@@ -29,7 +29,8 @@ class Switches:
     primed: the recurrent encoder already runs on the first frame of a track, `PRIMING_STEPS` times. Off is the paper's
     rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
     memory has settled before anything is shown.
-    residual: what the inversion lost is given back before the blend (`engine/compositing.py`); off is the paper's rule.
+    residual: what the inversion lost is given back before the blend, and an edit stays in its sliders' zones
+    (`engine/compositing.py`, `give_back`); off is the paper's rule.
     surrounded: where an edit has less of a face than the frame, what lies around the face is shown
     (`engine/surroundings.py`); off is the paper's rule.
     map_yields: the edit is drawn without what the noise map says of places that the edit paints anew; off is the

@@ -15,7 +15,7 @@ from engine.ahead import AheadTracker, FaceTracker
 from engine.bundle import Direction, ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
-from engine.directions import edit_offset, hair_weight
+from engine.directions import edit_offset, hair_weight, zone_shares
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
@@ -264,8 +264,8 @@ class Session:
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
                     faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
-                    hair = self._imaging.place(self._hair(faces, range(batch)))
-                    self._blended(placed, crops, inversions, edits, hair, crops_from_frame, clock)
+                    reach = [self._imaging.place(part) for part in self._reach(faces, range(batch))]
+                    self._blended(placed, crops, inversions, edits, reach, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
                     seen = dict(enumerate(crops_from_frame))
@@ -335,8 +335,8 @@ class Session:
                 crops = self._imaging.align(placed, crops_from_frame)
             faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock)
             faces = self._adopted(faces, before)
-            hair = self._imaging.place(self._hair(faces, seen))
-            make = partial(self._blended, placed, crops, inversions, edits, hair, crops_from_frame, clock)
+            reach = [self._imaging.place(part) for part in self._reach(faces, seen)]
+            make = partial(self._blended, placed, crops, inversions, edits, reach, crops_from_frame, clock)
         if hidden:
             make = partial(stand_in, self._settings.lost_face, frame, faces[0].track.held)
         picture = LaterPicture(make, self._finishing)
@@ -369,8 +369,8 @@ class Session:
         with clock.stage("card"):
             offsets = np.stack([self._offset(faces[slot]) for slot in seen])
             moved = [motions[slot]() for slot in seen] if motions else []
-            hair = self._hair(faces, seen)
-            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, hair, moved)
+            reach = self._reach(faces, seen)
+            done = self._whole.step(image, tuple(seen.values()), tuple(states.values()), offsets, reach, moved)
         return done and (done[0], with_states(faces, seen, done[1]))
 
     def _adopted(self, faces: Faces, before: Faces) -> Faces:
@@ -434,14 +434,15 @@ class Session:
         crops: FloatArray,
         inversions: FloatArray,
         edits: FloatArray,
-        hair: FloatArray,
+        reach: Sequence[FloatArray],
         crops_from_frame: Sequence[Affine],
         clock: StageClock,
     ) -> ImageU8:
-        """From the networks' images of the faces to the frame that is shown. hair: [F], `hair_weight`."""
+        """From the networks' images of the faces to the frame that is shown. reach: `_reach`, placed."""
+        hair, zones = reach
         if self._settings.switches.residual:
             with clock.stage("restore"):
-                edits = self._imaging.give_back(crops, inversions, edits)
+                edits = self._imaging.give_back(crops, inversions, edits, zones)
         with clock.stage("parse"):
             parser = self._networks.parser
             if self._settings.switches.surrounded:
@@ -455,10 +456,12 @@ class Session:
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:
         return self._imaging.steady([motion() for motion in motions])
 
-    def _hair(self, faces: Faces, seen: Iterable[int]) -> FloatArray:
-        """`hair_weight` of each face seen, float32 [F]."""
-        weights = [hair_weight(self._directions, shown_values(faces[slot].track.ramp)) for slot in seen]
-        return np.array(weights, np.float32)
+    def _reach(self, faces: Faces, seen: Iterable[int]) -> tuple[FloatArray, FloatArray]:
+        """`hair_weight` and `zone_shares` of each face seen, float32 [F] and [F, S]."""
+        shown = [shown_values(faces[slot].track.ramp) for slot in seen]
+        weights = [hair_weight(self._directions, values) for values in shown]
+        zones = [zone_shares(self._directions, values, CROP_SIZE) for values in shown]
+        return np.array(weights, np.float32), np.stack(zones)
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

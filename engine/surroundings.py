@@ -4,7 +4,8 @@ The generator paints a background there, but its own: around a head it would sta
 nobody has looked; a narrow strip of it can be told from what lies beside it. The mask is made for that: it takes in the
 fringe of hair that the parser leaves out, which else would stand around hair of another colour, and it fades where a
 face goes on beyond the crop. Hair that no slider moves is not touched: it would change with every edit a little, and
-stand out against its own ends beyond the crop; nor is the face that only a new colour of hair is meant for.
+stand out against its own ends beyond the crop; nor is the face that only a new colour of hair is meant for. Long hair
+stays where the edit shows none, for what falls below the crop cannot be cut: a head that turns does so before it.
 """
 
 from dataclasses import replace
@@ -40,6 +41,14 @@ BARE_LATE = 1.5
 """Margin beyond a face's own edge at which an edit is wholly bare; half of it already is a little within that edge,
 where the generator's background shines through."""
 
+LONG_FROM = -1.0
+LONG_RISE = 3.0
+"""Margin of hair at the crop's lower border from which it begins to be long, and steps until it is: of 31 clips the
+short lie below -1 and the long above 2, but for two."""
+
+KEPT_EARLY = 2.0
+"""Margin within an edited face's own edge at which long hair is wholly kept: no rim is left between the two."""
+
 STEP = 4
 """Pixels of one grid of `surroundings` that are one of the next."""
 
@@ -67,9 +76,20 @@ def cut_out(
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
     mask = face_mask(grown, size, shape, hair) * fade(parse.frame, size)
-    hidden = _risen(_largest(parse.frame, HIDDEN_REACH))
-    bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
+    hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
+    around = mean_around(parse.around, AROUND_REACH)
+    bare = np.minimum(hidden, _risen(around - np.float32(BARE_LATE)))
+    if long is not None:
+        bare *= np.float32(1.0) - long
+        mask *= np.float32(1.0) - cv2.resize(long * _risen(around + np.float32(KEPT_EARLY)), (size, size))
     return _filled(crop, edit, bare, hidden), mask
+
+
+def _long_hair(margin: FloatArray) -> FloatArray | None:
+    """Where the frame shows long hair, [0, 1] [h, w]; None of short. margin: of its hair."""
+    mean = mean_around(margin, AROUND_REACH)
+    long = min(max((float(mean[-1].max()) - LONG_FROM) / LONG_RISE, 0.0), 1.0)
+    return np.float32(long) * _risen(mean) if long else None
 
 
 def _risen(margin: FloatArray) -> FloatArray:

@@ -42,9 +42,9 @@ def write_bundle(
 def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
     """Writes `directions.npz`, under a temporary name first.
 
-    For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, and
-    `NAME.face` and `NAME.hair`, whether these change with it; and `generator_id`, which ties them to the generator they
-    were found in.
+    For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`,
+    `NAME.face` and `NAME.hair`, whether these change with it, and `NAME.zone` float32 [2], the rows between which they
+    do; and `generator_id`, which ties them to the generator they were found in.
     """
     arrays: dict[str, np.ndarray] = {"generator_id": np.array(generator_id)}
     for direction in directions:
@@ -53,6 +53,7 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.label"] = np.array(direction.label)
         arrays[f"{direction.name}.face"] = np.array(direction.face)
         arrays[f"{direction.name}.hair"] = np.array(direction.hair)
+        arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
     temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as stream:

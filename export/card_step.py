@@ -250,11 +250,12 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     parser = _GivenLogits(parts, imaging.place(logits))
     masks = imaging.masks(parser, crops, painted)
     hair = imaging.place(np.linspace(0.0, 2.0, len(PLACES), dtype=np.float32))
+    zones = imaging.place(rng.uniform(0.0, 1.0, (len(PLACES), CROP_SIZE)).astype(np.float32))
     cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), hair)
     return {
         "align": imaging.align(frame, crops_from_frame),
         "steady": steady((imaging.place(_smooth(rng, len(PLACES), 3, CROP_SIZE)),), (crops,))[0],
-        "restore": imaging.give_back(crops, inversions, painted),
+        "restore": imaging.give_back(crops, inversions, painted, zones),
         "masks": masks,
         "surround": cut,
         "surround_masks": cut_masks,

@@ -98,6 +98,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
+    zones = kernels.put(np.ones((case.faces, CROP_SIZE), np.float32))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -123,20 +124,22 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             4,
             # Three images in and one out, inversion and edit once more for the gate, its planes between the passes.
             6 * _bytes(images) + 6 * _bytes(of_restore.gates),
-            lambda: give_back_faces(kernels, images, inversions, edits, of_restore, restored),
+            lambda: give_back_faces(kernels, images, inversions, edits, zones, of_restore, restored),
         ),
         timing(
             "mask",
-            22,
-            # Logits in, the frames' for what is before a face too and the edits' for what is around it, both for hair,
-            # what is found in them twice; margins twice, the three planes between the passes twice, masks out. Crops
-            # and edits in and edits once more, filled edits out; the small grids twice.
-            3 * _bytes(logits)
+            23,
+            # Logits in, the frames' for what is before a face and for long hair too and the edits' for what is around
+            # it, both for hair, what is found in them twice; margins twice, the three planes between the passes twice,
+            # masks out and once more in and out. Crops and edits in and edits once more, filled edits out; the small
+            # grids twice.
+            7 * _bytes(logits) // 2
             + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
             + 2 * _bytes(of_masks.shares)
-            + case.faces * square * (2 + 2 + 4 + 4)
+            + case.faces * square * (2 + 2 + 4 + 4 + 4 + 4)
             + 4 * _bytes(images)
-            + 2 * sum(map(_bytes, (of_surround.around, of_surround.bare, of_surround.hidden, of_surround.gate.gates)))
+            + 2 * sum(map(_bytes, (of_surround.around, of_surround.hair, of_surround.bare, of_surround.hidden)))
+            + 2 * sum(map(_bytes, (of_surround.stays, of_surround.gate.gates)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
             lambda: cut_out_faces(kernels, logits, images, edits, hair, of_masks, of_surround, restored, masks),
         ),

@@ -85,10 +85,10 @@ class CardImaging:
 
         return steady
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray) -> FloatArray:
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
         """See `Imaging.give_back`."""
         out = self._images(len(crops))
-        give_back_faces(self._kernels, crops, inversions, edits, self._restore, out)
+        give_back_faces(self._kernels, crops, inversions, edits, zones, self._restore, out)
         return out
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:

@@ -52,14 +52,15 @@ extern "C" __global__ void gate(const float* widened, const float* taps, int rea
     gates[((long long)face * side + y) * side + x] = expf(-share * share);
 }
 
-// out: REAL [faces, 3, size, size].
-extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* gates,
-                                     int side, REAL* out, int size) {
+// zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. out: REAL [faces, 3, size, size].
+extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
+                                     const float* gates, int side, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     float open = enlarged(gates + (long long)face * side * side, side, side, x, y, size);
     for (int channel = 0; channel < 3; ++channel) {
         long long place = (((long long)face * 3 + channel) * size + y) * size + x;
-        write(out + place, clipped(edits[place]) + open * (read(crops[place]) - clipped(inversions[place])));
+        float crop = read(crops[place]), restored = clipped(edits[place]) + open * (crop - clipped(inversions[place]));
+        write(out + place, crop + zones[face * size + y] * (restored - crop));
     }
 }

@@ -5,10 +5,12 @@
 __device__ inline float risen(float margin, float span) { return clamped(1.0f + margin / span, 0.0f, 1.0f); }
 
 // found: float32 [faces, height, width], the margins of the frames' faces. around: of what is no face in the edits, which
-// counts in full from `late` on. hidden: float32 [faces, height, width], where a face may be within `reach` pixels.
-// bare: where the edit shows none there.
-extern "C" __global__ void lay_bare(const float* found, const float* around, int reach, float late, float span,
-                                    int width, int height, float* hidden, float* bare) {
+// counts in full from `late` on. hair: of the frames' hair, which is long from `from` over `rise` on at the lower border.
+// hidden: float32 [faces, height, width], where a face may be within `reach` pixels. bare: where the edit shows none there
+// and the frame no long hair. stays: where such hair does, the edit showing none up to -`early`.
+extern "C" __global__ void lay_bare(const float* found, const float* around, const float* hair, int reach, float late,
+                                    float span, float from, float rise, float early, int width, int height,
+                                    float* hidden, float* bare, float* stays) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     long long first = (long long)face * width * height, place = first + y * width + x;
@@ -17,7 +19,11 @@ extern "C" __global__ void lay_bare(const float* found, const float* around, int
         for (int u = clamped(x - reach, 0, width - 1); u <= clamped(x + reach, 0, width - 1); ++u)
             largest = fmaxf(largest, found[first + v * width + u]);
     hidden[place] = risen(largest, span);
-    bare[place] = fminf(hidden[place], risen(around[place] - late, span));
+    float longest = from;
+    for (int u = 0; u < width; ++u) longest = fmaxf(longest, hair[first + (height - 1) * width + u]);
+    float kept = fminf((longest - from) / rise, 1.0f) * risen(hair[place], span);
+    bare[place] = (1.0f - kept) * fminf(hidden[place], risen(around[place] - late, span));
+    stays[place] = kept * risen(around[place] + early, span);
 }
 
 // crops, edits: REAL [faces, 3, size, size]; hidden: float32 [faces, height, width]; size, width and height are
@@ -84,14 +90,17 @@ extern "C" __global__ void push(const float* coarse, int few, const float* known
     }
 }
 
-// around: float32 [faces, 3, side, side]. gates: float32 [faces, side, side], near 1 where little changes. bare:
+// around: float32 [faces, 3, side, side]. gates: float32 [faces, side, side], near 1 where little changes. bare, stays:
 // float32 [faces, height, width]. known: float32 [faces], 0 where the crop shows nothing but a face. out: REAL
-// [faces, 3, size, size].
+// [faces, 3, size, size]. masks: float32 [faces, size, size], less where the frame's own stays.
 extern "C" __global__ void surround(const REAL* edits, const float* around, const float* gates, int side,
-                                    const float* bare, int width, int height, const float* known, REAL* out, int size) {
+                                    const float* bare, const float* stays, int width, int height, const float* known,
+                                    REAL* out, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    float share = known[face] * enlarged(bare + (long long)face * width * height, width, height, x, y, size);
+    long long first = (long long)face * width * height;
+    masks[((long long)face * size + y) * size + x] *= 1.0f - enlarged(stays + first, width, height, x, y, size);
+    float share = known[face] * enlarged(bare + first, width, height, x, y, size);
     share *= 1.0f - enlarged(gates + (long long)face * side * side, side, side, x, y, size);
     for (int channel = 0; channel < 3; ++channel) {
         long long plane = (long long)face * 3 + channel, place = (plane * size + y) * size + x;

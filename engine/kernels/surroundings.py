@@ -16,7 +16,10 @@ from engine.surroundings import (
     FADE_PX,
     GROWTH,
     HIDDEN_REACH,
+    KEPT_EARLY,
     LEAST_KNOWN,
+    LONG_FROM,
+    LONG_RISE,
     RISE,
     STEP,
 )
@@ -26,13 +29,15 @@ from engine.surroundings import (
 class SurroundBuffers:
     """Memory for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
 
-    around, bare, hidden: float32 [F, h, w]. gate: for what changes. images, known: by level, float32 [F, 3, n, n] and
-    [F, n, n] with n = G, G / STEP ... 1.
+    around, hair, bare, hidden, stays: float32 [F, h, w]. gate: for what changes. images, known: by level, float32
+    [F, 3, n, n] and [F, n, n] with n = G, G / STEP ... 1.
     """
 
     around: Array
+    hair: Array
     bare: Array
     hidden: Array
+    stays: Array
     gate: RestoreBuffers
     images: tuple[Array, ...]
     known: tuple[Array, ...]
@@ -42,11 +47,12 @@ def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int])
     """Buffers for up to so many faces; logits_size: (width, height) of the parser's output, multiples of G."""
     width, height = logits_size
     assert width % GATE_RESOLUTION == height % GATE_RESOLUTION == 0, f"{logits_size}: not multiples"
-    around, bare, hidden = (kernels.empty((faces, height, width), np.float32) for _ in range(3))
+    around, hair, bare, hidden, stays = (kernels.empty((faces, height, width), np.float32) for _ in range(5))
     sides = [side for side in (STEP**level for level in range(5)) if side <= GATE_RESOLUTION][::-1]
     images = tuple(kernels.empty((faces, 3, side, side), np.float32) for side in sides)
     known = tuple(kernels.empty((faces, side, side), np.float32) for side in sides)
-    return SurroundBuffers(around, bare, hidden, restore_buffers(kernels, faces), images, known)
+    gate = restore_buffers(kernels, faces)
+    return SurroundBuffers(around, hair, bare, hidden, stays, gate, images, known)
 
 
 def cut_out_faces(
@@ -73,9 +79,11 @@ def cut_out_faces(
     grid, side = (width, height), GATE_RESOLUTION
     of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)
     mean_margins(kernels, logits[faces:], of_rest, AROUND_REACH, buffers.around[:faces])
-    hidden, bare = buffers.hidden, buffers.bare
-    found = (of_masks.found, buffers.around, HIDDEN_REACH, np.float32(BARE_LATE), np.float32(RISE))
-    kernels.launch("surroundings", "lay_bare", (*grid, faces), *found, *grid, hidden, bare)
+    mean_margins(kernels, logits[:faces], of_masks.hair_classes, AROUND_REACH, buffers.hair[:faces])
+    hidden, bare, stays = buffers.hidden, buffers.bare, buffers.stays
+    margins = (of_masks.found, buffers.around, buffers.hair, HIDDEN_REACH)
+    ramps = map(np.float32, (BARE_LATE, RISE, LONG_FROM, LONG_RISE, KEPT_EARLY))
+    kernels.launch("surroundings", "lay_bare", (*grid, faces), *margins, *ramps, *grid, hidden, bare, stays)
     images, known, gate = buffers.images, buffers.known, buffers.gate
     reduced = (images[0], known[0], gate.changes, side)
     kernels.launch("surroundings", "reduce", (side, side, faces), crops, edits, CROP_SIZE, hidden, *grid, *reduced)
@@ -88,5 +96,5 @@ def cut_out_faces(
         many, few = images[n].shape[-1], images[n + 1].shape[-1]
         kernels.launch("surroundings", "push", (many, many, faces), images[n + 1], few, known[n], images[n], many)
     size = (CROP_SIZE, CROP_SIZE, faces)
-    sources = (edits, images[0], gate.gates, side, bare, *grid, known[-1])
-    kernels.launch("surroundings", "surround", size, *sources, out, CROP_SIZE)
+    sources = (edits, images[0], gate.gates, side, bare, stays, *grid, known[-1])
+    kernels.launch("surroundings", "surround", size, *sources, out, masks, CROP_SIZE)

@@ -11,6 +11,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
 | hair | float32 [F], how much of it the edit takes in |
+| zones | float32 [F, S], how much of the edit each row of a crop takes |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
 
 Frame and total come back. The loop's state lies in two sets of fixed buffers, read and written in turns: a step that
@@ -99,14 +100,14 @@ class WholeSteps:
         crops_from_frame: Sequence[Affine],
         states: Sequence[RecurrentState],
         offsets: FloatArray,
-        hair: FloatArray,
+        reach: Sequence[FloatArray],
         motions: Sequence[Motion],
     ) -> Stepped | None:
         """The frame, edited, and the new states; `states` stay as they are.
 
-        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face; offsets [F, L, D] and hair [F],
-        NumPy's. motions: one a face, or none where nothing is held steady. Gives None when the states are not what
-        `step` or `adopt` gave, or the new ones are not finite. Raises CardFailed.
+        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face. offsets: [F, L, D], and reach: hair
+        [F] and zones [F, S], NumPy's. motions: one a face, or none where nothing is held steady. Gives None when the
+        states are not what `step` or `adopt` gave, or the new ones are not finite. Raises CardFailed.
         """
         source = self._set_of(states)
         if source is None:
@@ -115,7 +116,7 @@ class WholeSteps:
             self._kernels.wait()
         self._unfinished = True
         parcel = self._parcel_for(image)
-        shrunk_px, extent_px = parcel.fill(image, crops_from_frame, offsets, hair, motions)
+        shrunk_px, extent_px = parcel.fill(image, crops_from_frame, offsets, reach, motions)
         self._kernels.upload(parcel.placed, parcel.staged)
         estimated = any(any(state.estimated) for state in states)
         self._do(_Key(source, len(states), estimated, shrunk_px, extent_px), parcel)
@@ -180,7 +181,7 @@ class WholeSteps:
     def _enqueue(self, key: _Key, parcel: "_Parcel") -> None:
         """The step, from the frame on the card to the edited frame there. Nothing of it may depend on the host."""
         kernels, imaging, faces = self._kernels, self._imaging, key.faces
-        frame, crop_records, patch_records, offsets, hair, motions, total = parcel.on_card(faces)
+        frame, crop_records, patch_records, offsets, (hair, zones), motions, total = parcel.on_card(faces)
         before, after = (_first(self._sets[n], faces) for n in (key.source, 1 - key.source))
         before = replace(before, estimated=(key.estimated,) * faces)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
@@ -189,7 +190,7 @@ class WholeSteps:
         _copy(state, after)
         total[...] = after.total
         if self._switches.residual:
-            edit = imaging.give_back(after.crop, inversion, edit)
+            edit = imaging.give_back(after.crop, inversion, edit, zones)
         if self._switches.surrounded:
             edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, hair)
         else:
@@ -240,7 +241,8 @@ class _Parcel:
         self._patches = _aligned(self._crops + faces * warp.RECORD.itemsize)
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
         self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
-        self._motions = _aligned(self._hair + 4 * faces)
+        self._zones = _aligned(self._hair + 4 * faces)
+        self._motions = _aligned(self._zones + 4 * faces * CROP_SIZE)
         self._shapes = shape, offsets
         moved = (faces, *still().shape)
         size = self._motions + 4 * math.prod(moved)
@@ -251,6 +253,7 @@ class _Parcel:
         self.patches = self._part(self._patches, faces * blend.RECORD.itemsize).view(blend.RECORD)
         self.offsets = self._part(self._offsets, 4 * math.prod(offsets)).view(np.float32).reshape(offsets)
         self.hair = self._part(self._hair, 4 * faces).view(np.float32)
+        self.zones = self._part(self._zones, 4 * faces * CROP_SIZE).view(np.float32).reshape(faces, CROP_SIZE)
         self.motions = self._part(self._motions, 4 * math.prod(moved)).view(np.float32).reshape(moved)
 
     def fill(
@@ -258,13 +261,14 @@ class _Parcel:
         image: ImageU8,
         crops_from_frame: Sequence[Affine],
         offsets: FloatArray,
-        hair: FloatArray,
+        reach: Sequence[FloatArray],
         motions: Sequence[Motion],
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Write a frame and what goes with it; the (width, height) that `align_faces` and `blend_faces` must cover."""
         np.copyto(self.image, image)
         np.copyto(self.offsets[: len(offsets)], offsets)
-        np.copyto(self.hair[: len(hair)], hair)
+        for part, values in zip((self.hair, self.zones), reach, strict=True):
+            np.copyto(part[: len(values)], values)
         for place, motion in zip(self.motions, motions, strict=False):
             np.copyto(place, motion)
         height, width = image.shape[:2]
@@ -273,8 +277,8 @@ class _Parcel:
         covered_px = _rounded(extent_px[0], width), _rounded(extent_px[1], height)
         return (0, 0) if shrunk_px == (0, 0) else (BLOCKS_SIDE, BLOCKS_SIDE), covered_px
 
-    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
-        """On the card, for so many faces: frame, crop records, patch records, offsets, hair, motions, total."""
+    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, tuple[Array, Array], Array, Array]:
+        """On the card, for so many faces: frame, crop records, patch records, offsets, reach, motions, total."""
         shape, (_, rows, width) = self._shapes
         placed = self.placed
         crops = placed[self._crops : self._crops + faces * warp.RECORD.itemsize]
@@ -282,11 +286,12 @@ class _Parcel:
         offsets = placed[self._offsets : self._offsets + 4 * faces * rows * width].view(np.float32)
         offsets = offsets.reshape(faces, rows, width)
         hair = placed[self._hair : self._hair + 4 * faces].view(np.float32)
+        zones = placed[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         one = still()
         motions = placed[self._motions : self._motions + faces * one.nbytes].view(np.float32)
         total = placed[self.total : self.returned].view(np.float32)
         frame = placed[: math.prod(shape)].reshape(*shape)
-        return frame, crops, patches, offsets, hair, motions.reshape(faces, *one.shape), total
+        return frame, crops, patches, offsets, (hair, zones), motions.reshape(faces, *one.shape), total
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

@@ -7,6 +7,8 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.bundle import WHOLE_CROP
+
 COMMON_HELD = (
     "age",
     "gender",
@@ -38,7 +40,8 @@ class Recipe:
     predicted deviations, that its response is measured at. leak: largest mean change of a score that it leaves alone,
     in standard deviations. rare: most faces lack it, so that only those who have it can lose it, and it appears at a
     threshold, beyond what a small step shows. face, hair: whether the person's face and hair may change with it; else
-    the frame's own is shown, whatever the direction does to it.
+    the frame's own is shown, whatever the direction does to it. zone: the rows of an aligned crop that it is meant for,
+    as shares of the height from the top; above and below the frame's own is shown too.
     """
 
     label: str
@@ -54,6 +57,7 @@ class Recipe:
     rare: bool = False
     face: bool = True
     hair: bool = False
+    zone: tuple[float, float] = WHOLE_CROP
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -71,6 +75,9 @@ _LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_ligh
 
 _TONE = ("skin_bright", "skin_red", "skin_blue")
 
+_EYES = (0.36, 0.60)
+_BELOW_THE_EYES = (0.57, 1.0)
+
 RECIPES: Mapping[str, Recipe] = {
     # The old of the samples are darker and paler than the young, have less hair and make-up, and look cross. What a
     # person has of all that is theirs at any age, and hair beyond the crop would not turn grey.
@@ -87,16 +94,16 @@ RECIPES: Mapping[str, Recipe] = {
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
-    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5),
-    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5),
+    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5, zone=_BELOW_THE_EYES),
+    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True),
-    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True),
-    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True),
+    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True, zone=_EYES),
+    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
     "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
     "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True),
     "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
-    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5),
+    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5, zone=_EYES),
     "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
     # Few of the samples show these emotions.
     "surprised": Recipe(

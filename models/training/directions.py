@@ -270,7 +270,7 @@ def generator_id() -> str:
 
 def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
     """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, NAME.face and NAME.hair
-    (whether these change with it), and the generator's id."""
+    (whether these change with it), NAME.zone (top, bottom), and the generator's id."""
     arrays: dict[str, NDArray[np.generic]] = {"generator_id": np.array(generator_id())}
     for name, slider in sliders.items():
         arrays[f"{name}.direction"] = slider.direction.astype(np.float32)
@@ -278,6 +278,7 @@ def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
         arrays[f"{name}.label"] = np.array(slider.recipe.label)
         arrays[f"{name}.face"] = np.array(slider.recipe.face)
         arrays[f"{name}.hair"] = np.array(slider.recipe.hair)
+        arrays[f"{name}.zone"] = np.array(slider.recipe.zone, dtype=np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial.npz")
     np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]

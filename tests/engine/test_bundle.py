@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.bundle import (
+    WHOLE_CROP,
     Direction,
     GraphSpec,
     Manifest,
@@ -43,7 +44,7 @@ def test_a_good_bundle_opens(bundle: Path) -> None:
     assert opened.graph_path("generator") == bundle / "generator.onnx"
     assert list(opened.directions) == ["age", "smile"]
     smile = opened.directions["smile"]
-    assert (smile.label, smile.lo, smile.hi) == ("Smile", -1.5, 2.0)
+    assert (smile.label, smile.lo, smile.hi, smile.zone) == ("Smile", -1.5, 2.0, WHOLE_CROP)
     np.testing.assert_array_equal(smile.direction, np.ones((ROWS, DIM), np.float32))
 
 
@@ -144,6 +145,8 @@ def write_and_load(path: Path, directions: list[Direction], manifest: Manifest) 
         ({"direction": np.full((ROWS, DIM), np.nan, np.float32)}, r"finite float32 \[3, 4\] was expected"),
         ({"lo": 0.5}, r"lo <= 0 <= hi"),
         ({"hi": np.inf}, r"lo <= 0 <= hi"),
+        ({"zone": (0.7, 0.3)}, r"smile\.zone is \[0\.7 0\.3\]"),
+        ({"zone": (0.1, 0.5, 0.9)}, r"0 <= top < bottom <= 1 were expected"),
     ],
 )
 def test_a_direction_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

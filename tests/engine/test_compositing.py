@@ -25,6 +25,7 @@ from engine.geometry import align, face_rectangle_px, invert_affine, square_from
 from tests.engine.fakes import crop_at, picture
 
 WHOLE = np.ones((256, 256), np.float32)
+EVERYWHERE = np.ones(256, np.float32)
 
 
 def ellipse(size=128, rx=0.7, ry=0.8):
@@ -49,7 +50,7 @@ def test_values_out_of_range_are_clipped():
 def test_an_edit_that_changes_nothing_gives_the_frame_back():
     rng = np.random.default_rng(0)
     crop, inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
-    np.testing.assert_allclose(give_back(crop, inversion, inversion), crop, atol=1e-6)
+    np.testing.assert_allclose(give_back(crop, inversion, inversion, EVERYWHERE), crop, atol=1e-6)
 
 
 def test_a_small_change_lands_on_the_frame_and_a_new_thing_replaces_it():
@@ -58,10 +59,22 @@ def test_a_small_change_lands_on_the_frame_and_a_new_thing_replaces_it():
     edit = inversion.copy()
     edit[:, :, :64] += 0.02  # a shade
     edit[:, 128:, 192:] = 0.9  # teeth
-    shown = give_back(crop, inversion, edit)
+    shown = give_back(crop, inversion, edit, EVERYWHERE)
     np.testing.assert_allclose(shown[:, :, :40], 0.52, atol=0.02)
     np.testing.assert_allclose(shown[:, 180:, 230:], 0.9, atol=1e-3)
     np.testing.assert_allclose(shown[:, :80, 100:], 0.5, atol=1e-3)
+
+
+def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_frame():
+    rng = np.random.default_rng(0)
+    crop, inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
+    edit = np.full_like(crop, 0.9)
+    zone = np.zeros(256, np.float32)
+    zone[128:] = 1.0
+    shown = give_back(crop, inversion, edit, zone)
+    np.testing.assert_array_equal(shown[:, :128], crop[:, :128])
+    np.testing.assert_allclose(shown[:, 128:], give_back(crop, inversion, edit, EVERYWHERE)[:, 128:], atol=1e-6)
+    assert np.abs(shown[:, 128:] - crop[:, 128:]).mean() > 0.5
 
 
 @pytest.mark.parametrize("shape", [MaskShape(), MaskShape(15, 30), MaskShape(8, 16), MaskShape(4, 5)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.bundle import Direction
-from engine.directions import WHOLE_FROM, edit_offset, hair_weight
+from engine.directions import WHOLE_FROM, ZONE_FADE, edit_offset, hair_weight, zone_shares
 
 ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
@@ -35,3 +35,33 @@ def test_the_offset_is_the_sum_of_moves_within_each_range():
 )
 def test_an_edit_takes_in_what_its_sliders_move(values, weight):
     assert hair_weight(DIRECTIONS, values) == pytest.approx(weight)
+
+
+ZONED = {
+    "beard": Direction("beard", "Beard", ONES, -1.0, 1.0, zone=(0.5, 1.0)),
+    "glasses": Direction("glasses", "Glasses", ONES, -1.0, 1.0, zone=(0.25, 0.5)),
+    "age": Direction("age", "Age", ONES, -1.0, 1.0),
+}
+
+
+def test_an_edit_stays_in_the_zone_of_its_slider():
+    shares = zone_shares(ZONED, {"beard": 0.01, "age": 0.0}, 200)
+    assert (shares[100:] == 1.0).all()
+    assert not shares[: 100 - round(200 * ZONE_FADE)].any()
+    assert (np.diff(shares) >= 0.0).all()
+    assert np.diff(shares).max() < 0.15
+    band = zone_shares(ZONED, {"glasses": -1.0}, 200)
+    assert (band[50:100] == 1.0).all()
+    assert not band[100 + round(200 * ZONE_FADE) :].any()
+
+
+def test_zones_add_up_as_their_sliders_go_up():
+    both = zone_shares(ZONED, {"beard": 1.0, "glasses": 0.5}, 200)
+    assert (both[50:] == 1.0).all()
+    assert not both[:30].any()
+    for part in (0.25, 0.5, 1.0):
+        shares = zone_shares(ZONED, {"beard": 1.0, "age": part * WHOLE_FROM}, 200)
+        np.testing.assert_allclose(shares[:80], part)
+        np.testing.assert_allclose(shares[100:], 1.0)
+    assert (zone_shares(ZONED, {"age": 0.02}, 200) == 1.0).all()
+    assert (zone_shares(ZONED, {}, 200) == 1.0).all()

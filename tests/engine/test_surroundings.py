@@ -24,11 +24,13 @@ def drawn(margin, inside, outside):
     return np.stack([grey] * 3)
 
 
-def parse(frame, edit, bare=None):
+def parse(frame, edit, bare=None, hair=None):
     """Of margins of a face in the frame and in the edit, all of it skin or less; nothing is before it."""
-    return FaceParse(frame, edit, None, -edit, frame, np.maximum(frame, edit) if bare is None else bare)
+    bare, hair = (np.maximum(frame, edit) if bare is None else bare), (NOWHERE if hair is None else hair)
+    return FaceParse(frame, edit, None, -edit, frame, bare, hair)
 
 
+NOWHERE = np.full((128, 128), -9.0, np.float32)
 LARGE, SMALL = disc(0.35), disc(0.2)
 
 
@@ -80,11 +82,10 @@ def test_a_crop_that_is_nothing_but_face_has_no_surroundings():
 
 
 def test_a_face_that_the_parser_misses_is_not_filled():
-    nowhere = np.full((128, 128), -9.0, np.float32)
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    shown, mask = cut_out(crop, edit, parse(nowhere, nowhere), 1.0, MaskShape())
+    shown, mask = cut_out(crop, edit, parse(NOWHERE, NOWHERE), 1.0, MaskShape())
     np.testing.assert_array_equal(shown, edit)
-    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(nowhere, 256))
+    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(NOWHERE, 256))
 
 
 def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
@@ -104,9 +105,9 @@ def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
 
 
 def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
-    nowhere, above = np.full((128, 128), -9.0, np.float32), np.full((128, 128), -9.0, np.float32)
+    above = NOWHERE.copy()
     above[0, 40:90] = 5.0
-    plain, longer = fade(nowhere, 256), fade(above, 256)
+    plain, longer = fade(NOWHERE, 256), fade(above, 256)
     for turned in (np.rot90(plain, quarters) for quarters in range(4)):
         np.testing.assert_array_equal(turned, plain)
     assert plain[FADE_PX, 128] == 1.0 > plain[FADE_PX - 1, 128] > plain[0, 128] == 0.0
@@ -126,6 +127,25 @@ def test_hair_is_left_to_the_frame_where_no_slider_moves_it():
     assert not masks[0.0][ring].any()
     assert masks[1.0][ring].min() == pytest.approx(1.0)
     assert masks[0.0].sum() < masks[0.5].sum() < masks[1.0].sum()
+
+
+def test_long_hair_stays_where_the_edit_shows_none_and_short_hair_goes():
+    crop, edit = drawn(LARGE, FACE, WALL), drawn(SMALL, FACE, PAINTED)
+    ring, inner = (disc(0.32, 256) > 0) & (disc(0.24, 256) < 0), disc(0.15, 256) > 0
+    short = np.minimum(LARGE, -SMALL)  # the ring, from the crown to below the chin
+    long = short.copy()
+    long[96:, 20:40] = 9.0
+    shares = []
+    for fall in (NOWHERE[-1], long[-1] - 9.5, long[-1]):
+        hair = long.copy()
+        hair[-4:] = np.minimum(fall, hair[-4:])
+        shown, mask = cut_out(crop, edit, parse(LARGE, SMALL, hair=hair), 1.0, MaskShape())
+        shares.append(mask[ring].mean())
+        assert mask[inner].min() > 0.98
+        np.testing.assert_array_equal(shown[:, inner], edit[:, inner])
+    assert shares[0] > 0.99
+    assert 0.3 < shares[1] < 0.95
+    assert shares[2] < 0.05
 
 
 def test_what_is_before_the_face_stays_out_of_the_mask():

@@ -33,12 +33,19 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     kernels, count = bench.kernels, len(arrays[0])
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
-    give_back_faces(kernels, *placed, restore_buffers(kernels, count + 1), out)
+    give_back_faces(kernels, *placed, bench.put(zones(count)), restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
 
+def zones(count: int) -> np.ndarray:
+    """All rows, then each face its own."""
+    shares = np.random.default_rng(1).uniform(0.0, 1.0, (count, CROP_SIZE)).astype(np.float32)
+    shares[0] = 1.0
+    return shares
+
+
 def defined(arrays) -> np.ndarray:
-    return np.stack([give_back(*face) for face in zip(*arrays, strict=True)])
+    return np.stack([give_back(*face) for face in zip(*arrays, zones(len(arrays[0])), strict=True)])
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -69,8 +76,9 @@ MISTAKES = {
     "a border with its edge pixel": ("n < 0 ? -n : (n", "n < 0 ? -n - 1 : (n"),
     "the other border with its edge pixel": ("2 * count - 2 - n", "2 * count - 1 - n"),
     "gates half a pixel off": ("(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
-    "the generator's range left open": ("open * (read(crops[place]) - clipped(inversions[place]))",
-                                        "open * (read(crops[place]) - read(inversions[place]))"),
+    "the generator's range left open": ("open * (crop - clipped(inversions[place]))",
+                                        "open * (crop - read(inversions[place]))"),
+    "one zone for all": ("zones[face * size + y]", "zones[y]"),
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
 }  # fmt: skip

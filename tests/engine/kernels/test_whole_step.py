@@ -53,9 +53,9 @@ def test_a_steady_frame_is_one_copy_up_one_graph_and_one_copy_down(make_both, co
         assert (counts["captures"], counts["replays"], counts["new arrays"]) == (0, 1, [])
         # No launch but the graph's, which replays 14 kernels.
         assert (counts["uploads"], counts["downloads"], counts["waits"], counts["launches"]) == (1, 1, 1, 0)
-        # The frame; of each of two faces how it moved, 3 x 32 x 32 numbers, where it lies and what the sliders do: 12
-        # rows of 8 numbers.
-        assert 0 < counts["bytes up"] - frame.image.nbytes - 2 * 3 * 32 * 32 * 4 < 3000
+        # The frame; of each of two faces how it moved, 3 x 32 x 32 numbers, the zone of its edit, 256 of them, where it
+        # lies, and what the sliders do: 12 rows of 8 numbers.
+        assert 0 < counts["bytes up"] - frame.image.nbytes - 2 * (3 * 32 * 32 + 256) * 4 < 3000
         assert counts["bytes down"] == frame.image.nbytes + 4
 
 
