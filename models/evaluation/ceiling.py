@@ -131,7 +131,7 @@ def optimise(
         return done / steps
 
     groups = [(ws, CODE_RATE)] if noise is None else [(ws, CODE_RATE), (noise, MAP_RATE)]
-    descend(groups, lambda _: painter.distance(seen, ws, noise), progress)
+    descend(groups, lambda _: painter.distance(seen, painter.draw(ws, noise)), progress)
     return {**scores, "moved": {"rms": float((ws.detach() - start).square().mean().sqrt())}}
 
 

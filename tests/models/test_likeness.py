@@ -1,6 +1,7 @@
 """The search for a likeness, on tiny random networks whose answer is known."""
 
 import copy
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -15,7 +16,7 @@ from models.likeness import LISTENING, Compensation, Painter, check_generator, d
 from models.mobile_stylegan import MobileStyleGan, MobileStyleGanConfig
 from models.perceptual import StLpips
 from tests.engine.tiny_bundle import DIM, ROWS, build
-from tests.models.waves import CODE_ROWS, SIDE, WIDTH, wave_painter
+from tests.models.waves import CODE_ROWS, SIDE, WIDTH, anybody, wave_painter
 
 FRAMES, FORMER = 3, 3
 
@@ -58,6 +59,20 @@ def test_one_offset_for_all_frames_brings_back_what_their_codes_lack(painter, co
     before, after = (np.square(drawn(painter, codes + each) - wanted).mean() for each in (0 * lacking, found))
     assert found.shape == lacking.shape
     assert after < 0.3 * before
+
+
+def test_who_the_person_is_has_a_say(painter, codes, lacking) -> None:
+    def redness(made: Tensor, real: Tensor) -> Tensor:
+        return 100.0 * (made[:, 0] - real[:, 0]).mean(dim=(1, 2)).square()
+
+    wanted = drawn(painter, codes + lacking)
+    apart = []
+    for person in (anybody, redness):
+        found = refine(replace(painter, person=person), wanted, codes, nothing, 1.0, clock=ticking(60))
+        apart.append(
+            float(redness(*(torch.from_numpy(each) for each in (drawn(painter, codes + found), wanted))).mean())
+        )
+    assert apart[1] < 0.7 * apart[0]
 
 
 def test_what_the_loop_adds_is_left_to_the_loop(painter, codes, lacking) -> None:
@@ -118,7 +133,7 @@ def test_what_the_loop_adds_depends_on_the_offset_and_is_that_of_each_frame(netw
 
 
 def test_a_generator_of_another_shape_is_refused(networks) -> None:
-    light = Painter(MobileStyleGan(MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)), StLpips())
+    light = Painter(MobileStyleGan(MobileStyleGanConfig(widths=(16, 16, 16), stem_width=16)), StLpips(), anybody)
     with pytest.raises(BundleError, match="default bundle"):
         check_generator(networks, light, np.zeros((1, ROWS, DIM), np.float32))
 
@@ -133,7 +148,7 @@ def test_the_same_generator_in_another_arithmetic_is_taken() -> None:
         def __call__(self, ws: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
             return {"image": generator(torch.from_numpy(ws), torch.from_numpy(noise)).numpy()}
 
-    half = Painter(copy.deepcopy(generator).bfloat16(), StLpips(), torch.bfloat16)
+    half = Painter(copy.deepcopy(generator).bfloat16(), StLpips(), anybody, torch.bfloat16)
     ws = np.full((1, generator.config.latent_rows, 512), 0.1, np.float32)
     check_generator(type("Opened", (), {"generator": Same()}), half, ws)
     half.generator.to_rgb.bias.add_(0.5)
