@@ -41,6 +41,9 @@ WORTH_DOUBLING = 1.5
 HAIR_CLASSES = ("hair", "hat")
 """What hair is, and what hides it, by the names of CelebAMask-HQ."""
 
+NECK_CLASSES = ("neck", "necklace")
+"""What a face goes on as: the generator paints it in the person's own colour."""
+
 PART_REACH = 1
 PART_RISE = 12.0
 """Pixels of the parser's output on each side over which the margin between face and hair is averaged, and steps of the
@@ -160,9 +163,9 @@ class FaceParse:
 
     Margins, float32 [h, w]: how far the best class of a set lies above the best other, positive inside. frame, edit: of
     the face, in the frame not where something is before it. things: of that, as `_things` has it; None from a parser
-    that knows no such class. around: of what is neither a face nor before one in the edit. skin: of the face but for
-    hair, in the frame; bare: of where the frame shows no hair, and it or the edit, about, skin. hair: of hair, in the
-    frame.
+    that knows no such class. around: of what is neither a face, nor its neck, nor before one in the edit. skin: of the
+    face but for hair, in the frame; bare: of where the frame shows no hair, and it or the edit, about, skin. hair: of
+    hair, in the frame.
     """
 
     frame: FloatArray
@@ -182,7 +185,8 @@ def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: Fl
     face, thing, rest = (_best(logits, parts, names) for names in (faces, things, everything - faces - things))
     frame = _finite(face[of_frame] - rest[of_frame])
     edit = _finite(face[of_edit] - np.maximum(rest, thing)[of_edit])
-    around = _finite(rest[of_edit] - np.maximum(face, thing)[of_edit])
+    person = faces | things | (everything & set(NECK_CLASSES))
+    around = _finite(_best(logits[of_edit], parts, everything - person) - _best(logits[of_edit], parts, person))
     before = _finite(thing[of_frame] - np.maximum(face, rest)[of_frame])
     hidden = [_things(margin) if things else None for margin in before]
     skin, bare, hair = _part_margins(logits[of_frame], logits[of_edit], parts)

@@ -5,7 +5,8 @@ nobody has looked; a narrow strip of it can be told from what lies beside it. Th
 fringe of hair that the parser leaves out, which else would stand around hair of another colour, and it fades where a
 face goes on beyond the crop. Hair that no slider moves is not touched: it would change with every edit a little, and
 stand out against its own ends beyond the crop; nor is the face that only a new colour of hair is meant for. Long hair
-stays where the edit shows none, for what falls below the crop cannot be cut: a head that turns does so before it.
+stays where the edit shows none, for what falls below the crop cannot be cut: a head that turns does so before it. A
+neck that the edit lays bare under a chin is no surroundings: the collar's colour would shine there.
 """
 
 from dataclasses import replace
@@ -77,11 +78,11 @@ def cut_out(
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
     mask = face_mask(grown, size, shape, hair) * fade(parse.frame, size)
     hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
-    around = mean_around(parse.around, AROUND_REACH)
-    bare = np.minimum(hidden, _risen(around - np.float32(BARE_LATE)))
+    bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     if long is not None:
         bare *= np.float32(1.0) - long
-        mask *= np.float32(1.0) - cv2.resize(long * _risen(around + np.float32(KEPT_EARLY)), (size, size))
+        stays = long * _risen(np.float32(KEPT_EARLY) - mean_around(parse.edit, AROUND_REACH))
+        mask *= np.float32(1.0) - cv2.resize(stays, (size, size))
     return _filled(crop, edit, bare, hidden), mask
 
 

@@ -128,18 +128,18 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            23,
+            24,
             # Logits in, the frames' for what is before a face and for long hair too and the edits' for what is around
-            # it, both for hair, what is found in them twice; margins twice, the three planes between the passes twice,
-            # masks out and once more in and out. Crops and edits in and edits once more, filled edits out; the small
-            # grids twice.
-            7 * _bytes(logits) // 2
+            # a face and for the face once more, both for hair, what is found in them twice; margins twice, the three
+            # planes between the passes twice, masks out and once more in and out. Crops and edits in and edits once
+            # more, filled edits out; the small grids twice.
+            4 * _bytes(logits)
             + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
             + 2 * _bytes(of_masks.shares)
             + case.faces * square * (2 + 2 + 4 + 4 + 4 + 4)
             + 4 * _bytes(images)
-            + 2 * sum(map(_bytes, (of_surround.around, of_surround.hair, of_surround.bare, of_surround.hidden)))
-            + 2 * sum(map(_bytes, (of_surround.stays, of_surround.gate.gates)))
+            + 2 * sum(map(_bytes, (of_surround.around, of_surround.shown, of_surround.hair, of_surround.bare)))
+            + 2 * sum(map(_bytes, (of_surround.hidden, of_surround.stays, of_surround.gate.gates)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
             lambda: cut_out_faces(kernels, logits, images, edits, hair, of_masks, of_surround, restored, masks),
         ),

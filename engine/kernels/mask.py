@@ -10,6 +10,7 @@ from engine.bundle import ParserSpec
 from engine.compositing import (
     HAIR_CLASSES,
     LEAST_COVER,
+    NECK_CLASSES,
     PART_REACH,
     PART_RISE,
     THING_BENEFIT,
@@ -31,14 +32,16 @@ MOST_CLASSES = 32
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; occluder_classes: to what is
-    before a face. found, before, margins, shares: float32 [F, h, w]. cores, near: uint8 [F, h, w]. covered: uint32 [F].
-    rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
+    face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; neck_classes: to the neck;
+    occluder_classes: to what is before a face. found, before, margins, shares: float32 [F, h, w]. cores, near: uint8
+    [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S].
+    both: float32 [F], ones.
     """
 
     shape: MaskShape
     face_classes: int
     hair_classes: int
+    neck_classes: int
     occluder_classes: int
     found: Array
     before: Array
@@ -65,6 +68,7 @@ def mask_buffers(
         shape=shape,
         face_classes=_word(parts, parts.face_classes),
         hair_classes=_word(parts, HAIR_CLASSES),
+        neck_classes=_word(parts, NECK_CLASSES),
         occluder_classes=_word(parts, parts.occluder_classes),
         found=kernels.empty((faces, height, width), np.float32),
         before=kernels.empty((faces, height, width), np.float32),

@@ -52,7 +52,8 @@ extern "C" __global__ void gate(const float* widened, const float* taps, int rea
     gates[((long long)face * side + y) * side + x] = expf(-share * share);
 }
 
-// zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. out: REAL [faces, 3, size, size].
+// zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. out: REAL [faces, 3, size,
+// size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
                                      const float* gates, int side, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;

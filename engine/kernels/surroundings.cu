@@ -5,12 +5,13 @@
 __device__ inline float risen(float margin, float span) { return clamped(1.0f + margin / span, 0.0f, 1.0f); }
 
 // found: float32 [faces, height, width], the margins of the frames' faces. around: of what is no face in the edits, which
-// counts in full from `late` on. hair: of the frames' hair, which is long from `from` over `rise` on at the lower border.
-// hidden: float32 [faces, height, width], where a face may be within `reach` pixels. bare: where the edit shows none there
-// and the frame no long hair. stays: where such hair does, the edit showing none up to -`early`.
-extern "C" __global__ void lay_bare(const float* found, const float* around, const float* hair, int reach, float late,
-                                    float span, float from, float rise, float early, int width, int height,
-                                    float* hidden, float* bare, float* stays) {
+// counts in full from `late` on. shown: of the edits' faces. hair: of the frames' hair, which is long from `from` over
+// `rise` on at the lower border. hidden: float32 [faces, height, width], where a face may be within `reach` pixels. bare:
+// where the edit shows none there and the frame no long hair. stays: where such hair does, the edit showing no face from
+// `early` within its edge on.
+extern "C" __global__ void lay_bare(const float* found, const float* around, const float* shown, const float* hair,
+                                    int reach, float late, float span, float from, float rise, float early, int width,
+                                    int height, float* hidden, float* bare, float* stays) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     long long first = (long long)face * width * height, place = first + y * width + x;
@@ -23,7 +24,7 @@ extern "C" __global__ void lay_bare(const float* found, const float* around, con
     for (int u = 0; u < width; ++u) longest = fmaxf(longest, hair[first + (height - 1) * width + u]);
     float kept = fminf((longest - from) / rise, 1.0f) * risen(hair[place], span);
     bare[place] = (1.0f - kept) * fminf(hidden[place], risen(around[place] - late, span));
-    stays[place] = kept * risen(around[place] + early, span);
+    stays[place] = kept * risen(early - shown[place], span);
 }
 
 // crops, edits: REAL [faces, 3, size, size]; hidden: float32 [faces, height, width]; size, width and height are

@@ -29,11 +29,12 @@ from engine.surroundings import (
 class SurroundBuffers:
     """Memory for `cut_out_faces`, made once; on the device, G = GATE_RESOLUTION.
 
-    around, hair, bare, hidden, stays: float32 [F, h, w]. gate: for what changes. images, known: by level, float32
-    [F, 3, n, n] and [F, n, n] with n = G, G / STEP ... 1.
+    around, shown, hair, bare, hidden, stays: float32 [F, h, w]. gate: for what changes. images, known: by level,
+    float32 [F, 3, n, n] and [F, n, n] with n = G, G / STEP ... 1.
     """
 
     around: Array
+    shown: Array
     hair: Array
     bare: Array
     hidden: Array
@@ -47,12 +48,13 @@ def surround_buffers(kernels: Kernels, faces: int, logits_size: tuple[int, int])
     """Buffers for up to so many faces; logits_size: (width, height) of the parser's output, multiples of G."""
     width, height = logits_size
     assert width % GATE_RESOLUTION == height % GATE_RESOLUTION == 0, f"{logits_size}: not multiples"
-    around, hair, bare, hidden, stays = (kernels.empty((faces, height, width), np.float32) for _ in range(5))
+    plane = (faces, height, width)
+    around, shown, hair, bare, hidden, stays = (kernels.empty(plane, np.float32) for _ in range(6))
     sides = [side for side in (STEP**level for level in range(5)) if side <= GATE_RESOLUTION][::-1]
     images = tuple(kernels.empty((faces, 3, side, side), np.float32) for side in sides)
     known = tuple(kernels.empty((faces, side, side), np.float32) for side in sides)
     gate = restore_buffers(kernels, faces)
-    return SurroundBuffers(around, hair, bare, hidden, stays, gate, images, known)
+    return SurroundBuffers(around, shown, hair, bare, hidden, stays, gate, images, known)
 
 
 def cut_out_faces(
@@ -77,11 +79,13 @@ def cut_out_faces(
     soft_masks(kernels, logits, of_masks, masks, GROWTH, (FADE_PX, BEYOND_FADE_PX, RISE), hair)
     _, classes, height, width = logits.shape
     grid, side = (width, height), GATE_RESOLUTION
-    of_rest = ~(of_masks.face_classes | of_masks.occluder_classes) & ((1 << classes) - 1)
+    of_person = of_masks.face_classes | of_masks.neck_classes | of_masks.occluder_classes
+    of_rest = ~of_person & ((1 << classes) - 1)
     mean_margins(kernels, logits[faces:], of_rest, AROUND_REACH, buffers.around[:faces])
+    mean_margins(kernels, logits[faces:], of_masks.face_classes, AROUND_REACH, buffers.shown[:faces])
     mean_margins(kernels, logits[:faces], of_masks.hair_classes, AROUND_REACH, buffers.hair[:faces])
     hidden, bare, stays = buffers.hidden, buffers.bare, buffers.stays
-    margins = (of_masks.found, buffers.around, buffers.hair, HIDDEN_REACH)
+    margins = (of_masks.found, buffers.around, buffers.shown, buffers.hair, HIDDEN_REACH)
     ramps = map(np.float32, (BARE_LATE, RISE, LONG_FROM, LONG_RISE, KEPT_EARLY))
     kernels.launch("surroundings", "lay_bare", (*grid, faces), *margins, *ramps, *grid, hidden, bare, stays)
     images, known, gate = buffers.images, buffers.known, buffers.gate

@@ -91,8 +91,8 @@ def test_soft_edge_lies_inside_the_mask_and_off_the_border(shape):
     assert not everywhere[:, [0, -1]].any()
 
 
-def masks_from(logits, parts, hair=1.0):
-    """The masks of a parser that answers with these logits [2 F, K, h, w], frames first."""
+def parsed(logits, parts):
+    """What is made of a parser that answers with these logits [2 F, K, h, w], frames first."""
 
     class Parser:
         spec = None
@@ -102,7 +102,25 @@ def masks_from(logits, parts, hair=1.0):
             return {"logits": logits}
 
     crops = np.zeros((len(logits) // 2, 3, 256, 256), np.float32)
-    return tuple(face_mask(parse, 256, MaskShape(), hair) for parse in parse_faces(Parser(), parts, crops, crops))
+    return parse_faces(Parser(), parts, crops, crops)
+
+
+def masks_from(logits, parts, hair=1.0):
+    return tuple(face_mask(parse, 256, MaskShape(), hair) for parse in parsed(logits, parts))
+
+
+def test_a_neck_is_no_surroundings_and_no_face():
+    parts = ParserSpec(128, ("background", "skin", "neck", "cloth", "hair"), ("skin", "hair"))
+    logits = np.full((2, 5, 128, 128), -4.0, np.float32)
+    for n, rows in enumerate((slice(0, 20), slice(40, 80), slice(80, 100), slice(100, 128), slice(20, 40))):
+        logits[:, n, rows] = 2.0
+    (parse,) = parsed(logits, parts)
+    assert (parse.around[:20] == 6.0).all()
+    assert (parse.around[20:100] == -6.0).all()
+    assert (parse.around[100:] == 6.0).all()
+    assert (parse.edit[80:100] == -6.0).all()
+    assert (parse.hair[20:40] == 6.0).all()
+    assert (parse.hair[40:] <= 0.0).all()
 
 
 def test_masks_are_the_union_of_frame_and_edit():

@@ -21,7 +21,9 @@ PLACES = (
 )
 """Centres in a frame of 640 x 360 and turns in degrees."""
 
-PARTS = ParserSpec(128, ("background", "skin", "hair", "nose", "cloth", "hand"), ("skin", "hair", "nose"), ("hand",))
+PARTS = ParserSpec(
+    128, ("background", "skin", "hair", "nose", "neck", "cloth", "hand"), ("skin", "hair", "nose"), ("hand",)
+)
 
 
 def face_at(centre_px, half_side_px: float, degrees: float = 0.0) -> Affine:

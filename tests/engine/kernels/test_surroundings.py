@@ -83,7 +83,7 @@ MISTAKES = {
     "a change of one channel": ("change / 3.0f", "change"),
     "hair that is long in the first column": ("fmaxf(longest, hair[first + (height - 1) * width + u])",
                                               "fmaxf(longest, hair[first + (height - 1) * width])"),
-    "long hair that leaves late": ("around[place] + early", "around[place]"),
+    "long hair that leaves late": ("early - shown[place]", "-shown[place]"),
     "long hair filled with the wall": ("(1.0f - kept) * fminf", "fminf"),
     "the first face's hair for all": ("enlarged(stays + first,", "enlarged(stays,"),
     "the edit given twice": ("share * (here - edit)", "share * here"),
