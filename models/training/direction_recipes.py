@@ -87,7 +87,7 @@ RECIPES: Mapping[str, Recipe] = {
         (2, 12),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
         furthest=1.75,
-        furthest_back=2.0,
+        furthest_back=1.5,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
     ),
@@ -100,11 +100,14 @@ RECIPES: Mapping[str, Recipe] = {
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True),
     "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True, zone=_EYES),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
-    "chubby": Recipe("Chubby", "chubby", (0, 7), furthest=1.5),
+    # In the rows above these the skin darkens as well.
+    "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5),
     "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True),
-    "makeup": Recipe("Make-up", "makeup", (5, 12), furthest=1.5),
+    # The head's row would turn all of the skin blue or, backwards, yellow.
+    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=1.5, furthest_back=1.0),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5, zone=_EYES),
-    "light": Recipe("Light", "light", (3, 12), also=("gaze", "eye_light")),
+    # Coarser rows would move features, and take off glasses, along with the light.
+    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light")),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",
