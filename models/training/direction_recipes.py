@@ -105,7 +105,7 @@ RECIPES: Mapping[str, Recipe] = {
     "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True),
     # The head's row would turn all of the skin blue or, backwards, yellow.
     "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=1.5, furthest_back=1.0),
-    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), power=0.5, zone=_EYES),
+    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES),
     # Coarser rows would move features, and take off glasses, along with the light.
     "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light")),
     # Few of the samples show these emotions.
