@@ -45,7 +45,7 @@ where the generator's background shines through."""
 LONG_FROM = -1.0
 LONG_RISE = 3.0
 """Margin of hair at the crop's lower border from which it begins to be long, and steps until it is: of 31 clips the
-short lie below -1 and the long above 2, but for two."""
+short lie below -0.8 and the long above 1.7, but for two in between."""
 
 KEPT_EARLY = 2.0
 """Margin within an edited face's own edge at which long hair is wholly kept: no rim is left between the two."""

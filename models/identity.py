@@ -163,17 +163,24 @@ def _number(content: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(content[at + 1 : end], "little"), end
 
 
-def identity_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Squared distance of the embeddings of crops [B, 3, 256, 256], [B], in bf16; no gradient reaches the second ones.
-
-    Raises what `FaceIdentity.load` does.
-    """
+def open_embedding(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Embeddings [B, 128] of crops [B, 3, 256, 256], computed in bf16. Raises what `FaceIdentity.load` does."""
     network = FaceIdentity.load().to(device).to(memory_format=torch.channels_last)
 
     def embedded(crop: Tensor) -> Tensor:
         with torch.autocast(crop.device.type, torch.bfloat16):
             embedding: Tensor = network(crop)
         return embedding.float()
+
+    return embedded
+
+
+def identity_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Squared distance of the embeddings of crops [B, 3, 256, 256], [B], in bf16; no gradient reaches the second ones.
+
+    Raises what `FaceIdentity.load` does.
+    """
+    embedded = open_embedding(device)
 
     def distance(made: Tensor, real: Tensor) -> Tensor:
         with torch.no_grad():

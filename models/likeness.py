@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from engine.recurrence import advance
 from engine.runtimes.base import FloatArray, Network, Networks
 from engine.runtimes.select import open_networks, select
 from models.checkpoints.published import load_light_generator
-from models.identity import identity_distance
+from models.identity import open_embedding
 from models.mobile_stylegan import LATENT_DIM, MobileStyleGan
 from models.perceptual import StLpips
 from models.pictures import images_from
@@ -64,20 +64,25 @@ _SAME_GENERATOR = 0.1
 Progress = Callable[[float], None]
 """Is told the share of the work that is done, in (0, 1]."""
 
-Seen = tuple[Tensor, list[Tensor]]
-"""A crop [B, 3, 256, 256] and the trunk's stages for it."""
+
+class Seen(NamedTuple):
+    """A crop [B, 3, 256, 256], the trunk's stages for it, and its embedding [B, E]."""
+
+    crop: Tensor
+    stages: list[Tensor]
+    embedding: Tensor
 
 
 @dataclass(frozen=True)
 class Painter:
     """Draws codes and says how far the image is from a crop; all networks are frozen.
 
-    person: how far two images [B, 3, 256, 256] are from being one person's, [B].
+    embed: who is on images [B, 3, 256, 256], [B, E].
     """
 
     generator: MobileStyleGan
     trunk: StLpips
-    person: Callable[[Tensor, Tensor], Tensor]
+    embed: Callable[[Tensor], Tensor]
     dtype: torch.dtype = torch.bfloat16
 
     @classmethod
@@ -85,12 +90,12 @@ class Painter:
         """The light generator, ST-LPIPS and dlib's network. Raises AssetMissing, CheckpointError."""
         networks = load_light_generator(), StLpips.load()
         generator, trunk = (net.to(torch.bfloat16).to(memory_format=torch.channels_last) for net in networks)
-        return cls(generator, trunk, identity_distance(torch.device("cpu")))
+        return cls(generator, trunk, open_embedding(torch.device("cpu")))
 
     @torch.no_grad()
     def see(self, crops: Tensor) -> Seen:
-        """What `distance` needs of crops RGB [-1, 1] [B, 3, 256, 256]."""
-        return crops, self.trunk.features(crops.to(self.dtype))
+        """What `distance` and `estrangement` need of crops RGB [-1, 1] [B, 3, 256, 256]."""
+        return Seen(crops, self.trunk.features(crops.to(self.dtype)), self.embed(crops))
 
     def draw(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [B, 3, 256, 256] of codes [B, L, 512] with maps [B, C, 32, 32] or without."""
@@ -99,9 +104,12 @@ class Painter:
 
     def distance(self, seen: Seen, image: Tensor) -> Tensor:
         """Mean of ST-LPIPS and squared error."""
-        crops, stages = seen
-        unlike = self.trunk.distance(self.trunk.features(image), stages)
-        return unlike.float().mean() + F.mse_loss(image.float(), crops)
+        unlike = self.trunk.distance(self.trunk.features(image), seen.stages)
+        return unlike.float().mean() + F.mse_loss(image.float(), seen.crop)
+
+    def estrangement(self, seen: Seen, image: Tensor) -> Tensor:
+        """Mean squared distance of embeddings: how far the image is from being that person's."""
+        return (self.embed(image.float()) - seen.embedding).square().sum(dim=1).mean()
 
 
 def descend(
@@ -262,7 +270,7 @@ def refine(
             dws, noise = heard[-1].dws[frame : frame + 1], heard[-1].noise[frame : frame + 1]
             ws = ws + F.pad(dws, (0, 0, 0, ws.shape[1] - dws.shape[1]))
         image = painter.draw(ws, noise)
-        unlike = painter.distance(seen[frame], image) + PERSON * painter.person(image.float(), seen[frame][0]).mean()
+        unlike = painter.distance(seen[frame], image) + PERSON * painter.estrangement(seen[frame], image)
         return unlike + SMALL * (offset / SPREAD).square().mean()
 
     def done(steps: int) -> float:
