@@ -155,8 +155,9 @@ class Loader:
 def read_labels(settings: RunSettings) -> Mapping[str, str]:
     """The attributes of a bundle, label by name; BundleError when it cannot be read."""
     from app.bundles import prepare_bundle
-    from engine.bundle import DIRECTIONS, load_directions, read_manifest
+    from engine.bundle import load_directions, read_manifest
     from engine.bundle_build import bundle_path
+    from engine.direction_file import DIRECTIONS
 
     folder = bundle_path(prepare_bundle(settings.bundle))
     directions = load_directions(folder / DIRECTIONS, read_manifest(folder))

@@ -6,26 +6,19 @@ found and what was expected.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engine.assets import sha256_of
+from engine.direction_file import DIRECTIONS, Direction, read_directions
 from engine.errors import BundleError
 
 FORMAT = "rigid-live-bundle"
 VERSION = 2
 MANIFEST = "manifest.json"
-DIRECTIONS = "directions.npz"
-
-WHOLE_CROP = (0.0, 1.0)
-"""The zone of a direction that changes all of a face."""
 BATCH = "B"
 """The free axis in the shapes of a graph: the number of faces."""
 
@@ -101,25 +94,6 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Direction:
-    """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
-
-    direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
-    what does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with
-    it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
-    """
-
-    name: str
-    label: str
-    direction: NDArray[np.float32]
-    lo: float
-    hi: float
-    face: bool = True
-    hair: bool = True
-    zone: tuple[float, float] = WHOLE_CROP
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A verified bundle: its folder, what it says about itself, and its attributes by name."""
 
@@ -168,43 +142,17 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def load_directions(path: Path, manifest: Manifest) -> Mapping[str, Direction]:
-    """The attributes of `directions.npz`, by name in alphabetical order.
+    """The attributes of a bundle, by name in alphabetical order.
 
-    Raises BundleError when the file cannot be read, belongs to another generator, or holds a direction whose
-    shape, range or numbers do not fit.
+    Raises BundleError for what `read_directions` refuses, and for a direction of another shape than the bundle's codes.
     """
-    try:
-        # The stream is opened here because np.load leaves its own open when the file is no archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} cannot be read as directions: {error}") from error
-    found = str(arrays.get("generator_id", "no generator"))
-    if found != manifest.generator_id:
-        raise BundleError(f"{path} belongs to generator {found}, but the bundle has {manifest.generator_id}")
-    names = sorted(key.removesuffix(".direction") for key in arrays if key.endswith(".direction"))
-    return MappingProxyType({name: _direction(name, arrays, manifest, path) for name in names})
-
-
-def _direction(name: str, arrays: Mapping[str, NDArray[Any]], manifest: Manifest, path: Path) -> Direction:
-    direction, span = arrays[f"{name}.direction"], arrays.get(f"{name}.range")
-    shape = (manifest.latent_rows, manifest.latent_dim)
-    if direction.shape != shape or direction.dtype != np.float32 or not np.isfinite(direction).all():
-        raise BundleError(
-            f"{path}: {name}.direction is {direction.dtype} {list(direction.shape)}, "
-            f"but finite float32 {list(shape)} was expected"
-        )
-    if span is None or span.shape != (2,) or not np.isfinite(span).all() or not span[0] <= 0 <= span[1]:
-        raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
-    zone = np.asarray(arrays.get(f"{name}.zone", WHOLE_CROP))
-    if zone.shape != (2,) or not 0.0 <= zone[0] < zone[1] <= 1.0:
-        raise BundleError(f"{path}: {name}.zone is {zone}, but two numbers 0 <= top < bottom <= 1 were expected")
-    direction.flags.writeable = False
-    label = str(arrays.get(f"{name}.label", name))
-    face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
-    return Direction(
-        name, label, direction, float(span[0]), float(span[1]), face, hair, (float(zone[0]), float(zone[1]))
-    )
+    directions, shape = read_directions(path, manifest.generator_id), (manifest.latent_rows, manifest.latent_dim)
+    for name, found in directions.items():
+        if found.direction.shape != shape:
+            raise BundleError(
+                f"{path}: {name}.direction is {list(found.direction.shape)}, but {list(shape)} was expected"
+            )
+    return directions
 
 
 def parse_manifest(document: Any, where: str) -> Manifest:

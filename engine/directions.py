@@ -6,7 +6,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bundle import Direction
+from engine.direction_file import Direction
 
 WHOLE_FROM = 0.1
 """Value from which a slider takes all of what it moves along, face or hair; up to there more and more."""

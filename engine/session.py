@@ -12,9 +12,10 @@ from typing import Self, TypeVar
 import numpy as np
 
 from engine.ahead import AheadTracker, FaceTracker
-from engine.bundle import Direction, ParserSpec, open_bundle
+from engine.bundle import ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
+from engine.direction_file import Direction
 from engine.directions import edit_offset, hair_weight, zone_shares
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (

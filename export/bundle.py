@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from engine.assets import sha256_of
-from engine.bundle import DIRECTIONS, MANIFEST, Direction, Manifest, manifest_document, open_bundle
+from engine.bundle import MANIFEST, Manifest, manifest_document, open_bundle
+from engine.direction_file import DIRECTIONS, Direction, write_directions
 
 
 def write_bundle(
@@ -37,30 +36,6 @@ def write_bundle(
             os.replace(folder, Path(temporary) / "replaced")
         os.replace(fresh, folder)
     return written
-
-
-def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
-    """Writes `directions.npz`, under a temporary name first.
-
-    For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`,
-    `NAME.face` and `NAME.hair`, whether these change with it, and `NAME.zone` float32 [2], the rows between which they
-    do; and `generator_id`, which ties them to the generator they were found in.
-    """
-    arrays: dict[str, np.ndarray] = {"generator_id": np.array(generator_id)}
-    for direction in directions:
-        arrays[f"{direction.name}.direction"] = direction.direction.astype(np.float32)
-        arrays[f"{direction.name}.range"] = np.array([direction.lo, direction.hi], np.float32)
-        arrays[f"{direction.name}.label"] = np.array(direction.label)
-        arrays[f"{direction.name}.face"] = np.array(direction.face)
-        arrays[f"{direction.name}.hair"] = np.array(direction.hair)
-        arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_manifest(folder: Path, manifest: Manifest, others: Iterable[str] = ()) -> Manifest:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import onnx
 import torch
 
-from engine.bundle import DIRECTIONS, Bundle, open_bundle, verify_files
+from engine.bundle import Bundle, open_bundle, verify_files
+from engine.direction_file import DIRECTIONS
 from engine.errors import RuntimeUnavailable, UsageError
 from engine.fingerprint import FILE as FINGERPRINT
 from engine.graphs import plain

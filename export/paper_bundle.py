@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from engine.assets import sha256_of
-from engine.bundle import Direction, GraphSpec, Manifest, ParserSpec, Row, expected_graphs
+from engine.bundle import GraphSpec, Manifest, ParserSpec, Row, expected_graphs
+from engine.direction_file import Direction
 from export.bundle import write_bundle
 from export.to_onnx import compress, export_graph, fold_constants
 from models.bisenet import CLASSES, FACE_CLASSES, BiSeNet, CropParser

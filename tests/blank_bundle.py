@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engine.bundle import Direction, GraphSpec, Manifest, ParserSpec, Row, expected_graphs
+from engine.bundle import GraphSpec, Manifest, ParserSpec, Row, expected_graphs
+from engine.direction_file import Direction
 from export.bundle import write_bundle
 
 ROWS, DIM = 3, 4

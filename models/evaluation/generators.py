@@ -36,7 +36,7 @@ from models.perceptual import StLpips
 from models.pictures import pictures_from
 from models.scorers import FaceScorers
 from models.training.compression import COMPRESSION_LOG
-from models.training.directions import DIRECTIONS_FILE, read_directions
+from models.training.directions import DIRECTIONS_FILE, read_sliders
 from models.training.generator import HELD_OUT, TARGETS
 from models.training.log import checkpoint_dir
 from models.training.narrowing import gigaflops
@@ -134,7 +134,7 @@ def slider_responses(networks: Mapping[str, MobileStyleGan], count: int) -> dict
     makers: dict[str, Maker] = {"teacher": teachers, **{name: maker(network) for name, network in networks.items()}}
     drawn = CodeSampler.open().draw(count, torch.Generator().manual_seed(UNSEEN_SEED)).numpy()
     codes = np.repeat(drawn[:, None], TEACHER_1024.latent_rows, axis=1)
-    return edit_responses(makers, read_directions(DIRECTIONS_FILE), codes, FaceScorers.open())
+    return edit_responses(makers, read_sliders(DIRECTIONS_FILE), codes, FaceScorers.open())
 
 
 def image_tensors(images: NDArray[np.uint8]) -> Iterable[Tensor]:

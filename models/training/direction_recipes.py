@@ -7,7 +7,7 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.bundle import WHOLE_CROP
+from engine.direction_file import WHOLE_CROP
 
 COMMON_HELD = (
     "age",

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.assets import asset_path
+from engine.direction_file import Direction, read_directions, write_directions
 from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
@@ -81,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, measure and write the directions; returns the exit code."""
     deadline = time.monotonic() + 60.0 * args.minutes
-    before = read_directions(args.out) if args.out.is_file() else {}
+    before = read_sliders(args.out) if args.out.is_file() else {}
     recipes = {} if args.measure else {name: RECIPES[name] for name in args.only or RECIPES}
     ws, scores, crops = scored_samples(args.samples)
     table = ScoreTable.of(scores)
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     for name in sorted(set(sliders) - set(shipped)):
         LOG.info("%s moves its own score by less than a standard deviation: not shipped", name)
     if recipes or args.ranges:
-        write_directions(args.out, shipped)
+        write_sliders(args.out, shipped)
     write_report(args.docs, shipped, effects, bench, base)
     return 0
 
@@ -268,41 +269,25 @@ def generator_id() -> str:
     return hashlib.sha256(asset_path("synthesis_bin").read_bytes()).hexdigest()
 
 
-def write_directions(path: Path, sliders: Mapping[str, Slider]) -> None:
-    """directions.npz of a bundle: NAME.direction [L, D], NAME.range (lo, hi), NAME.label, NAME.face and NAME.hair
-    (whether these change with it), NAME.zone (top, bottom), and the generator's id."""
-    arrays: dict[str, NDArray[np.generic]] = {"generator_id": np.array(generator_id())}
-    for name, slider in sliders.items():
-        arrays[f"{name}.direction"] = slider.direction.astype(np.float32)
-        arrays[f"{name}.range"] = np.array([slider.lo, slider.hi], dtype=np.float32)
-        arrays[f"{name}.label"] = np.array(slider.recipe.label)
-        arrays[f"{name}.face"] = np.array(slider.recipe.face)
-        arrays[f"{name}.hair"] = np.array(slider.recipe.hair)
-        arrays[f"{name}.zone"] = np.array(slider.recipe.zone, dtype=np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial.npz")
-    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
+    """The directions of a bundle (`engine/direction_file.py`)."""
+    directions = (
+        Direction(name, recipe.label, slider.direction, slider.lo, slider.hi, recipe.face, recipe.hair, recipe.zone)
+        for name, slider in sliders.items()
+        for recipe in [slider.recipe]
+    )
+    write_directions(path, directions, generator_id())
 
 
-def read_directions(path: Path) -> dict[str, Slider]:
-    """The sliders of a directions.npz that `write_directions` or a bundle's export wrote.
+def read_sliders(path: Path) -> dict[str, Slider]:
+    """The sliders of the directions of a bundle.
 
-    Raises UsageError when it belongs to another generator or holds an attribute without a recipe.
+    Raises BundleError when they belong to another generator, UsageError when they hold an attribute without a recipe.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    if str(arrays["generator_id"]) != generator_id():
-        raise UsageError(f"{path} belongs to another generator than the published one; give another --out")
-    names = [key.removesuffix(".direction") for key in arrays if key.endswith(".direction")]
-    if strangers := sorted(set(names) - set(RECIPES)):
+    found = read_directions(path, generator_id())
+    if strangers := sorted(found.keys() - RECIPES.keys()):
         raise UsageError(f"{path} has {', '.join(strangers)}, but recipes exist for {', '.join(RECIPES)}")
-    return {
-        name: Slider(
-            RECIPES[name], arrays[f"{name}.direction"].astype(np.float64), *map(float, arrays[f"{name}.range"])
-        )
-        for name in names
-    }
+    return {name: Slider(RECIPES[name], d.direction.astype(np.float64), d.lo, d.hi) for name, d in found.items()}
 
 
 def write_report(

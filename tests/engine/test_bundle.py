@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from engine.bundle import (
-    WHOLE_CROP,
-    Direction,
     GraphSpec,
     Manifest,
     load_directions,
@@ -20,8 +18,8 @@ from engine.bundle import (
     parse_manifest,
     read_manifest,
 )
+from engine.direction_file import WHOLE_CROP, Direction, write_directions
 from engine.errors import BundleError
-from export.bundle import write_directions
 from tests.blank_bundle import DIM, ROWS, blank_directions, blank_manifest, write_blank_bundle
 
 
@@ -112,7 +110,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
         (lambda d: d["graphs"]["generator"].update(file="../../secret.onnx"), "the name of a file"),
         (lambda d: d["files"].update({"/etc/passwd": "00"}), "the name of a file"),
         (lambda d: d["files"].pop("directions.npz"), r"no sha256 for directions\.npz"),
-        (lambda d: d.update(generator_id="another"), r"belongs to generator abc123, but the bundle has another"),
+        (lambda d: d.update(generator_id="another"), r"belongs to generator abc123, but another was expected"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(
@@ -141,8 +139,8 @@ def write_and_load(path: Path, directions: list[Direction], manifest: Manifest) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"direction": np.ones((ROWS + 1, DIM), np.float32)}, r"smile\.direction is float32 \[4, 4\]"),
-        ({"direction": np.full((ROWS, DIM), np.nan, np.float32)}, r"finite float32 \[3, 4\] was expected"),
+        ({"direction": np.ones((ROWS + 1, DIM), np.float32)}, r"smile\.direction is \[4, 4\], but \[3, 4\]"),
+        ({"direction": np.full((ROWS, DIM), np.nan, np.float32)}, r"float32 \[3, 4\], but finite"),
         ({"lo": 0.5}, r"lo <= 0 <= hi"),
         ({"hi": np.inf}, r"lo <= 0 <= hi"),
         ({"zone": (0.7, 0.3)}, r"smile\.zone is \[0\.7 0\.3\]"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.bundle import Direction
+from engine.direction_file import Direction
 from engine.directions import WHOLE_FROM, ZONE_FADE, edit_offset, hair_weight, zone_shares
 
 ONES = np.ones((2, 4), np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.errors import UsageError
+from engine.errors import BundleError, UsageError
 from models.training import directions
 from models.training.direction_fit import ScoreTable, fit_code_model
 from models.training.direction_measure import Bench, Effect, Faces
@@ -19,11 +19,11 @@ from models.training.directions import (
     add_arguments,
     find_sliders,
     measure_sliders,
-    read_directions,
+    read_sliders,
     responds,
     run,
-    write_directions,
     write_report,
+    write_sliders,
 )
 
 ROWS, WIDTH, NAMES = 4, 6, ("age", "smile")
@@ -121,7 +121,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_file_holds_what_the_bundle_reads(tmp_path: Path, published: str) -> None:
     slider = Slider(RECIPES["smile"], np.ones((12, 512)), -2.0, 3.0)
-    write_directions(tmp_path / "directions.npz", {"smile": slider})
+    write_sliders(tmp_path / "directions.npz", {"smile": slider})
     with np.load(tmp_path / "directions.npz", allow_pickle=False) as stored:
         assert stored["smile.direction"].shape == (12, 512)
         assert stored["smile.direction"].dtype == np.float32
@@ -133,16 +133,16 @@ def test_the_file_holds_what_the_bundle_reads(tmp_path: Path, published: str) ->
 
 def test_what_was_written_is_read_back(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "directions.npz"
-    write_directions(path, {"smile": Slider(RECIPES["smile"], np.full((12, 512), 0.5), -2.0, 3.0)})
-    slider = read_directions(path)["smile"]
+    write_sliders(path, {"smile": Slider(RECIPES["smile"], np.full((12, 512), 0.5), -2.0, 3.0)})
+    slider = read_sliders(path)["smile"]
     assert (slider.recipe, slider.lo, slider.hi) == (RECIPES["smile"], -2.0, 3.0)
     assert slider.direction == pytest.approx(np.full((12, 512), 0.5))
     monkeypatch.setattr(directions, "RECIPES", {"age": RECIPES["age"]})
     with pytest.raises(UsageError, match="has smile, but recipes exist for age"):
-        read_directions(path)
+        read_sliders(path)
     monkeypatch.setattr(directions, "generator_id", lambda: "another")
-    with pytest.raises(UsageError, match="another generator"):
-        read_directions(path)
+    with pytest.raises(BundleError, match="another was expected"):
+        read_sliders(path)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def command(tmp_path: Path, published: str, monkeypatch: pytest.MonkeyPatch):
         add_arguments(parser)
         reported.clear()
         assert run(parser.parse_args([*words, "--out", str(path)])) == 0
-        return dict(reported), read_directions(path)
+        return dict(reported), read_sliders(path)
 
     return call
 
@@ -183,7 +183,7 @@ def test_only_some_are_fitted_and_the_others_stay_as_they_are(command, monkeypat
 def test_measuring_changes_nothing_but_the_ranges_when_asked(command, tmp_path: Path) -> None:
     _, first = command()
     path = tmp_path / "directions.npz"
-    write_directions(path, {name: Slider(s.recipe, s.direction, -1.0, 1.25) for name, s in first.items()})
+    write_sliders(path, {name: Slider(s.recipe, s.direction, -1.0, 1.25) for name, s in first.items()})
     written = path.read_bytes()
     reported, _ = command("--measure")
     assert path.read_bytes() == written

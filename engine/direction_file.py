@@ -1,0 +1,102 @@
+"""`directions.npz`: the attributes of a bundle, as a training writes them and the engine reads them.
+
+For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
+and `NAME.hair`, whether these change with it, and `NAME.zone` float32 [2], the rows between which they do; and
+`generator_id`, which ties them to the generator they were found in.
+"""
+
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BundleError
+
+DIRECTIONS = "directions.npz"
+
+WHOLE_CROP = (0.0, 1.0)
+"""The zone of a direction that changes all of a face."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
+
+    direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
+    what does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with
+    it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
+    """
+
+    name: str
+    label: str
+    direction: NDArray[np.float32]
+    lo: float
+    hi: float
+    face: bool = True
+    hair: bool = True
+    zone: tuple[float, float] = WHOLE_CROP
+
+
+def read_directions(path: Path, generator_id: str) -> Mapping[str, Direction]:
+    """The attributes of a file, by name in alphabetical order; their arrays cannot be written to.
+
+    Raises BundleError when the file cannot be read, belongs to another generator, or holds a direction whose range or
+    numbers are not what they should be.
+    """
+    try:
+        # The stream is opened here because np.load leaves its own open when the file is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} cannot be read as directions: {error}") from error
+    found = str(arrays.get("generator_id", "no generator"))
+    if found != generator_id:
+        raise BundleError(f"{path} belongs to generator {found}, but {generator_id} was expected")
+    names = sorted(key.removesuffix(".direction") for key in arrays if key.endswith(".direction"))
+    return MappingProxyType({name: _direction(name, arrays, path) for name in names})
+
+
+def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Direction:
+    direction, span = arrays[f"{name}.direction"], arrays.get(f"{name}.range")
+    if direction.ndim != 2 or direction.dtype != np.float32 or not np.isfinite(direction).all():
+        raise BundleError(
+            f"{path}: {name}.direction is {direction.dtype} {list(direction.shape)}, "
+            f"but finite float32 numbers [L, D] were expected"
+        )
+    if span is None or span.shape != (2,) or not np.isfinite(span).all() or not span[0] <= 0 <= span[1]:
+        raise BundleError(f"{path}: {name}.range is {span}, but two numbers lo <= 0 <= hi were expected")
+    zone = np.asarray(arrays.get(f"{name}.zone", WHOLE_CROP))
+    if zone.shape != (2,) or not 0.0 <= zone[0] < zone[1] <= 1.0:
+        raise BundleError(f"{path}: {name}.zone is {zone}, but two numbers 0 <= top < bottom <= 1 were expected")
+    direction.flags.writeable = False
+    label = str(arrays.get(f"{name}.label", name))
+    face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
+    return Direction(
+        name, label, direction, float(span[0]), float(span[1]), face, hair, (float(zone[0]), float(zone[1]))
+    )
+
+
+def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
+    """Writes the file, whole or not at all; makes its folder."""
+    arrays: dict[str, NDArray[Any]] = {"generator_id": np.array(generator_id)}
+    for direction in directions:
+        arrays[f"{direction.name}.direction"] = direction.direction.astype(np.float32)
+        arrays[f"{direction.name}.range"] = np.array([direction.lo, direction.hi], np.float32)
+        arrays[f"{direction.name}.label"] = np.array(direction.label)
+        arrays[f"{direction.name}.face"] = np.array(direction.face)
+        arrays[f"{direction.name}.hair"] = np.array(direction.hair)
+        arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
