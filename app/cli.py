@@ -171,7 +171,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", default=given, choices=choices)
     add("--max-faces", type=int, default=given, metavar="N", help="edit the N largest faces (1)")
     add("--frames", type=int, default=given, metavar="N", help="stop after N frames")
-    add("--likeness", type=float, default=given, metavar="SECONDS", help="search what the encoder lacks of this person")
+    add("--likeness", action="store_true", default=given, help="search what the encoder lacks of this person")
     add("--person", default=given, metavar="NAME", help="keep the likeness on this computer, or use the kept one")
     add("--compare", action="store_true", default=given, help="write before | after side by side")
     add("--keep-partial", action="store_true", default=given, help="keep the output of a truncated source")

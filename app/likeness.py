@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
 from io import BytesIO
 from typing import Protocol
 
@@ -45,12 +44,6 @@ class Sitter(Protocol):
         """Fades it in, or out."""
 
 
-def check_can_improve() -> None:
-    """Raises RuntimeUnavailable where the optimisation cannot run."""
-    if find_spec("torch") is None:
-        raise RuntimeUnavailable("improving the likeness needs the package torch; install the extra `train`")
-
-
 class Search:
     """One worker process at its work, and a thread that listens to it.
 
@@ -58,12 +51,12 @@ class Search:
     line. over: true when nothing more will come.
     """
 
-    def __init__(self, crops: NDArray[np.uint8], bundle: str, seconds: float, worker: Sequence[str] = WORKER) -> None:
+    def __init__(self, crops: NDArray[np.uint8], bundle: str, worker: Sequence[str] = WORKER) -> None:
         """crops: uint8 RGB [T, S, S, 3]. Raises RuntimeUnavailable when the process cannot be started."""
         self.share, self.problem, self.over = 0.0, "", False
         self.found: Likeness | None = None
         self._ending = False
-        command = [*worker, "--bundle", bundle, "--seconds", str(seconds)]
+        command = [*worker, "--bundle", bundle]
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
@@ -123,7 +116,7 @@ class LikenessSwitch:
         self.share: float | None = None
         self.problem = ""
         self._people, self._worker = people, worker
-        self._asked: tuple[float, str, str] = (0.0, "", "")
+        self._asked = (False, "", "")
         self._crops: list[ImageU8] = []
         self._last_ns = 0
         self._search: Search | None = None
@@ -180,7 +173,6 @@ class LikenessSwitch:
         self.problem, self._crops, self._likeness = "", [], None
         try:
             if settings.likeness:
-                check_can_improve()
                 self.share = 0.0
             elif settings.person:
                 self._likeness = self._people.load(settings.person, settings.bundle)
@@ -203,7 +195,7 @@ class LikenessSwitch:
         if not self._crops:
             return False
         try:
-            self._search = Search(np.stack(self._crops), settings.bundle, settings.likeness, self._worker)
+            self._search = Search(np.stack(self._crops), settings.bundle, self._worker)
         except RigidError as error:
             self._fail(error)
         self._crops = []

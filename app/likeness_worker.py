@@ -1,9 +1,8 @@
-"""The process that finds a likeness: `python -m app.likeness_worker --bundle NAME --seconds S`.
+"""The process that finds a likeness: `python -m app.likeness_worker --bundle NAME`.
 
 It takes aligned crops as one NumPy array from stdin and writes to stdout a line `done SHARE` now and then and at the
-end `found` and the likeness as a NumPy array, or `no REASON`. It works at a low priority, with threads that do not
-wait in circles, and ends when its stdin does, which happens however the program that started it comes to its end. No
-picture is written anywhere.
+end `found` and the likeness as a NumPy array, or `no REASON`. It works at a low priority and ends when its stdin does,
+which happens however the program that started it comes to its end. No picture is written anywhere.
 """
 
 import argparse
@@ -18,7 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.bundle import open_bundle
+from engine.bundle_build import bundle_path
 from engine.errors import RigidError
+from engine.likeness import likeness_of
+from engine.runtimes.select import select
 
 DONE, FOUND, NO = b"done ", b"found\n", b"no "
 LOW = 10
@@ -32,22 +35,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Finds it: 0; 1 when it cannot be found."""
     parser = argparse.ArgumentParser(prog="likeness_worker", description=__doc__)
     parser.add_argument("--bundle", required=True)
-    parser.add_argument("--seconds", type=float, required=True)
     args = parser.parse_args(words)
     for name in ("SIGINT", "SIGHUP"):  # reach every process of a terminal; the program ends this one in order
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(LOW)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: the processor is the engine's
     crops = np.load(io.BytesIO(_read()), allow_pickle=False)
     threading.Thread(target=_wait_for_the_end, name="end", daemon=True).start()
     try:
-        from models.likeness import find_likeness
-
-        found = find_likeness(crops, args.bundle, args.seconds, _Teller())
-    except ModuleNotFoundError as error:
-        return _refused(f"improving the likeness needs the package {error.name}; install the extra `train`")
+        found = likeness_of(crops, open_bundle(bundle_path(args.bundle)), select("auto"), _Teller())
     except RigidError as error:
         return _refused(str(error))
     _say(FOUND + _bytes_of(found))

@@ -146,7 +146,7 @@ def improve_first(settings: RunSettings, session: "Session", switch: LikenessSwi
             session.step(frame, Controls())
             switch.follow(settings, session, frame)
             refuse_without_likeness(switch)
-    log.info("looking for the likeness, %.0f s", settings.likeness)
+    log.info("looking for the likeness")
     while switch.searching and not stop.wait(_POLL_S):
         switch.follow(settings, session, None)
     session.reset()

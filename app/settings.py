@@ -18,10 +18,6 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-LONGEST_SEARCH_S = 3600.0
-"""What `likeness` can be at most."""
-
-
 @dataclass(frozen=True)
 class RunSettings:
     """Everything `rigid-live run` can be told; a TOML settings file has these keys.
@@ -29,9 +25,9 @@ class RunSettings:
     source: `demo`, a camera index, a file or a URL. sink: `null`, `virtual` or file names. set: attribute values in
     [-1, 1]. frames: stop after so many, 0 for all. pace: play a file at its own rate, dropping late frames.
     compare: write the frame before the edit to the left of the edited one. keep_partial: keep what was written
-    when the source turns out to be truncated. progress: None shows the bar on a terminal only. likeness: seconds of
-    search for what the encoder lacks of the person, 0 for none. person: the name under which it is kept on this
-    computer; without a search, whose kept likeness is used; empty for neither.
+    when the source turns out to be truncated. progress: None shows the bar on a terminal only. likeness: search what
+    the encoder lacks of the person. person: the name under which it is kept on this computer; without a search, whose
+    kept likeness is used; empty for neither.
     """
 
     source: str = "demo"
@@ -50,7 +46,7 @@ class RunSettings:
     keep_partial: bool = False
     progress: bool | None = None
     report: str | None = None
-    likeness: float = 0.0
+    likeness: bool = False
     person: str = ""
 
     def __post_init__(self) -> None:
@@ -61,8 +57,6 @@ class RunSettings:
             raise UsageError(f"max_faces is {self.max_faces}; expected 1 or more")
         if self.frames < 0:
             raise UsageError(f"frames is {self.frames}; expected 1 or more, or 0 for all")
-        if not 0.0 <= self.likeness <= LONGEST_SEARCH_S:
-            raise UsageError(f"likeness is {self.likeness}; expected seconds from 0 to {LONGEST_SEARCH_S:.0f}")
         if not self.sink:
             raise UsageError("no sink was named; expected at least one, for example `--sink null`")
         _ = self.controls  # refuses nan and values outside [-1, 1]
@@ -128,10 +122,9 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         return str(value)  # a camera's index
     if key == "set" and isinstance(value, dict) and all(_is_number(item) for item in value.values()):
         return {name: float(item) for name, item in value.items()}
-    wanted = {"max_faces": int, "frames": int, "pace": bool, "compare": bool, "keep_partial": bool, "progress": bool}
-    if key == "likeness" and _is_number(value):
-        return float(value)
-    if key not in ("sink", "set", "likeness") and type(value) is wanted.get(key, str):
+    switches = ("pace", "compare", "keep_partial", "progress", "likeness")
+    wanted = {"max_faces": int, "frames": int, **dict.fromkeys(switches, bool)}
+    if key not in ("sink", "set") and type(value) is wanted.get(key, str):
         return value
     raise UsageError(f"settings file {path}: {key} = {value!r} is not of the type that {key} takes")
 

@@ -113,10 +113,9 @@ def _write_built(recipe: Path, manifest: Manifest, recipe_hash: str, folder: Pat
     """Writes the complete bundle into a new folder: graphs with their weights inlined, and those that the recipe knows
     the reaches of in int8 as well; the rest as it is."""
     folder.mkdir()
-    graphs = {spec.file for spec in manifest.graphs.values()}
     names = set(manifest.files) - {int8.FILE}
     for name in names:
-        if name in graphs:
+        if Path(name).suffix == ".onnx":
             inline_assets(recipe / name, folder / name)
         else:
             shutil.copyfile(recipe / name, folder / name)

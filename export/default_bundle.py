@@ -6,23 +6,29 @@ Weights of the published generator do not enter it: they stay references into th
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-from engine import int8
+from engine import int8, likeness
 from engine.assets import asset
 from engine.bundle import MANIFEST, GraphSpec, Manifest, Row, expected_graphs, load_directions
 from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle, write_manifest
 from export.parser import PARSER, lineage_line
 from export.pinned import refer_to_asset
-from export.to_onnx import compress, export_graph
+from export.slope import with_slope
+from export.to_onnx import compress, export_fixed, export_graph
 from models.checkpoints.published import load_light_generator, trained_tensors
 from models.checkpoints.weights import FRESH
+from models.identity import FaceIdentity
+from models.likeness import Unlikeness
 from models.mobile_stylegan import (
     LATENT_DIM,
     LIGHT_256,
@@ -40,6 +46,8 @@ NAME = "default"
 LICENCE = "non-commercial; see models/bundles/LICENSE.md"
 RESOLUTION = LIGHT_256.resolution
 NOISE = (LIGHT_256.widths[2], NOISE_RESOLUTION, NOISE_RESOLUTION)
+BAND_ORDERS = (band_order(LIGHT_256.stem_width).numpy(),)
+"""In which the generator takes channels of the published one."""
 
 
 def write_default_recipe(folder: Path, weights: Path) -> Manifest:
@@ -55,10 +63,8 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
             export_graph(network, path, inputs, outputs)
             if name == "generator":
                 assert isinstance(network, MobileStyleGan)
-                inline = refer_to_asset(path, "synthesis_bin", [band_order(LIGHT_256.stem_width).numpy()])
-                assert set(inline) <= trained_tensors(network, first_narrower(WIDE_256, LIGHT_256)).keys(), (
-                    "a third party's weights would be committed"
-                )
+                inline = refer_to_asset(path, "synthesis_bin", BAND_ORDERS)
+                assert set(inline) <= _ours(network).keys(), "a third party's weights would be committed"
             compress(path, quantize=True)
             graphs[name] = path
         manifest = _manifest(folder)
@@ -68,7 +74,31 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
         written = write_bundle(folder, manifest, graphs, directions)
     for name in notes.keys() - {MANIFEST}:
         (folder / name).write_bytes(notes[name])
-    return write_manifest(folder, written, [int8.FILE]) if int8.FILE in notes else written
+    write_likeness(folder / likeness.FILE, weights)
+    return write_manifest(folder, written, [likeness.FILE, *({int8.FILE} & notes.keys())])
+
+
+def write_likeness(path: Path, weights: Path) -> None:
+    """The graph of the search for a likeness (`engine/likeness.py`), for one image at a time."""
+    generator, identity = load_light_generator(weights), FaceIdentity.load()
+    inputs = {
+        "ws": torch.zeros(1, LIGHT_256.latent_rows, LATENT_DIM),
+        "crop": torch.zeros(1, 3, RESOLUTION, RESOLUTION),
+    }
+    search = with_slope(Unlikeness(generator, identity), list(inputs.values()))
+    export_fixed(search, path, inputs, ["unlike", "slope"])
+    inline = refer_to_asset(path, "synthesis_bin", BAND_ORDERS)
+    ours = {tensor.numpy().tobytes() for tensor in (*_ours(generator).values(), *identity.state_dict().values())}
+    lines = {tensor.numpy().tobytes() for tensor in (identity.down, identity.across)}
+    stored = {tensor.name: tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer}
+    strange = [name for name in inline if numpy_helper.to_array(stored[name]).tobytes() not in ours | lines]
+    assert not strange, f"a third party's weights would be committed: {', '.join(strange)}"
+    compress(path)
+
+
+def _ours(generator: MobileStyleGan) -> Mapping[str, Tensor]:
+    """The tensors of the generator that were trained here."""
+    return trained_tensors(generator, first_narrower(WIDE_256, LIGHT_256))
 
 
 def _networks(weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:

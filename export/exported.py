@@ -17,6 +17,7 @@ from typing import Any, Literal
 import onnx
 import torch
 
+from engine import likeness
 from engine.bundle import Bundle, open_bundle, verify_files
 from engine.direction_file import DIRECTIONS
 from engine.errors import RuntimeUnavailable, UsageError
@@ -92,6 +93,9 @@ def export(source: Path, order: Order, out: Path, films: Films | None = None) ->
         models = _typed_models(bundle, order, built_for, films, scratch)
         names, others = _converted(bundle, models, order, built_for, fresh)
         shutil.copyfile(bundle.folder / DIRECTIONS, fresh / DIRECTIONS)
+        if likeness.FILE in bundle.manifest.files and built_for is None:  # it is sought on the CPU, with the encoder
+            shutil.copyfile(bundle.folder / likeness.FILE, fresh / likeness.FILE)
+            others = [*others, likeness.FILE]
         graphs = {
             graph: replace(spec, file=names[spec.file], int8="") for graph, spec in bundle.manifest.graphs.items()
         }

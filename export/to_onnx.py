@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,6 +42,26 @@ def export_graph(
     if len(set(sizes.values())) != 1 or min(sizes.values()) < 2:
         raise ValueError(f"example inputs must share one batch size of at least 2, found {sizes}")
     batch = torch.export.Dim(BATCH)
+    model = _exported(module, inputs, outputs, opset, tuple({0: batch} for _ in inputs))
+    _name_batch(model)
+    onnx.checker.check_model(model, full_check=True)
+    _write(model, path)
+
+
+def export_fixed(module: nn.Module, path: Path, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> None:
+    """As `export_graph`, but for the very shapes of the examples, batch included, and with each weight there once.
+
+    What is made of a weight, such as its transpose, is computed anew when a runtime loads the graph.
+    """
+    model = _exported(module, inputs, outputs, OPSET, None, fold=False)
+    onnx.checker.check_model(model, full_check=True)
+    _write(model, path)
+
+
+def _exported(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], opset: int, free: Any, fold: bool = True
+) -> ModelProto:
+    """free: the free axes of each input, as torch takes them, or None."""
     with _quiet_exporter(), _evaluation_mode(module):
         program = torch.onnx.export(
             module,
@@ -50,15 +71,14 @@ def export_graph(
             opset_version=opset,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=free,
+            optimize=fold,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _strip_provenance(model)
-    _name_batch(model)
-    onnx.checker.check_model(model, full_check=True)
-    _write(model, path)
+    return model
 
 
 def fold_constants(path: Path) -> None:

@@ -32,6 +32,12 @@ CROP_SCALE, CROP_LEFT, CROP_TOP = 1.191, 39.5, 65.7
 """Where dlib's own alignment finds its pixels in an aligned 256 px crop: scale, x and y of the first one's centre; the
 median over 58 faces. A constant, through which gradients pass."""
 
+STAGES = (2, 6, 9)
+"""The last blocks of the widths 32, 64 and 128: what they see of two faces tells how alike these look."""
+
+_FAINT = 1e-3
+"""Length of a place's features up to which they count as nothing."""
+
 _TENSOR_VERSION = b"\x01\x02"
 
 
@@ -39,7 +45,8 @@ class FaceIdentity(nn.Module):
     """Crops [B, 3, 256, 256] RGB [-1, 1], FFHQ's alignment -> embeddings [B, 128], of length about 1.4."""
 
     mean: Tensor
-    grid: Tensor
+    down: Tensor
+    across: Tensor
 
     def __init__(self) -> None:
         """Random weights; `load` reads the published ones."""
@@ -52,7 +59,8 @@ class FaceIdentity(nn.Module):
         )
         self.last = nn.Linear(WIDTHS[-1], EMBEDDING, bias=False)
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("grid", _chip_grid(), persistent=False)
+        self.register_buffer("down", _chip_lines(CROP_TOP), persistent=False)
+        self.register_buffer("across", _chip_lines(CROP_LEFT).T.contiguous(), persistent=False)
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -72,8 +80,18 @@ class FaceIdentity(nn.Module):
         return network
 
     def forward(self, crop: Tensor) -> Tensor:
-        grid = self.grid.expand(len(crop), -1, -1, -1)
-        return self.of_chips(F.grid_sample(crop, grid, mode="bilinear", padding_mode="border", align_corners=False))
+        return self.of_chips(self.down @ crop @ self.across)
+
+    def features(self, crop: Tensor) -> list[Tensor]:
+        """What the stem and the blocks `STAGES` see, [B, C, H, W] each; the vector of each place has length 1."""
+        x = F.relu(self.stem(_scaled(self.down @ crop @ self.across, self.mean)))
+        found = [x]
+        x = F.max_pool2d(x, 3, 2)
+        for n, block in enumerate(self.blocks[: STAGES[-1] + 1]):
+            x = block(x)
+            if n in STAGES:
+                found.append(x)
+        return [stage / (stage.square().sum(dim=1, keepdim=True).sqrt() + _FAINT) for stage in found]
 
     @torch.inference_mode()
     def embed(self, crops: NDArray[np.uint8], batch: int = 16) -> NDArray[np.float32]:
@@ -83,8 +101,7 @@ class FaceIdentity(nn.Module):
 
     def of_chips(self, chip: Tensor) -> Tensor:
         """Embeddings of faces that dlib has aligned, [B, 3, 150, 150] RGB [-1, 1]."""
-        x = ((chip + 1.0) * 127.5 - self.mean) / PIXEL_RANGE
-        x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
+        x = F.max_pool2d(F.relu(self.stem(_scaled(chip, self.mean))), 3, 2)
         for block in self.blocks:
             x = block(x)
         embedding: Tensor = self.last(x.mean(dim=(2, 3)))
@@ -127,11 +144,15 @@ def _filled(x: Tensor, size: list[int]) -> Tensor:
     return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0])) if any(missing) else x
 
 
-def _chip_grid() -> Tensor:
-    """What `grid_sample` needs to lay a crop on a chip, [1, 150, 150, 2]."""
-    chip = CROP_SCALE * torch.arange(CHIP_PX, dtype=torch.float32)
-    x, y = ((chip + first + 0.5) * (2.0 / CROP_SIZE) - 1.0 for first in (CROP_LEFT, CROP_TOP))
-    return torch.stack((x.expand(CHIP_PX, -1), y[:, None].expand(-1, CHIP_PX)), dim=-1)[None]
+def _scaled(chip: Tensor, mean: Tensor) -> Tensor:
+    return ((chip + 1.0) * 127.5 - mean) / PIXEL_RANGE
+
+
+def _chip_lines(first: float) -> Tensor:
+    """How much each line of a crop is in each line of a chip, bilinear, [150, 256]. first: where the first one lies."""
+    at = (CROP_SCALE * torch.arange(CHIP_PX) + first).clamp(0.0, CROP_SIZE - 1.0)
+    distance = (at[:, None] - torch.arange(CROP_SIZE)).abs()
+    return (1.0 - distance).clamp(min=0.0)
 
 
 def _stored(content: bytes, layer: bytes, numbers: int = 0) -> Iterator[NDArray[np.float32]]:

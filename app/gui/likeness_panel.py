@@ -20,8 +20,6 @@ from app.live import LiveState
 from app.people import People
 from engine.errors import RigidError
 
-SECONDS = 60.0
-
 
 class LikenessPanel(QWidget):
     """`changed` carries the settings of the run that were changed, by name; `failed` why something cannot be done."""
@@ -35,7 +33,7 @@ class LikenessPanel(QWidget):
         self._running, self._found = False, False
         self.improve = QPushButton()
         self.improve.setToolTip(
-            self.tr("Looks for what the networks miss of this face, in the background, for about a minute")
+            self.tr("Looks for what the networks miss of this face, in the background, for some seconds")
         )
         self.improve.clicked.connect(self._on_improve)
         self.more = QToolButton()
@@ -104,19 +102,19 @@ class LikenessPanel(QWidget):
             self.name.setFocus()
             return
         if not name or name not in self._people.names() or self._agreed(self._replacing(name)):
-            self.changed.emit({"likeness": SECONDS, "person": name})
+            self.changed.emit({"likeness": True, "person": name})
 
     def _replacing(self, name: str) -> str:
         return self.tr("Replace the likeness of “%1”?").replace("%1", name)
 
     def _forget(self) -> None:
-        self.changed.emit({"likeness": 0.0, "person": ""})
+        self.changed.emit({"likeness": False, "person": ""})
 
     def _fill_menu(self) -> None:
         self.menu.clear()
         names = self._people.names()
         for name in names:
-            self.menu.addAction(name, partial(self.changed.emit, {"likeness": 0.0, "person": name}))
+            self.menu.addAction(name, partial(self.changed.emit, {"likeness": False, "person": name}))
         self.menu.addSeparator()
         for name in names:
             self.menu.addAction(self.tr("Delete %1…").replace("%1", name), partial(self._delete, name))

@@ -288,7 +288,7 @@ class Window(QMainWindow):
         self.likeness.show_state(state)
         if state.likeness_problem and (self._bridge.settings.likeness or self._bridge.settings.person):
             self.banner.tell(state.likeness_problem, wrong=True)
-            self._change(likeness=0.0, person="")
+            self._change(likeness=False, person="")
         if state.over:
             self.close()
 

@@ -2,17 +2,16 @@
 
 The likeness is found on the first seconds of a clip, as the editor does, and the loop runs over the rest with and
 without it: MSE and ST-LPIPS of the inversion, dlib's distance, how unsteady it is, and how far each slider at 1 moves
-its own score, edit against inversion. Seconds are of processor time divided by the threads, so that a busy machine
-finds the same as a free one, as long as threads do not wait in circles (`OMP_WAIT_POLICY=PASSIVE`, as the editor's own
-search has it).
+its own score, and dlib's distance, from the frame to what is shown. A weaker edit is nearer to the person too: without
+the likeness the sliders are scored at `WEAKER` as well.
 """
 
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,15 @@ from numpy.typing import NDArray
 from engine.bundle import open_bundle
 from engine.bundle_build import DEFAULT, bundle_path
 from engine.errors import SourceError, UsageError
+from engine.likeness import likeness_of
 from engine.recurrence import FULL
 from engine.runtimes.select import open_networks, select
 from models.evaluation.clips import align_clip, clip_names, find_clips, open_tracker
 from models.evaluation.identity import FaceEmbedder, distances
 from models.evaluation.judges import perceptual_distances
 from models.evaluation.report import versions
-from models.evaluation.rollout import LoadedBundle, Rollout, roll_clip
+from models.evaluation.rollout import LoadedBundle, roll_clip
 from models.evaluation.scores import squared_errors
-from models.likeness import Painter, likeness_of, processor_s
 from models.perceptual import StLpips
 from models.pictures import Pictures
 from models.scorers import FaceScorers
@@ -40,6 +39,7 @@ from models.scorers import FaceScorers
 log = logging.getLogger(__name__)
 
 CROPS = 8
+WEAKER = 0.8
 SHORTEST = 8
 """Frames after the fitted ones that a clip must have."""
 
@@ -47,7 +47,6 @@ SHORTEST = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("clips", nargs="+", type=Path, metavar="CLIP|DIR")
-    add("--seconds", type=float, default=60.0, help="of the search; default: %(default)s")
     add("--threads", type=int, default=2, help="default: %(default)s")
     add("--fit", type=int, default=75, help="frames at the start that it is found on; default: %(default)s")
     add("--frames", type=int, default=40, help="frames after them that are scored; default: %(default)s")
@@ -58,12 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find, score and write the report. Raises the errors of `engine/errors.py`."""
-    if args.seconds <= 0 or args.threads < 1 or args.fit < 1 or args.frames < SHORTEST:
-        raise UsageError(f"--seconds, --threads and --fit are positive, --frames starts at {SHORTEST}")
+    if args.threads < 1 or args.fit < 1 or args.frames < SHORTEST:
+        raise UsageError(f"--threads and --fit are positive, --frames starts at {SHORTEST}")
     torch.set_num_threads(args.threads)
-    judges, painter = Judges.load(), Painter.open()
-    bundle = open_bundle(bundle_path(DEFAULT))
-    loaded = LoadedBundle(DEFAULT, bundle, open_networks(bundle, select("auto"), "cpu", "auto"))
+    judges, bundle, runtime = Judges.load(), open_bundle(bundle_path(DEFAULT)), select("auto")
+    loaded = LoadedBundle(DEFAULT, bundle, open_networks(bundle, runtime, "cpu", "auto"))
     tracker = open_tracker(args.threads)
     runs: list[dict[str, Any]] = []
     for path, name in clip_names(find_clips(args.clips)).items():
@@ -72,17 +70,16 @@ def run(args: argparse.Namespace) -> int:
         if len(crops) - fit < SHORTEST:
             raise SourceError(f"{name} shows one person in {len(crops)} frames; at least {2 * SHORTEST} were expected")
         picked = crops[np.linspace(0, fit - 1, CROPS).round().astype(int)]
-        steps: list[float] = []
-        clock = partial(processor_s, args.threads)
-        found = likeness_of(picked, loaded.networks, painter, args.seconds, steps.append, clock)
-        moved = float(np.sqrt(np.square(found).mean()))
-        block = {"clip": name, "fitted_frames": fit, "steps": len(steps), "offset_rms": moved}
+        began_s = time.monotonic()
+        found = likeness_of(picked, bundle, runtime)
+        took_s, moved = time.monotonic() - began_s, float(np.sqrt(np.square(found).mean()))
+        block = {"clip": name, "fitted_frames": fit, "seconds": took_s, "offset_rms": moved}
         sheet: list[Pictures] = []
-        for kind, likeness in (("without", None), ("with", found)):
-            block[kind] = compare(loaded, crops[fit:], likeness, args.set, judges, sheet)
+        for kind, likeness, value in (("weaker", None, WEAKER), ("without", None, 1.0), ("with", found, 1.0)):
+            block[kind] = compare(loaded, crops[fit:], likeness, dict.fromkeys(args.set, value), judges, sheet)
         runs.append(block)
         log.info("%s", block)
-        settings = {"seconds": args.seconds, "threads": args.threads, "frames": args.frames}
+        settings = {"threads": args.threads, "frames": args.frames}
         report = {"settings": settings, "versions": versions(), "runs": runs}
         args.report.parent.mkdir(parents=True, exist_ok=True)
         args.report.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -110,32 +107,33 @@ def compare(
     loaded: LoadedBundle,
     crops: Pictures,
     likeness: NDArray[np.float32] | None,
-    sliders: Sequence[str],
+    values: Mapping[str, float],
     judges: Judges,
     sheet: list[Pictures],
 ) -> dict[str, Any]:
-    """Scores of the loop on crops [T, 256, 256, 3] after its first frame, every third of them."""
-    rollouts = {name: roll_clip(loaded, crops, {name: 1.0}, FULL, likeness) for name in sliders}
+    """Scores of the loop on crops [T, 256, 256, 3] after its first frame, every third of them; each slider alone."""
+    rollouts = {name: roll_clip(loaded, crops, {name: value}, FULL, likeness) for name, value in values.items()}
     chosen = slice(1, None, 3)
     wanted, first = crops[chosen], next(iter(rollouts.values()))
     inversions = first.inversions[chosen]
     away = distances(judges.embedder.embed(wanted), judges.embedder.embed(inversions))
     if not sheet:
         sheet.append(wanted)
-    sheet += [inversions, *(rollout.edits[chosen] for rollout in rollouts.values())]
+    sheet += [inversions, *(rollout.shown[chosen] for rollout in rollouts.values())]
     return {
         "mse_x100": float(np.mean(squared_errors(wanted, inversions))),
         "st_lpips": float(np.mean(perceptual_distances(judges.distance, wanted, inversions))),
         "dlib_l2": float(np.mean(away)),
         "change_between_frames": float(np.abs(np.diff(first.inversions.astype(np.float32), axis=0)).mean()),
-        "responses": {name: response(rollout, chosen, name, judges) for name, rollout in rollouts.items()},
+        "shown": {name: change(wanted, rollout.shown[chosen], name, judges) for name, rollout in rollouts.items()},
     }
 
 
-def response(rollout: Rollout, chosen: slice, name: str, judges: Judges) -> float:
-    """How far the slider moved its own score, in the scorer's unit."""
-    before, after = (judges.scorers.score(images[chosen])[name] for images in (rollout.inversions, rollout.edits))
-    return float(np.mean(after - before))
+def change(frames: Pictures, shown: Pictures, name: str, judges: Judges) -> dict[str, float]:
+    """How far a slider moved its own score, in the scorer's unit, and how far it led from the person."""
+    before, after = (judges.scorers.score(images)[name] for images in (frames, shown))
+    away = distances(judges.embedder.embed(frames), judges.embedder.embed(shown))
+    return {"response": float(np.mean(after - before)), "dlib_l2": float(np.mean(away))}
 
 
 def write_sheet(path: Path, rows: Sequence[Pictures], columns: int = 6) -> None:

@@ -10,15 +10,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from app.cli import main
+from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
 from engine.errors import AssetMissing
 from engine.frames import CameraFrame, Controls, Phase
 from engine.geometry import align, face_rectangle_px
+from engine.likeness import likeness_of
 from engine.policies import blurred
+from engine.runtimes.select import open_networks, select
 from engine.session import Session
 from engine.tracking import Tracker
+from models.identity import FaceIdentity
+from models.pictures import images_from
 from tests.clip_frames import frames_of
 
 A_PASS, A_MINUTE = 98, 12 * 60
@@ -57,6 +63,24 @@ def test_edits_the_face_and_nothing_else(default_bundle: Path, clips: Path, trac
         neutral = session.step(frame, Controls({"smile": 0.0}))
     assert min(changed) > 0.5
     assert neutral.image is frame.image
+
+
+@pytest.mark.parametrize("clip", ["pyfeat_single_face.mp4", "liveportrait_d9.mp4"])
+def test_a_likeness_brings_the_code_nearer_to_the_person(default_bundle: Path, clips: Path, clip: str) -> None:
+    bundle, runtime = open_bundle(default_bundle), select("auto")
+    crops = []
+    with Session.open(default_bundle) as session:
+        for frame in islice(frames_of(clips / clip), 48):
+            session.step(frame, Controls())
+            crops.append(session.crop(frame))
+    found = likeness_of(np.stack(crops[:32:8]), bundle, runtime)
+    networks, identity = open_networks(bundle, runtime), FaceIdentity.load()
+    unseen = images_from(crops[-1][None])
+    ws, nothing = networks.encoder_anchor(crop=unseen)["ws"], np.zeros((1, *bundle.manifest.noise), np.float32)
+    pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in (ws, ws + found))]
+    networks.close()
+    person, before, after = (identity(torch.from_numpy(picture)) for picture in pictures)
+    assert (after - person).norm() < 0.85 * (before - person).norm()
 
 
 def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: Path, clips: Path) -> None:

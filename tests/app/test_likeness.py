@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import likeness as module
 from app import people as people_module
 from app.likeness import APART_NS, CROPS, LikenessSwitch, Search
 from app.likeness_worker import framed
@@ -21,7 +20,7 @@ from tests.app.fakes import FakeSession
 
 WAIT_S = 60.0
 PATIENT_S = 300.0
-"""For the real worker, which loads torch at a low priority."""
+"""For the real worker, which loads networks at a low priority."""
 LIKENESS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 WORKER = """
@@ -63,20 +62,20 @@ def crops(level: int = 7) -> np.ndarray:
 
 class TestSearch:
     def test_it_finds_what_the_worker_makes_of_the_crops(self) -> None:
-        search = Search(crops(), "default", 1.0, worker())
+        search = Search(crops(), "default", worker())
         assert search.wait(WAIT_S)
         np.testing.assert_array_equal(search.found, np.full((2, 3), 7.0))
         assert (search.share, search.problem) == (0.5, "")
 
     @pytest.mark.parametrize(("kind", "problem"), [("refuses", "it has its reasons"), ("dies", "broke off")])
     def test_a_worker_that_fails_says_why(self, kind: str, problem: str) -> None:
-        search = Search(crops(), "default", 1.0, worker(kind))
+        search = Search(crops(), "default", worker(kind))
         assert search.wait(WAIT_S)
         assert search.found is None
         assert problem in search.problem
 
     def test_it_can_be_broken_off(self) -> None:
-        search = Search(crops(), "default", 1.0, worker("hangs"))
+        search = Search(crops(), "default", worker("hangs"))
         until(lambda: search.share == 0.5)
         search.end()
         assert search.over
@@ -84,9 +83,18 @@ class TestSearch:
         assert search._process.poll() is not None
 
     def test_the_real_worker_refuses_a_bundle_that_is_not_there(self) -> None:
-        search = Search(crops(), "no-such-bundle", 1.0)
+        search = Search(crops(), "no-such-bundle")
         assert search.wait(PATIENT_S)
         assert "no-such-bundle" in search.problem
+
+    def test_the_real_worker_finds_one_for_the_default_bundle(self) -> None:
+        faces = np.random.default_rng(1).integers(0, 256, (2, 256, 256, 3), np.uint8)
+        search = Search(faces, "default")
+        assert search.wait(PATIENT_S)
+        assert search.problem == ""
+        assert search.found.shape == (12, 512)
+        assert 0.01 < np.sqrt(np.square(search.found).mean()) < 0.42
+        assert search.share == 1.0
 
 
 def until(condition) -> None:
@@ -106,7 +114,7 @@ def play(switch: LikenessSwitch, settings: RunSettings, session: FakeSession, co
 
 
 class TestSwitch:
-    settings = RunSettings(likeness=1.0)
+    settings = RunSettings(likeness=True)
 
     def found(self, switch: LikenessSwitch, settings: RunSettings, session: FakeSession) -> None:
         play(switch, settings, session)
@@ -176,13 +184,6 @@ class TestSwitch:
         play(switch, self.settings, session, CROPS - 1)
         assert not switch.searching
         switch.end()
-
-    def test_without_torch_it_says_what_to_install(self, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
-        switch = LikenessSwitch(people)
-        switch.follow(self.settings, FakeSession(), frame(0))
-        assert "extra `train`" in switch.problem
-        assert switch.share is None
 
 
 def test_an_array_is_framed_by_its_length() -> None:

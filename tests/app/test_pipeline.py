@@ -341,7 +341,7 @@ class TestLikeness:
     def settings(self, tmp_path: Path, frames: int, **others: object) -> RunSettings:
         source = tmp_path / "clip.mp4"
         write_clip(source, [numbered(index) for index in range(frames)])
-        return RunSettings(str(source), set={"age": 1.0}, likeness=1.0, **others)
+        return RunSettings(str(source), set={"age": 1.0}, likeness=True, **others)
 
     def test_a_file_is_edited_with_the_likeness_from_its_first_frame_on(self, session, tmp_path: Path) -> None:
         begun: list[int] = []
@@ -361,7 +361,7 @@ class TestLikeness:
             run(self.settings(tmp_path, 10), threading.Event())
 
     def test_somebody_who_was_not_kept_is_an_error(self, session, tmp_path: Path) -> None:
-        settings = replace(self.settings(tmp_path, 10), likeness=0.0, person="anna")
+        settings = replace(self.settings(tmp_path, 10), likeness=False, person="anna")
         with pytest.raises(RuntimeUnavailable, match="anna"):
             run(settings, threading.Event())
 
@@ -369,7 +369,7 @@ class TestLikeness:
         source = EndlessSource(interval_s=0.05)
         monkeypatch.setattr("app.pipeline.open_source", lambda name, keep_partial=False: source)
         stop = threading.Event()
-        settings = RunSettings("0", set={"age": 1.0}, likeness=1.0)
+        settings = RunSettings("0", set={"age": 1.0}, likeness=True)
         report: list[dict] = []
         running = threading.Thread(target=lambda: report.append(run(settings, stop)))
         running.start()

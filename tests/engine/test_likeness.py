@@ -1,11 +1,16 @@
-"""A likeness in a session: offered to every track, faded in and out, and the crops that it is found on."""
+"""A likeness: found by what a graph says of codes, offered to every track, faded in and out."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from engine.errors import UsageError
+from engine.bundle import Bundle
+from engine.errors import BundleError, UsageError
 from engine.frames import Controls
 from engine.geometry import align
+from engine.likeness import AT_ONCE, FILE, STEPS, TAKEN, find, likeness_of
+from engine.runtimes.select import select
 from engine.session import Session
 from tests.engine.fakes import EMPTY, SEEN, ScriptedTracker, frames
 
@@ -62,3 +67,71 @@ def test_the_main_face_can_be_cut_out_with_every_slider_at_0(open_session):
     np.testing.assert_array_equal(session.crop(first), expected[..., ::-1])
     session.step(second, NEUTRAL)
     assert session.crop(second) is None
+
+
+class Valley:
+    """Says that a code [1, L, D] is the unlike the further it is from what its crop stands for."""
+
+    def __init__(self, wanted: np.ndarray) -> None:
+        self.wanted, self.seen = wanted, []
+
+    def __call__(self, ws: np.ndarray, crop: np.ndarray) -> dict[str, np.ndarray]:
+        self.seen.append(int(crop.flat[0]))
+        away = ws - self.wanted[self.seen[-1]]
+        return {"unlike": np.square(away).sum(axis=(1, 2)), "slope": 2.0 * away}
+
+
+@pytest.fixture
+def lacking() -> np.ndarray:
+    return 0.2 * np.sign(np.random.default_rng(2).standard_normal((3, 4))).astype(np.float32)
+
+
+@pytest.fixture
+def codes() -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((3, 3, 4)).astype(np.float32)
+
+
+CROPS = np.arange(3, dtype=np.float32)[:, None, None, None]
+"""Each stands for the frame of its number."""
+
+
+def test_one_offset_for_all_frames_is_found_and_a_share_of_it_taken(codes, lacking) -> None:
+    found = find(Valley(codes + lacking), CROPS, codes)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, TAKEN * lacking, atol=0.02)
+
+
+def test_what_the_frames_lack_each_for_itself_cancels(codes, lacking) -> None:
+    apart = np.stack([lacking, -lacking, 0.0 * lacking])
+    assert np.abs(find(Valley(codes + apart), CROPS, codes)).max() < 0.05
+
+
+def test_all_frames_are_looked_at_in_turn(codes, lacking) -> None:
+    valley = Valley(codes + lacking)
+    find(valley, CROPS, codes)
+    assert valley.seen == [n % 3 for n in range(AT_ONCE * STEPS)]
+
+
+def test_the_search_says_how_far_it_is_and_can_be_broken_off(codes, lacking) -> None:
+    told: list[float] = []
+    find(Valley(codes + lacking), CROPS, codes, told.append)
+    assert told == [(step + 1) / STEPS for step in range(STEPS)]
+
+    def stop(share: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        find(Valley(codes + lacking), CROPS, codes, stop)
+
+
+def test_a_bundle_without_the_graph_is_refused(tiny: Bundle) -> None:
+    with pytest.raises(BundleError, match=FILE):
+        likeness_of(np.zeros((1, 256, 256, 3), np.uint8), tiny, select("onnxruntime"))
+
+
+def test_a_graph_that_is_another_is_refused(tiny: Bundle, tmp_path) -> None:
+    (tmp_path / FILE).write_bytes(tiny.graph_path("generator").read_bytes())
+    files = {**tiny.manifest.files, FILE: ""}
+    other = replace(tiny, folder=tmp_path, manifest=replace(tiny.manifest, files=files))
+    with pytest.raises(BundleError, match="slope"):
+        likeness_of(np.zeros((1, 256, 256, 3), np.uint8), other, select("onnxruntime"))

@@ -8,13 +8,15 @@ import pytest
 from onnx import numpy_helper
 
 from app.cli import main
-from engine.bundle import open_bundle
+from engine import likeness
+from engine.bundle import open_bundle, read_manifest
 from engine.bundle_build import bundle_path
 from engine.errors import AssetMissing, BundleError, ExportError, UsageError
 from engine.recurrence import advance
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from export import exported
+from export.bundle import write_manifest
 from export.exported import Order, export
 from tests.engine.conftest import tiny, tiny_folder, tiny_networks
 from tests.engine.tiny_bundle import build
@@ -46,6 +48,16 @@ def test_an_export_is_a_bundle_that_runs(tiny_folder, tiny_networks, tmp_path, t
     assert (told["format"], told["precision"], told["steps"]) == (to, precision, STEPS)
     assert all(output["mean"] <= told["tolerance"]["limit"] for output in told["outputs"].values())
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_the_search_for_a_likeness_goes_along_where_the_cpu_runs_the_encoder(tmp_path):
+    folder = build(tmp_path / "tiny")
+    (folder / likeness.FILE).write_bytes(b"a graph")
+    write_manifest(folder, read_manifest(folder), [likeness.FILE])
+    for to in ("onnx", "openvino"):
+        out = export(folder, Order(to, "fp32", steps=1), tmp_path / to)
+        assert (out / likeness.FILE).read_bytes() == b"a graph"
+        assert likeness.FILE in open_bundle(out).manifest.files
 
 
 def test_the_precision_is_in_the_file(tiny_folder, tmp_path):

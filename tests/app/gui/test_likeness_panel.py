@@ -9,7 +9,7 @@ from pytestqt.qtbot import QtBot
 
 from app import likeness as likeness_module
 from app import people as people_module
-from app.gui.likeness_panel import SECONDS, LikenessPanel
+from app.gui.likeness_panel import LikenessPanel
 from app.live import LiveState
 from app.people import People
 from tests.app.gui.conftest import MakeStage
@@ -50,14 +50,14 @@ def test_nothing_can_be_improved_before_the_networks_are_there(panel: LikenessPa
 def test_it_is_not_kept_unless_that_is_asked_for(panel: LikenessPanel) -> None:
     panel.name.setText("anna")
     panel.improve.click()
-    assert panel.asked == [{"likeness": SECONDS, "person": ""}]
+    assert panel.asked == [{"likeness": True, "person": ""}]
 
 
 def test_it_is_kept_under_the_name(panel: LikenessPanel) -> None:
     panel.keep.click()
     panel.name.setText(" anna ")
     panel.improve.click()
-    assert panel.asked == [{"likeness": SECONDS, "person": "anna"}]
+    assert panel.asked == [{"likeness": True, "person": "anna"}]
 
 
 def test_without_a_name_nothing_is_kept_or_begun(panel: LikenessPanel) -> None:
@@ -76,7 +76,7 @@ def test_a_kept_one_is_replaced_only_after_a_question(panel, people, monkeypatch
     assert panel.asked == []
     answer(monkeypatch, yes=True)
     panel.improve.click()
-    assert panel.asked == [{"likeness": SECONDS, "person": "anna"}]
+    assert panel.asked == [{"likeness": True, "person": "anna"}]
 
 
 def test_while_it_searches_the_bar_moves_and_the_button_cancels(panel: LikenessPanel) -> None:
@@ -85,14 +85,14 @@ def test_while_it_searches_the_bar_moves_and_the_button_cancels(panel: LikenessP
     assert (panel.bar.isVisible(), panel.bar.value()) == (True, 25)
     assert panel.improve.text() == "Cancel"
     panel.improve.click()
-    assert panel.asked == [{"likeness": 0.0, "person": ""}]
+    assert panel.asked == [{"likeness": False, "person": ""}]
 
 
 def test_once_there_it_can_be_taken_back(panel: LikenessPanel) -> None:
     panel.show_state(LiveState(runtime="fake", likeness_found=True))
     assert panel.improve.text() == "Back to before"
     panel.improve.click()
-    assert panel.asked == [{"likeness": 0.0, "person": ""}]
+    assert panel.asked == [{"likeness": False, "person": ""}]
 
 
 def test_the_menu_uses_and_deletes_the_kept_ones(panel, people, monkeypatch) -> None:
@@ -100,7 +100,7 @@ def test_the_menu_uses_and_deletes_the_kept_ones(panel, people, monkeypatch) -> 
     panel.menu.aboutToShow.emit()
     use, _, delete = panel.menu.actions()
     use.trigger()
-    assert panel.asked == [{"likeness": 0.0, "person": "anna"}]
+    assert panel.asked == [{"likeness": False, "person": "anna"}]
     answer(monkeypatch, yes=False)
     delete.trigger()
     assert people.names() == ["anna"]
@@ -124,11 +124,13 @@ def test_from_the_button_to_the_session(make_stage: MakeStage, monkeypatch, qtbo
 
 
 def test_a_failure_is_told_and_can_be_tried_again(make_stage: MakeStage, monkeypatch, qtbot: QtBot) -> None:
-    monkeypatch.setattr(likeness_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(likeness_module, "APART_NS", 0)
+    monkeypatch.setattr(likeness_module.Search.__init__, "__defaults__", (worker("refuses"),))
+    monkeypatch.setattr(likeness_module.LikenessSwitch.__init__, "__defaults__", (worker("refuses"),))
     stage = make_stage()
     qtbot.waitUntil(stage.window.likeness.improve.isEnabled)
     for _ in range(2):
         stage.window.likeness.improve.click()
-        qtbot.waitUntil(lambda: "extra `train`" in stage.window.banner.text.text())
-        qtbot.waitUntil(lambda: stage.bridge.settings.likeness == 0.0)
+        qtbot.waitUntil(lambda: "It has its reasons" in stage.window.banner.text.text())
+        qtbot.waitUntil(lambda: not stage.bridge.settings.likeness)
         qtbot.waitUntil(lambda: stage.bridge.state.likeness_problem == "")

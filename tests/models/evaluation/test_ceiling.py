@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import UsageError
 from models.evaluation import ceiling
-from models.likeness import Painter
+from models.evaluation.ceiling import Painter, descend
 from tests.models.waves import CODE_ROWS, SIDE, WIDTH, Waves, random_trunk, wave_painter
 
 STEPS = 32
@@ -108,3 +108,10 @@ def test_a_file_that_is_no_report_is_left_alone(tmp_path: Path) -> None:
 def test_no_steps_are_refused() -> None:
     with pytest.raises(UsageError, match="start at 1"):
         ceiling.run(arguments("--faces", "x", "--steps", "0"))
+
+
+def test_descending_ends_at_the_minimum_and_tells_each_step() -> None:
+    place, told = torch.tensor([3.0, -2.0], requires_grad=True), []
+    descend([(place, 0.2)], lambda: place.square().sum(), 100, told.append)
+    assert place.abs().max() < 0.05
+    assert told == list(range(1, 101))

@@ -42,10 +42,10 @@ def test_with_the_likeness_the_loop_comes_nearer(loaded, tmp_path) -> None:
     likeness_of = networks.encoder_anchor(crop=seen)["ws"] + lacking - networks.encoder_anchor(crop=own)["ws"]
     judges = likeness.Judges(random_trunk(), Embedder(), Scorers())
     sheet: list[np.ndarray] = []
-    without = likeness.compare(loaded, crops, None, ["smile"], judges, sheet)
-    found = likeness.compare(loaded, crops, likeness_of[0], ["smile"], judges, sheet)
+    without = likeness.compare(loaded, crops, None, {"smile": 1.0}, judges, sheet)
+    found = likeness.compare(loaded, crops, likeness_of[0], {"smile": 1.0}, judges, sheet)
     assert found["mse_x100"] < without["mse_x100"]
-    assert found["responses"].keys() == {"smile"}
-    assert [len(row) for row in sheet] == [2] * 5  # source, and twice inversion and edit, of every third frame
+    assert found["shown"]["smile"].keys() == {"response", "dlib_l2"}
+    assert [len(row) for row in sheet] == [2] * 5  # source, and twice inversion and what is shown, of every third frame
     likeness.write_sheet(tmp_path / "new" / "sheet.jpg", sheet, columns=2)
     assert (tmp_path / "new" / "sheet.jpg").stat().st_size > 0
