@@ -41,6 +41,17 @@ def test_an_edit_of_the_default_bundle_is_seen(open_real: Callable[[RunSettings]
     qtbot.waitUntil(lambda: _difference(window) == 0.0, timeout=30_000)
 
 
+def test_a_likeness_is_found_while_the_clip_plays(open_real: Callable[[RunSettings], Window], qtbot: QtBot) -> None:
+    window = open_real(RunSettings(source="demo", set={"age": 1.0}))
+    qtbot.waitUntil(window.likeness.improve.isEnabled, timeout=10_000)
+    window.likeness.improve.click()
+    qtbot.waitUntil(lambda: window.likeness.improve.text() == "Cancel", timeout=30_000)
+    qtbot.waitUntil(lambda: window.likeness.improve.text() == "Back to before", timeout=120_000)
+    assert window.banner.text.text() == ""
+    window.likeness.improve.click()
+    qtbot.waitUntil(lambda: window.likeness.improve.text() == "Improve likeness", timeout=30_000)
+
+
 def _difference(window: Window) -> float:
     """Mean difference between the picture after and before, in grey levels, where the face is."""
     frame = window.preview.frame
