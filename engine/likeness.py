@@ -10,6 +10,7 @@ The bundle's graph `FILE` says how unlike a drawn code looks to a crop, and the 
 """
 
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +55,14 @@ def likeness_of(
     crops: aligned, uint8 RGB [T, S, S, 3]. progress may raise to break off. Raises BundleError for a bundle that has no
     graph to search with.
     """
-    search = _open_search(bundle, runtime)
-    encoder = runtime.open(bundle.graph_path("encoder_anchor"), bundle.manifest.graphs["encoder_anchor"], "cpu", "auto")
-    try:
+    spec = bundle.manifest.graphs["encoder_anchor"]
+    with (
+        closing(_open_search(bundle, runtime)) as search,
+        closing(runtime.open(bundle.graph_path("encoder_anchor"), spec, "cpu", "auto")) as encoder,
+    ):
         images = np.concatenate([image_from_u8(crop[..., ::-1]) for crop in crops])
         codes = np.concatenate([encoder(crop=image[None])["ws"] for image in images])
         return find(search, images, codes, progress)
-    finally:
-        encoder.close()
-        search.close()
 
 
 def _open_search(bundle: Bundle, runtime: Runtime) -> Network:
@@ -78,8 +78,7 @@ def _open_search(bundle: Bundle, runtime: Runtime) -> Network:
 def find(network: Network, crops: FloatArray, codes: FloatArray, progress: Progress = lambda share: None) -> FloatArray:
     """`likeness_of` with the network open that says how unlike a code looks to a crop.
 
-    crops: RGB [-1, 1] [T, 3, S, S]; codes: the encoder's of them, [T, L, D]. progress may raise
-    to break off.
+    crops: RGB [-1, 1] [T, 3, S, S]; codes: the encoder's of them, [T, L, D]. progress may raise to break off.
     """
     offset = np.zeros_like(codes[0])
     mean, square = np.zeros_like(offset), np.zeros_like(offset)
