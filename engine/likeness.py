@@ -40,8 +40,8 @@ SMALL = 0.02 / 0.42**2
 """Weight of the offset's mean square."""
 
 TAKEN = 0.5
-"""Share of what was found that is used. With all of it the code is the person's more, but has left the place where edits
-look natural: a smile loses its teeth, an old face turns dark."""
+"""Share of what was found that is used. With all of it the code is more the person's, but has left the place where
+edits look natural: a smile loses its teeth, an old face turns dark."""
 
 Progress = Callable[[float], None]
 """Is told the share of the work that is done, in (0, 1]."""
