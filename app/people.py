@@ -76,10 +76,15 @@ class People:
 
 
 def networks_of(bundle: str) -> str:
-    """Which networks a likeness of this bundle belongs to: its generator and its encoder. Raises BundleError."""
+    """Which networks a likeness of this bundle belongs to: its generator, its encoder and what it is sought by.
+
+    Raises BundleError.
+    """
     from app.bundles import prepare_bundle  # loads much: not before the window is there
     from engine.bundle import read_manifest
     from engine.bundle_build import bundle_path
+    from engine.likeness import FILE
 
     manifest = read_manifest(bundle_path(prepare_bundle(bundle)))
-    return f"{manifest.generator_id} {manifest.files[manifest.graphs['encoder_anchor'].file]}"
+    encoder = manifest.files[manifest.graphs["encoder_anchor"].file]
+    return f"{manifest.generator_id} {encoder} {manifest.files.get(FILE, '')}"
