@@ -17,11 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bundle import open_bundle
-from engine.bundle_build import bundle_path
 from engine.errors import RigidError
-from engine.likeness import likeness_of
-from engine.runtimes.select import select
 
 DONE, FOUND, NO = b"done ", b"found\n", b"no "
 LOW = 10
@@ -43,6 +39,12 @@ def main(words: Sequence[str] | None = None) -> int:
         os.nice(LOW)
     crops = np.load(io.BytesIO(_read()), allow_pickle=False)
     threading.Thread(target=_wait_for_the_end, name="end", daemon=True).start()
+    # Load much; who starts this process imports this module too.
+    from engine.bundle import open_bundle
+    from engine.bundle_build import bundle_path
+    from engine.likeness import likeness_of
+    from engine.runtimes.select import select
+
     try:
         found = likeness_of(crops, open_bundle(bundle_path(args.bundle)), select("auto"), _Teller())
     except RigidError as error:

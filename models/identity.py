@@ -6,6 +6,7 @@ dlib_face_recognition_resnet_model_v1, CC0. Scores use dlib itself (`models/eval
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Self, cast
 
@@ -84,13 +85,8 @@ class FaceIdentity(nn.Module):
 
     def features(self, crop: Tensor) -> list[Tensor]:
         """What the stem and the blocks `STAGES` see, [B, C, H, W] each; the vector of each place has length 1."""
-        x = F.relu(self.stem(_scaled(self.down @ crop @ self.across, self.mean)))
-        found = [x]
-        x = F.max_pool2d(x, 3, 2)
-        for n, block in enumerate(self.blocks[: STAGES[-1] + 1]):
-            x = block(x)
-            if n in STAGES:
-                found.append(x)
+        stem, *blocks = islice(self._seen(self.down @ crop @ self.across), STAGES[-1] + 2)
+        found = [stem, *(blocks[n] for n in STAGES)]
         return [stage / (stage.square().sum(dim=1, keepdim=True).sqrt() + _FAINT) for stage in found]
 
     @torch.inference_mode()
@@ -101,11 +97,18 @@ class FaceIdentity(nn.Module):
 
     def of_chips(self, chip: Tensor) -> Tensor:
         """Embeddings of faces that dlib has aligned, [B, 3, 150, 150] RGB [-1, 1]."""
-        x = F.max_pool2d(F.relu(self.stem(_scaled(chip, self.mean))), 3, 2)
+        *_, last = self._seen(chip)
+        embedding: Tensor = self.last(last.mean(dim=(2, 3)))
+        return embedding
+
+    def _seen(self, chip: Tensor) -> Iterator[Tensor]:
+        """What the stem and then each block give, one after the other."""
+        x = F.relu(self.stem(((chip + 1.0) * 127.5 - self.mean) / PIXEL_RANGE))
+        yield x
+        x = F.max_pool2d(x, 3, 2)
         for block in self.blocks:
             x = block(x)
-        embedding: Tensor = self.last(x.mean(dim=(2, 3)))
-        return embedding
+            yield x
 
 
 class _Convolution(nn.Conv2d):
@@ -144,10 +147,6 @@ def _filled(x: Tensor, size: list[int]) -> Tensor:
     return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0])) if any(missing) else x
 
 
-def _scaled(chip: Tensor, mean: Tensor) -> Tensor:
-    return ((chip + 1.0) * 127.5 - mean) / PIXEL_RANGE
-
-
 def _chip_lines(first: float) -> Tensor:
     """How much each line of a crop is in each line of a chip, bilinear, [150, 256]. first: where the first one lies."""
     at = (CROP_SCALE * torch.arange(CHIP_PX) + first).clamp(0.0, CROP_SIZE - 1.0)
@@ -184,24 +183,17 @@ def _number(content: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(content[at + 1 : end], "little"), end
 
 
-def open_embedding(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Embeddings [B, 128] of crops [B, 3, 256, 256], computed in bf16. Raises what `FaceIdentity.load` does."""
+def identity_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """Squared distance of the embeddings of crops [B, 3, 256, 256], [B], in bf16; no gradient reaches the second ones.
+
+    Raises what `FaceIdentity.load` does.
+    """
     network = FaceIdentity.load().to(device).to(memory_format=torch.channels_last)
 
     def embedded(crop: Tensor) -> Tensor:
         with torch.autocast(crop.device.type, torch.bfloat16):
             embedding: Tensor = network(crop)
         return embedding.float()
-
-    return embedded
-
-
-def identity_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Squared distance of the embeddings of crops [B, 3, 256, 256], [B], in bf16; no gradient reaches the second ones.
-
-    Raises what `FaceIdentity.load` does.
-    """
-    embedded = open_embedding(device)
 
     def distance(made: Tensor, real: Tensor) -> Tensor:
         with torch.no_grad():

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 CROPS = 8
 WEAKER = 0.8
+"""A value of the sliders."""
 SHORTEST = 8
 """Frames after the fitted ones that a clip must have."""
 
@@ -116,24 +117,26 @@ def compare(
     chosen = slice(1, None, 3)
     wanted, first = crops[chosen], next(iter(rollouts.values()))
     inversions = first.inversions[chosen]
-    away = distances(judges.embedder.embed(wanted), judges.embedder.embed(inversions))
+    people, scores = judges.embedder.embed(wanted), judges.scorers.score(wanted)
+
+    def change(name: str, shown: Pictures) -> dict[str, float]:
+        """How far a slider moved its own score, in the scorer's unit, and how far it led from the person."""
+        response = judges.scorers.score(shown)[name] - scores[name]
+        return {"response": float(np.mean(response)), "dlib_l2": float(np.mean(away(shown)))}
+
+    def away(images: Pictures) -> NDArray[np.float32]:
+        return distances(people, judges.embedder.embed(images))
+
     if not sheet:
         sheet.append(wanted)
     sheet += [inversions, *(rollout.shown[chosen] for rollout in rollouts.values())]
     return {
         "mse_x100": float(np.mean(squared_errors(wanted, inversions))),
         "st_lpips": float(np.mean(perceptual_distances(judges.distance, wanted, inversions))),
-        "dlib_l2": float(np.mean(away)),
+        "dlib_l2": float(np.mean(away(inversions))),
         "change_between_frames": float(np.abs(np.diff(first.inversions.astype(np.float32), axis=0)).mean()),
-        "shown": {name: change(wanted, rollout.shown[chosen], name, judges) for name, rollout in rollouts.items()},
+        "shown": {name: change(name, rollout.shown[chosen]) for name, rollout in rollouts.items()},
     }
-
-
-def change(frames: Pictures, shown: Pictures, name: str, judges: Judges) -> dict[str, float]:
-    """How far a slider moved its own score, in the scorer's unit, and how far it led from the person."""
-    before, after = (judges.scorers.score(images)[name] for images in (frames, shown))
-    away = distances(judges.embedder.embed(frames), judges.embedder.embed(shown))
-    return {"response": float(np.mean(after - before)), "dlib_l2": float(np.mean(away))}
 
 
 def write_sheet(path: Path, rows: Sequence[Pictures], columns: int = 6) -> None:

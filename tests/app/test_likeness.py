@@ -2,6 +2,7 @@
 but one test speaks with the real one.
 """
 
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -184,6 +185,12 @@ class TestSwitch:
         play(switch, self.settings, session, CROPS - 1)
         assert not switch.searching
         switch.end()
+
+
+def test_who_may_start_a_search_loads_nothing_for_it() -> None:
+    told = "import sys, app.likeness; print({'onnx', 'openvino', 'cv2'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_an_array_is_framed_by_its_length() -> None:
