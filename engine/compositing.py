@@ -122,7 +122,13 @@ def levels_from_image(image: FloatArray) -> FloatArray:
     return np.clip(levels, 0.0, 255.0, out=levels)
 
 
-def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray, zone: FloatArray) -> FloatArray:
+def give_back(
+    crop: FloatArray,
+    inversion: FloatArray,
+    edit: FloatArray,
+    zone: FloatArray,
+    shift: Sequence[int] | NDArray[np.int32] = (0, 0),
+) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
     No inversion is perfect, and pasting the edit alone shows the generator's idea of the person. Where the edit leaves
@@ -130,14 +136,24 @@ def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray, zone: F
     stay the person's own; where it paints something new, such as teeth (g near 0), it is the paper's E_t. Without any
     change it is the frame itself, so that an edit grows from the frame without a jump.
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
-    row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`).
+    row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
+    that is moved, (to the right, down) px (`directions.edit_shift`); the border is repeated.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     gate = _unchanged_between(inversion, edit)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    return restored if zone.min() == 1.0 else crop + zone[:, None] * (restored - crop)
+    if zone.min() < 1.0:
+        restored = crop + zone[:, None] * (restored - crop)
+    return _moved(restored, *shift) if any(shift) else restored
+
+
+def _moved(image: FloatArray, right: int, down: int) -> FloatArray:
+    """An image [C, S, S] moved by whole pixels; the border is repeated."""
+    height, width = image.shape[1:]
+    rows, columns = (np.clip(np.arange(n) - by, 0, n - 1) for n, by in ((height, down), (width, right)))
+    return np.take(np.take(image, rows, axis=1), columns, axis=2)
 
 
 def _unchanged_between(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -1,8 +1,9 @@
 """`directions.npz`: the attributes of a bundle, as a training writes them and the engine reads them.
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
-and `NAME.hair`, whether these change with it, and `NAME.zone` float32 [2], the rows between which they do; and
-`generator_id`, which ties them to the generator they were found in.
+and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, and
+`NAME.shift` float32 [2] = (x, y), how far the edit is moved; and `generator_id`, which ties them to the generator they
+were found in.
 """
 
 import os
@@ -31,6 +32,8 @@ class Direction:
     direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
     what does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with
     it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
+    shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
+    follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Direction:
     face: bool = True
     hair: bool = True
     zone: tuple[float, float] = WHOLE_CROP
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 def read_directions(path: Path, generator_id: str) -> Mapping[str, Direction]:
@@ -74,12 +78,14 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Dir
     zone = np.asarray(arrays.get(f"{name}.zone", WHOLE_CROP))
     if zone.shape != (2,) or not 0.0 <= zone[0] < zone[1] <= 1.0:
         raise BundleError(f"{path}: {name}.zone is {zone}, but two numbers 0 <= top < bottom <= 1 were expected")
+    shift = np.asarray(arrays.get(f"{name}.shift", (0.0, 0.0)))
+    if shift.shape != (2,) or not np.abs(shift).max() <= 1.0:
+        raise BundleError(f"{path}: {name}.shift is {shift}, but two numbers from -1 to 1 were expected")
     direction.flags.writeable = False
     label = str(arrays.get(f"{name}.label", name))
     face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
-    return Direction(
-        name, label, direction, float(span[0]), float(span[1]), face, hair, (float(zone[0]), float(zone[1]))
-    )
+    (lo, hi), (top, bottom), (x, y) = (numbers.tolist() for numbers in (span, zone, shift))
+    return Direction(name, label, direction, lo, hi, face, hair, (top, bottom), (x, y))
 
 
 def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
@@ -92,6 +98,7 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.face"] = np.array(direction.face)
         arrays[f"{direction.name}.hair"] = np.array(direction.hair)
         arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
+        arrays[f"{direction.name}.shift"] = np.array(direction.shift, np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -1,7 +1,8 @@
 """From slider values to n, the move of the latent code (Eq. 5), and to what of the picture it is meant for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,42 @@ def edit_offset(
     """
     offset = np.zeros(shape, np.float32)
     for name, value in values.items():
-        direction = directions[name]
-        scale = value * direction.hi if value > 0 else -value * direction.lo
-        offset += np.float32(scale) * direction.direction
+        offset += np.float32(_units(directions[name], value)) * directions[name].direction
     return offset
+
+
+def _units(direction: Direction, value: float) -> float:
+    return value * direction.hi if value > 0 else -value * direction.lo
+
+
+def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float], size: int) -> NDArray[np.int32]:
+    """How far an edit is moved within a crop of that size, (to the right, down) in whole pixels, int32 [2].
+
+    A shift by parts of a pixel would blur. values: as `edit_offset` takes them.
+    """
+    moves = [_units(directions[name], value) * np.array(directions[name].shift) for name, value in values.items()]
+    return np.rint(size * np.sum(moves, axis=0)).astype(np.int32) if moves else np.zeros(2, np.int32)
+
+
+class Reach(NamedTuple):
+    """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
+
+    hair: float32 [F], `hair_weight`. zones: float32 [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
+    """
+
+    hair: NDArray[np.float32]
+    zones: NDArray[np.float32]
+    shifts: NDArray[np.int32]
+
+
+def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
+    """Of faces with these values of the sliders (as `edit_offset` takes them), in crops of that size."""
+    found = [
+        (hair_weight(directions, values), zone_shares(directions, values, size), edit_shift(directions, values, size))
+        for values in faces
+    ]
+    hair, zones, shifts = zip(*found, strict=True)
+    return Reach(np.array(hair, np.float32), np.stack(zones), np.stack(shifts))
 
 
 def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape, Patch, face_mask, give_back, image_from_u8, parse_faces, paste
+from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
 from engine.runtimes.base import FloatArray, Network
@@ -42,6 +43,10 @@ class Imaging(Protocol):
         """An array of NumPy, where the work is done."""
         ...
 
+    def place_reach(self, reach: Reach) -> Reach:
+        """The same of where edits act."""
+        ...
+
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """I_t^a of each face, RGB [-1, 1]."""
         ...
@@ -50,8 +55,8 @@ class Imaging(Protocol):
         """What holds pictures steady along the motion of each face, `steadying.steadied`."""
         ...
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
-        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]. zones: float32 [F, S]."""
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
+        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]."""
         ...
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
@@ -121,6 +126,10 @@ class CpuImaging:
         """See `Imaging.place`."""
         return array
 
+    def place_reach(self, reach: Reach) -> Reach:
+        """See `Imaging.place_reach`."""
+        return reach
+
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
         return _batch([image_from_u8(align(frame.image, crop_from_frame))[0] for crop_from_frame in crops_from_frame])
@@ -129,9 +138,11 @@ class CpuImaging:
         """See `Imaging.steady`."""
         return partial(steadied, motions=motions)
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
-        return _batch([give_back(*face) for face in zip(crops, inversions, edits, zones, strict=True)])
+        return _batch(
+            [give_back(*face) for face in zip(crops, inversions, edits, reach.zones, reach.shifts, strict=True)]
+        )
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.masks`."""

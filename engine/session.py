@@ -16,7 +16,7 @@ from engine.bundle import ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
 from engine.direction_file import Direction
-from engine.directions import edit_offset, hair_weight, zone_shares
+from engine.directions import Reach, edit_offset, edit_reach
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
@@ -265,7 +265,7 @@ class Session:
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
                     faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
-                    reach = [self._imaging.place(part) for part in self._reach(faces, range(batch))]
+                    reach = self._imaging.place_reach(self._reach(faces, range(batch)))
                     self._blended(placed, crops, inversions, edits, reach, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
@@ -336,7 +336,7 @@ class Session:
                 crops = self._imaging.align(placed, crops_from_frame)
             faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock)
             faces = self._adopted(faces, before)
-            reach = [self._imaging.place(part) for part in self._reach(faces, seen)]
+            reach = self._imaging.place_reach(self._reach(faces, seen))
             make = partial(self._blended, placed, crops, inversions, edits, reach, crops_from_frame, clock)
         if hidden:
             make = partial(stand_in, self._settings.lost_face, frame, faces[0].track.held)
@@ -435,19 +435,18 @@ class Session:
         crops: FloatArray,
         inversions: FloatArray,
         edits: FloatArray,
-        reach: Sequence[FloatArray],
+        reach: Reach,
         crops_from_frame: Sequence[Affine],
         clock: StageClock,
     ) -> ImageU8:
         """From the networks' images of the faces to the frame that is shown. reach: `_reach`, placed."""
-        hair, zones = reach
         if self._settings.switches.residual:
             with clock.stage("restore"):
-                edits = self._imaging.give_back(crops, inversions, edits, zones)
+                edits = self._imaging.give_back(crops, inversions, edits, reach)
         with clock.stage("parse"):
             parser = self._networks.parser
             if self._settings.switches.surrounded:
-                edits, masks = self._imaging.cut_out(parser, crops, edits, hair)
+                edits, masks = self._imaging.cut_out(parser, crops, edits, reach.hair)
             else:
                 masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
@@ -457,12 +456,9 @@ class Session:
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:
         return self._imaging.steady([motion() for motion in motions])
 
-    def _reach(self, faces: Faces, seen: Iterable[int]) -> tuple[FloatArray, FloatArray]:
-        """`hair_weight` and `zone_shares` of each face seen, float32 [F] and [F, S]."""
-        shown = [shown_values(faces[slot].track.ramp) for slot in seen]
-        weights = [hair_weight(self._directions, values) for values in shown]
-        zones = [zone_shares(self._directions, values, CROP_SIZE) for values in shown]
-        return np.array(weights, np.float32), np.stack(zones)
+    def _reach(self, faces: Faces, seen: Iterable[int]) -> Reach:
+        """Where the edit of each face seen acts."""
+        return edit_reach(self._directions, (shown_values(faces[slot].track.ramp) for slot in seen), CROP_SIZE)
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

@@ -12,6 +12,7 @@ import torch
 from engine.bundle import Bundle, GraphSpec, ParserSpec
 from engine.compositing import MaskShape
 from engine.detection import Detection
+from engine.directions import Reach
 from engine.frames import CameraFrame, Controls, ImageU8
 from engine.geometry import CROP_SIZE, Affine, square_from_frame
 from engine.imaging import CpuImaging, Imaging
@@ -249,13 +250,15 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     steady = imaging.steady(list(moves))
     parser = _GivenLogits(parts, imaging.place(logits))
     masks = imaging.masks(parser, crops, painted)
-    hair = imaging.place(np.linspace(0.0, 2.0, len(PLACES), dtype=np.float32))
-    zones = imaging.place(rng.uniform(0.0, 1.0, (len(PLACES), CROP_SIZE)).astype(np.float32))
-    cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), hair)
+    hair = np.linspace(0.0, 2.0, len(PLACES), dtype=np.float32)
+    zones = rng.uniform(0.0, 1.0, (len(PLACES), CROP_SIZE)).astype(np.float32)
+    shifts = rng.integers(-30, 30, (len(PLACES), 2), dtype=np.int32)
+    reach = imaging.place_reach(Reach(hair, zones, shifts))
+    cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), reach.hair)
     return {
         "align": imaging.align(frame, crops_from_frame),
         "steady": steady((imaging.place(_smooth(rng, len(PLACES), 3, CROP_SIZE)),), (crops,))[0],
-        "restore": imaging.give_back(crops, inversions, painted, zones),
+        "restore": imaging.give_back(crops, inversions, painted, reach),
         "masks": masks,
         "surround": cut,
         "surround_masks": cut_masks,

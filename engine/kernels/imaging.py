@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
+from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
 from engine.imaging import PlacedFrame
@@ -63,6 +64,10 @@ class CardImaging:
         placed: FloatArray = self._kernels.put(array)
         return placed
 
+    def place_reach(self, reach: Reach) -> Reach:
+        """See `Imaging.place_reach`."""
+        return Reach(*map(self._kernels.put, reach))
+
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
         shrunk_px = place_crops(self._kernels, crops_from_frame, _size_px(frame), self.crop_buffers)
@@ -85,10 +90,10 @@ class CardImaging:
 
         return steady
 
-    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, zones: FloatArray) -> FloatArray:
+    def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         out = self._images(len(crops))
-        give_back_faces(self._kernels, crops, inversions, edits, zones, self._restore, out)
+        give_back_faces(self._kernels, crops, inversions, edits, reach.zones, reach.shifts, self._restore, out)
         return out
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:

@@ -52,16 +52,17 @@ extern "C" __global__ void gate(const float* widened, const float* taps, int rea
     gates[((long long)face * side + y) * side + x] = expf(-share * share);
 }
 
-// zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. out: REAL [faces, 3, size,
-// size].
+// zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
+// far all of that is moved to the right and down; the border is repeated. out: REAL [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
-                                     const float* gates, int side, REAL* out, int size) {
+                                     const int* shifts, const float* gates, int side, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    float open = enlarged(gates + (long long)face * side * side, side, side, x, y, size);
+    int column = clamped(x - shifts[2 * face], 0, size - 1), row = clamped(y - shifts[2 * face + 1], 0, size - 1);
+    float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
     for (int channel = 0; channel < 3; ++channel) {
-        long long place = (((long long)face * 3 + channel) * size + y) * size + x;
+        long long plane = ((long long)face * 3 + channel) * size, place = (plane + row) * size + column;
         float crop = read(crops[place]), restored = clipped(edits[place]) + open * (crop - clipped(inversions[place]));
-        write(out + place, crop + zones[face * size + y] * (restored - crop));
+        write(out + (plane + y) * size + x, crop + zones[face * size + row] * (restored - crop));
     }
 }

@@ -30,21 +30,29 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
 
 
 def give_back_faces(
-    kernels: Kernels, crops: Array, inversions: Array, edits: Array, zones: Array, buffers: RestoreBuffers, out: Array
+    kernels: Kernels,
+    crops: Array,
+    inversions: Array,
+    edits: Array,
+    zones: Array,
+    shifts: Array,
+    buffers: RestoreBuffers,
+    out: Array,
 ) -> None:
     """What `compositing.give_back` makes of each face, where every number is finite.
 
     crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. zones: float32 [F,
-    CROP_SIZE]. out: as the images; written, and none of the others.
+    CROP_SIZE]. shifts: int32 [F, 2]. out: as the images; written, and none of the others.
     """
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
     check(zones, np.float32, (faces, CROP_SIZE))
+    check(shifts, np.int32, (faces, 2))
     unchanged_between(kernels, inversions, edits, buffers)
     size = (CROP_SIZE, CROP_SIZE, faces)
     images, gates = (crops, inversions, edits), (buffers.gates, GATE_RESOLUTION)
-    kernels.launch("restore", "give_back", size, *images, zones, *gates, out, CROP_SIZE)
+    kernels.launch("restore", "give_back", size, *images, zones, shifts, *gates, out, CROP_SIZE)
 
 
 def unchanged_between(kernels: Kernels, a: Array, b: Array, buffers: RestoreBuffers) -> None:

@@ -12,6 +12,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | offsets | float32 [F, L, D], the sliders' moves |
 | hair | float32 [F], how much of it the edit takes in |
 | zones | float32 [F, S], how much of the edit each row of a crop takes |
+| shifts | int32 [F, 2], how far the edit is moved within its crop |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
 
 Frame and total come back. The loop's state lies in two sets of fixed buffers, read and written in turns: a step that
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
+from engine.directions import Reach
 from engine.errors import CardFailed
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
@@ -100,13 +102,13 @@ class WholeSteps:
         crops_from_frame: Sequence[Affine],
         states: Sequence[RecurrentState],
         offsets: FloatArray,
-        reach: Sequence[FloatArray],
+        reach: Reach,
         motions: Sequence[Motion],
     ) -> Stepped | None:
         """The frame, edited, and the new states; `states` stay as they are.
 
-        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face. offsets: [F, L, D], and reach: hair
-        [F] and zones [F, S], NumPy's. motions: one a face, or none where nothing is held steady. Gives None when the
+        image: uint8 BGR [H, W, 3], not written to. One crop and one state a face. offsets: [F, L, D], and reach:
+        NumPy's. motions: one a face, or none where nothing is held steady. Gives None when the
         states are not what `step` or `adopt` gave, or the new ones are not finite. Raises CardFailed.
         """
         source = self._set_of(states)
@@ -181,7 +183,7 @@ class WholeSteps:
     def _enqueue(self, key: _Key, parcel: "_Parcel") -> None:
         """The step, from the frame on the card to the edited frame there. Nothing of it may depend on the host."""
         kernels, imaging, faces = self._kernels, self._imaging, key.faces
-        frame, crop_records, patch_records, offsets, (hair, zones), motions, total = parcel.on_card(faces)
+        frame, crop_records, patch_records, offsets, reach, motions, total = parcel.on_card(faces)
         before, after = (_first(self._sets[n], faces) for n in (key.source, 1 - key.source))
         before = replace(before, estimated=(key.estimated,) * faces)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
@@ -190,9 +192,9 @@ class WholeSteps:
         _copy(state, after)
         total[...] = after.total
         if self._switches.residual:
-            edit = imaging.give_back(after.crop, inversion, edit, zones)
+            edit = imaging.give_back(after.crop, inversion, edit, reach)
         if self._switches.surrounded:
-            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, hair)
+            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, reach.hair)
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
@@ -242,7 +244,8 @@ class _Parcel:
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
         self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
         self._zones = _aligned(self._hair + 4 * faces)
-        self._motions = _aligned(self._zones + 4 * faces * CROP_SIZE)
+        self._shifts = _aligned(self._zones + 4 * faces * CROP_SIZE)
+        self._motions = _aligned(self._shifts + 8 * faces)
         self._shapes = shape, offsets
         moved = (faces, *still().shape)
         size = self._motions + 4 * math.prod(moved)
@@ -252,8 +255,7 @@ class _Parcel:
         self.crops = self._part(self._crops, faces * warp.RECORD.itemsize).view(warp.RECORD)
         self.patches = self._part(self._patches, faces * blend.RECORD.itemsize).view(blend.RECORD)
         self.offsets = self._part(self._offsets, 4 * math.prod(offsets)).view(np.float32).reshape(offsets)
-        self.hair = self._part(self._hair, 4 * faces).view(np.float32)
-        self.zones = self._part(self._zones, 4 * faces * CROP_SIZE).view(np.float32).reshape(faces, CROP_SIZE)
+        self.reach = self._reach(self.staged, faces)
         self.motions = self._part(self._motions, 4 * math.prod(moved)).view(np.float32).reshape(moved)
 
     def fill(
@@ -261,13 +263,13 @@ class _Parcel:
         image: ImageU8,
         crops_from_frame: Sequence[Affine],
         offsets: FloatArray,
-        reach: Sequence[FloatArray],
+        reach: Reach,
         motions: Sequence[Motion],
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Write a frame and what goes with it; the (width, height) that `align_faces` and `blend_faces` must cover."""
         np.copyto(self.image, image)
         np.copyto(self.offsets[: len(offsets)], offsets)
-        for part, values in zip((self.hair, self.zones), reach, strict=True):
+        for part, values in zip(self.reach, reach, strict=True):
             np.copyto(part[: len(values)], values)
         for place, motion in zip(self.motions, motions, strict=False):
             np.copyto(place, motion)
@@ -277,7 +279,7 @@ class _Parcel:
         covered_px = _rounded(extent_px[0], width), _rounded(extent_px[1], height)
         return (0, 0) if shrunk_px == (0, 0) else (BLOCKS_SIDE, BLOCKS_SIDE), covered_px
 
-    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, tuple[Array, Array], Array, Array]:
+    def on_card(self, faces: int) -> tuple[Array, Array, Array, Array, Reach, Array, Array]:
         """On the card, for so many faces: frame, crop records, patch records, offsets, reach, motions, total."""
         shape, (_, rows, width) = self._shapes
         placed = self.placed
@@ -285,13 +287,17 @@ class _Parcel:
         patches = placed[self._patches : self._patches + faces * blend.RECORD.itemsize]
         offsets = placed[self._offsets : self._offsets + 4 * faces * rows * width].view(np.float32)
         offsets = offsets.reshape(faces, rows, width)
-        hair = placed[self._hair : self._hair + 4 * faces].view(np.float32)
-        zones = placed[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         one = still()
         motions = placed[self._motions : self._motions + faces * one.nbytes].view(np.float32)
         total = placed[self.total : self.returned].view(np.float32)
         frame = placed[: math.prod(shape)].reshape(*shape)
-        return frame, crops, patches, offsets, (hair, zones), motions.reshape(faces, *one.shape), total
+        return frame, crops, patches, offsets, self._reach(placed, faces), motions.reshape(faces, *one.shape), total
+
+    def _reach(self, parcel: Array, faces: int) -> Reach:
+        hair = parcel[self._hair : self._hair + 4 * faces].view(np.float32)
+        zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
+        shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
+        return Reach(hair, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

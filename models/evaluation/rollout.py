@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.compositing import MaskShape, give_back, parse_faces
-from engine.directions import edit_offset, hair_weight, zone_shares
+from engine.directions import edit_offset, edit_shift, hair_weight, zone_shares
 from engine.geometry import translation
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
@@ -49,8 +49,8 @@ class LoadedBundle:
     ) -> Images:
         """What the viewer sees of the edits, in the crops' place."""
         if switches.residual:
-            zone = zone_shares(self.bundle.directions, values, crops.shape[-1])
-            edits = np.stack([give_back(*face, zone) for face in zip(crops, inversions, edits, strict=True)])
+            zone, shift = (of(self.bundle.directions, values, crops.shape[-1]) for of in (zone_shares, edit_shift))
+            edits = np.stack([give_back(*face, zone, shift) for face in zip(crops, inversions, edits, strict=True)])
         if not switches.surrounded:
             return edits
         hair = hair_weight(self.bundle.directions, values)

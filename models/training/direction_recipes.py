@@ -41,7 +41,9 @@ class Recipe:
     in standard deviations. rare: most faces lack it, so that only those who have it can lose it, and it appears at a
     threshold, beyond what a small step shows. face, hair: whether the person's face and hair may change with it; else
     the frame's own is shown, whatever the direction does to it. zone: the rows of an aligned crop that it is meant for,
-    as shares of the height from the top; above and below the frame's own is shown too.
+    as shares of the height from the top; above and below the frame's own is shown too. shift: how far what is drawn is
+    moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
+    a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     """
 
     label: str
@@ -58,6 +60,7 @@ class Recipe:
     face: bool = True
     hair: bool = False
     zone: tuple[float, float] = WHOLE_CROP
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -86,7 +89,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 12),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=1.75,
+        furthest=1.4,  # further on skin turns dark and blotchy
         furthest_back=1.5,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
@@ -96,9 +99,10 @@ RECIPES: Mapping[str, Recipe] = {
     "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
     "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5, zone=_BELOW_THE_EYES),
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES),
-    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True),
-    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True),
-    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=3.0, power=0.5, probe=6.0, rare=True, zone=_EYES),
+    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0)),
+    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014)),
+    # Further on than this the lenses turn dark.
+    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=2.6, power=0.5, probe=6.0, rare=True, zone=_EYES),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
     # In the rows above these the skin darkens as well.
     "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5),
@@ -115,7 +119,7 @@ RECIPES: Mapping[str, Recipe] = {
         (2, 9),
         free=("smile", "mouth_open", "eyes_open"),
         also=("happy", "gaze", "light", "eye_light"),
-        furthest=2.5,
+        furthest=1.75,
         rare=True,
     ),
     "angry": Recipe(

@@ -272,7 +272,17 @@ def generator_id() -> str:
 def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
     """The directions of a bundle (`engine/direction_file.py`)."""
     directions = (
-        Direction(name, recipe.label, slider.direction, slider.lo, slider.hi, recipe.face, recipe.hair, recipe.zone)
+        Direction(
+            name,
+            recipe.label,
+            slider.direction,
+            slider.lo,
+            slider.hi,
+            recipe.face,
+            recipe.hair,
+            recipe.zone,
+            recipe.shift,
+        )
         for name, slider in sliders.items()
         for recipe in [slider.recipe]
     )

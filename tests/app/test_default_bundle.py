@@ -3,6 +3,7 @@
 import json
 import logging
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,16 +16,20 @@ import torch
 from app.cli import main
 from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
+from engine.compositing import give_back
+from engine.directions import edit_offset, edit_shift
 from engine.errors import AssetMissing
 from engine.frames import CameraFrame, Controls, Phase
 from engine.geometry import align, face_rectangle_px
 from engine.likeness import likeness_of
 from engine.policies import blurred
+from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from engine.session import Session
 from engine.tracking import Tracker
 from models.identity import FaceIdentity
 from models.pictures import images_from
+from models.training.samples import CodeSampler
 from tests.clip_frames import frames_of
 
 A_PASS, A_MINUTE = 98, 12 * 60
@@ -63,6 +68,29 @@ def test_edits_the_face_and_nothing_else(default_bundle: Path, clips: Path, trac
         neutral = session.step(frame, Controls({"smile": 0.0}))
     assert min(changed) > 0.5
     assert neutral.image is frame.image
+
+
+def test_a_turned_head_stays_on_its_neck(default_bundle: Path) -> None:
+    """The crop follows eyes and mouth; unmoved, seven tenths of a head are where it was."""
+    bundle = open_bundle(default_bundle)
+    parts, shape = bundle.manifest.parser, (bundle.manifest.latent_rows, bundle.manifest.latent_dim)
+    of_head = [n for n, name in enumerate(parts.classes) if name in parts.face_classes]
+    drawn = CodeSampler.open().draw(8, torch.Generator().manual_seed(505)).numpy()
+    with closing(open_networks(bundle, select("auto", "cpu", "auto"), "cpu", "auto")) as networks:
+        blank = np.zeros((2, *shape_for(networks.generator.spec, "noise", 1)[1:]), np.float32)
+        for value in (-1.0, 1.0):
+            offset = edit_offset(bundle.directions, {"yaw": value}, shape)
+            shift = edit_shift(bundle.directions, {"yaw": value}, 256)
+            shared = []
+            for code in drawn:
+                ws = np.stack([np.tile(code, (shape[0], 1))] * 2)
+                ws[1] += offset
+                pair = networks.generator(ws=ws, noise=blank)["image"]
+                whole = np.ones(256, np.float32)
+                pair[1] = give_back(pair[1], pair[1], pair[1], whole, shift)
+                before, after = np.isin(networks.parser(crop=pair)["logits"].argmax(axis=1), of_head)
+                shared.append((before & after).sum() / (before | after).sum())
+            assert np.median(shared) > 0.85
 
 
 @pytest.mark.parametrize("clip", ["pyfeat_single_face.mp4", "liveportrait_d9.mp4"])

@@ -145,6 +145,8 @@ def write_and_load(path: Path, directions: list[Direction], manifest: Manifest) 
         ({"hi": np.inf}, r"lo <= 0 <= hi"),
         ({"zone": (0.7, 0.3)}, r"smile\.zone is \[0\.7 0\.3\]"),
         ({"zone": (0.1, 0.5, 0.9)}, r"0 <= top < bottom <= 1 were expected"),
+        ({"shift": (0.0, np.nan)}, r"smile\.shift is \[ 0\. nan\]"),
+        ({"shift": (1.5, 0.0)}, r"two numbers from -1 to 1 were expected"),
     ],
 )
 def test_a_direction_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

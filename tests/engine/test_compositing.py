@@ -77,6 +77,16 @@ def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_fram
     assert np.abs(shown[:, 128:] - crop[:, 128:]).mean() > 0.5
 
 
+def test_all_that_is_given_back_is_moved():
+    rng = np.random.default_rng(0)
+    crop, inversion, edit = rng.uniform(-1, 1, (3, 3, 256, 256)).astype(np.float32)
+    still, moved = (give_back(crop, inversion, edit, EVERYWHERE, shift) for shift in ((0, 0), (20, -3)))
+    assert moved.flags.c_contiguous  # OpenCV writes into it
+    np.testing.assert_array_equal(moved[:, :-3, 20:], still[:, 3:, :-20])
+    np.testing.assert_array_equal(moved[:, :-3, :20], np.repeat(still[:, 3:, :1], 20, axis=2))
+    np.testing.assert_array_equal(moved[:, -3:, 20:], np.repeat(still[:, -1:, :-20], 3, axis=1))
+
+
 @pytest.mark.parametrize("shape", [MaskShape(), MaskShape(15, 30), MaskShape(8, 16), MaskShape(4, 5)])
 def test_soft_edge_lies_inside_the_mask_and_off_the_border(shape):
     margin = ellipse()

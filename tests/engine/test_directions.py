@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.direction_file import Direction
-from engine.directions import WHOLE_FROM, ZONE_FADE, edit_offset, hair_weight, zone_shares
+from engine.directions import WHOLE_FROM, ZONE_FADE, edit_offset, edit_reach, edit_shift, hair_weight, zone_shares
 
 ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
@@ -65,3 +65,35 @@ def test_zones_add_up_as_their_sliders_go_up():
         np.testing.assert_allclose(shares[100:], 1.0)
     assert (zone_shares(ZONED, {"age": 0.02}, 200) == 1.0).all()
     assert (zone_shares(ZONED, {}, 200) == 1.0).all()
+
+
+TURNING = {
+    "turn": Direction("turn", "Turn", ONES, -2.0, 1.5, shift=(0.06, 0.0)),
+    "nod": Direction("nod", "Nod", ONES, -1.0, 1.0, shift=(0.0, -0.02)),
+    "age": Direction("age", "Age", ONES, -1.0, 1.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "shift"),
+    [
+        ({}, (0, 0)),
+        ({"age": 1.0}, (0, 0)),
+        ({"turn": 1.0}, (23, 0)),
+        ({"turn": -1.0}, (-31, 0)),
+        ({"turn": 0.5, "nod": -0.5, "age": 1.0}, (12, 3)),
+    ],
+)
+def test_an_edit_is_moved_as_far_as_its_sliders_turn_the_head(values, shift):
+    moved = edit_shift(TURNING, values, 256)
+    assert tuple(moved) == shift
+    assert moved.dtype == np.int32
+
+
+def test_the_reach_is_that_of_each_face():
+    everyone = TURNING | ZONED
+    faces = [{"turn": 1.0}, {"beard": 1.0}]
+    reach = edit_reach(everyone, faces, 256)
+    assert reach.hair.tolist() == [hair_weight(everyone, values) for values in faces]
+    np.testing.assert_array_equal(reach.zones, [zone_shares(everyone, values, 256) for values in faces])
+    assert reach.shifts.tolist() == [[23, 0], [0, 0]]

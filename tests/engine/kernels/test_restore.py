@@ -33,7 +33,9 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     kernels, count = bench.kernels, len(arrays[0])
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
-    give_back_faces(kernels, *placed, bench.put(zones(count)), restore_buffers(kernels, count + 1), out)
+    give_back_faces(
+        kernels, *placed, bench.put(zones(count)), bench.put(shifts(count)), restore_buffers(kernels, count + 1), out
+    )
     return bench.get(out)
 
 
@@ -44,8 +46,14 @@ def zones(count: int) -> np.ndarray:
     return shares
 
 
+def shifts(count: int) -> np.ndarray:
+    """None, then each face its own."""
+    return np.array([(0, 0), (23, -5), (-31, 0), (1, 255)], np.int32)[:count]
+
+
 def defined(arrays) -> np.ndarray:
-    return np.stack([give_back(*face) for face in zip(*arrays, zones(len(arrays[0])), strict=True)])
+    count = len(arrays[0])
+    return np.stack([give_back(*face) for face in zip(*arrays, zones(count), shifts(count), strict=True)])
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -78,7 +86,11 @@ MISTAKES = {
     "gates half a pixel off": ("(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
     "the generator's range left open": ("open * (crop - clipped(inversions[place]))",
                                         "open * (crop - read(inversions[place]))"),
-    "one zone for all": ("zones[face * size + y]", "zones[y]"),
+    "one zone for all": ("zones[face * size + row]", "zones[row]"),
+    "the zone of where it is moved to": ("zones[face * size + row]", "zones[face * size + y]"),
+    "one shift for all": ("x - shifts[2 * face]", "x - shifts[0]"),
+    "moved the other way": ("y - shifts[2 * face + 1]", "y + shifts[2 * face + 1]"),
+    "moved beyond the border": ("clamped(x - shifts[2 * face], 0, size - 1)", "(x - shifts[2 * face] + size) % size"),
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
 }  # fmt: skip
