@@ -4,7 +4,7 @@ Masks are made once, on the 256 px crop. The frame is touched only inside the re
 where the mask is not 0: everywhere else the pixels of the result are the frame's.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import reduce
@@ -67,6 +67,13 @@ GATE_RESOLUTION = 64
 GATE_REACH = 3  # px at that resolution: what lies this near to a changed place is changed with it
 GATE_BLUR = 1.5
 
+WORN_MARGIN = 1.0
+WORN_SPECK = 1
+WORN_REACH = 3
+WORN_BLUR = 1.5
+"""What a face wears is taken off from this far below the parser's margin on; specks reach no further than WORN_SPECK
+pixels of its output to each side, and rims and their shadows WORN_REACH further than it says. The edge is soft."""
+
 
 @dataclass(frozen=True)
 class MaskShape:
@@ -128,6 +135,7 @@ def give_back(
     edit: FloatArray,
     zone: FloatArray,
     shift: Sequence[int] | NDArray[np.int32] = (0, 0),
+    off: FloatArray | None = None,
 ) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
@@ -137,10 +145,11 @@ def give_back(
     change it is the frame itself, so that an edit grows from the frame without a jump.
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
     row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
-    that is moved, (to the right, down) px (`directions.edit_shift`); the border is repeated.
+    that is moved, (to the right, down) px (`directions.edit_shift`); the border is repeated. off: where g is 0 in any
+    case, [0, 1] [G, G] (`worn`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    gate = _unchanged_between(inversion, edit)
+    gate = _unchanged_between(inversion, edit, off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
@@ -156,12 +165,14 @@ def _moved(image: FloatArray, right: int, down: int) -> FloatArray:
     return np.take(np.take(image, rows, axis=1), columns, axis=2)
 
 
-def _unchanged_between(a: FloatArray, b: FloatArray) -> FloatArray:
-    """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]."""
+def _unchanged_between(a: FloatArray, b: FloatArray, off: FloatArray | None = None) -> FloatArray:
+    """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`."""
     change = a - b
     change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
     share = unchanged_share(np.asarray(small, dtype=np.float32))
+    if off is not None:
+        share = share * (np.float32(1.0) - off)
     return np.asarray(cv2.resize(share, change.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -276,6 +287,24 @@ def _things(before: FloatArray) -> FloatArray:
     core = cv2.erode((mean > 0.0).astype(np.uint8), square(THING_CORE))
     near = cv2.dilate(core, square(THING_GROWTH))
     return np.where(near > 0, mean + np.float32(THING_BENEFIT), np.float32(-np.inf))
+
+
+def worn(logits: FloatArray, parts: ParserSpec, off: Mapping[str, float]) -> FloatArray:
+    """Where an edit takes off what a face wears, float32 [0, 1] [GATE_RESOLUTION, GATE_RESOLUTION].
+
+    There neither the frame nor the noise map, which draws glasses too, may say what is seen: the code alone draws it.
+    logits: the parser's of the frame's crop, NumPy's [K, h, w]. off: by class, how much of it.
+    """
+    share = np.zeros((GATE_RESOLUTION, GATE_RESOLUTION), np.float32)
+    for name in off.keys() & set(parts.classes):
+        margin = _best(logits[None], parts, {name}) - _best(logits[None], parts, set(parts.classes) - {name})
+        there = (margin[0] > -WORN_MARGIN).astype(np.uint8)
+        there = cv2.morphologyEx(there, cv2.MORPH_OPEN, square(WORN_SPECK))
+        there = cv2.dilate(there, square(WORN_REACH))
+        soft = cv2.GaussianBlur(there.astype(np.float32), (0, 0), WORN_BLUR)
+        small = cv2.resize(soft, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
+        share = np.maximum(share, np.float32(off[name]) * np.asarray(small, dtype=np.float32))
+    return share
 
 
 def mean_around(margin: FloatArray, reach: int) -> FloatArray:

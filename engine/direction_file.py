@@ -1,9 +1,9 @@
 """`directions.npz`: the attributes of a bundle, as a training writes them and the engine reads them.
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
-and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, and
-`NAME.shift` float32 [2] = (x, y), how far the edit is moved; and `generator_id`, which ties them to the generator they
-were found in.
+and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
+float32 [2] = (x, y), how far the edit is moved, and `NAME.takes_off`; and `generator_id`, which ties them to the
+generator they were found in.
 """
 
 import os
@@ -34,6 +34,7 @@ class Direction:
     it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
     shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
+    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Direction:
     hair: bool = True
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
+    takes_off: str = ""
 
 
 def read_directions(path: Path, generator_id: str) -> Mapping[str, Direction]:
@@ -82,10 +84,10 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Dir
     if shift.shape != (2,) or not np.abs(shift).max() <= 1.0:
         raise BundleError(f"{path}: {name}.shift is {shift}, but two numbers from -1 to 1 were expected")
     direction.flags.writeable = False
-    label = str(arrays.get(f"{name}.label", name))
+    label, takes_off = str(arrays.get(f"{name}.label", name)), str(arrays.get(f"{name}.takes_off", ""))
     face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
     (lo, hi), (top, bottom), (x, y) = (numbers.tolist() for numbers in (span, zone, shift))
-    return Direction(name, label, direction, lo, hi, face, hair, (top, bottom), (x, y))
+    return Direction(name, label, direction, lo, hi, face, hair, (top, bottom), (x, y), takes_off)
 
 
 def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
@@ -99,6 +101,7 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.hair"] = np.array(direction.hair)
         arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
         arrays[f"{direction.name}.shift"] = np.array(direction.shift, np.float32)
+        arrays[f"{direction.name}.takes_off"] = np.array(direction.takes_off)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

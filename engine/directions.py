@@ -12,6 +12,9 @@ from engine.direction_file import Direction
 WHOLE_FROM = 0.1
 """Value from which a slider takes all of what it moves along, face or hair; up to there more and more."""
 
+OFF_FROM = 0.3
+"""Distance below 0 from which a slider has wholly taken off what it takes off."""
+
 ZONE_FADE = 0.08
 """Share of a crop's height over which an edit turns into what it was made from, beyond its zone."""
 
@@ -46,11 +49,13 @@ class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
     hair: float32 [F], `hair_weight`. zones: float32 [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
+    off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
     """
 
     hair: NDArray[np.float32]
     zones: NDArray[np.float32]
     shifts: NDArray[np.int32]
+    off: NDArray[np.float32] | None = None
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
@@ -73,6 +78,15 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
         for moves in (attrgetter("face"), attrgetter("hair"))
     )
     return 1.0 + hair - face
+
+
+def taken_off(directions: Mapping[str, Direction], values: Mapping[str, float]) -> Mapping[str, float]:
+    """The parser's classes of what an edit takes off a face, and how much of it, (0, 1].
+
+    values: as `edit_offset` takes them.
+    """
+    set_below = [(directions[name].takes_off, -value) for name, value in values.items() if value < 0.0]
+    return {thing: min(distance / OFF_FROM, 1.0) for thing, distance in set_below if thing}
 
 
 def zone_shares(directions: Mapping[str, Direction], values: Mapping[str, float], size: int) -> NDArray[np.float32]:

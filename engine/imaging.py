@@ -4,7 +4,7 @@
 card, where the arrays between a frame and its edit never leave the card.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Thread
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, face_mask, give_back, image_from_u8, parse_faces, paste
+from engine.compositing import MaskShape, Patch, face_mask, give_back, image_from_u8, parse_faces, paste, worn
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
@@ -44,7 +44,7 @@ class Imaging(Protocol):
         ...
 
     def place_reach(self, reach: Reach) -> Reach:
-        """The same of where edits act."""
+        """The same of where edits act; nothing is taken off yet (`worn`)."""
         ...
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
@@ -57,6 +57,10 @@ class Imaging(Protocol):
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]."""
+        ...
+
+    def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
+        """Where each edit takes off what its face wears, `compositing.worn`; float32 [F, G, G]."""
         ...
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
@@ -140,9 +144,14 @@ class CpuImaging:
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
-        return _batch(
-            [give_back(*face) for face in zip(crops, inversions, edits, reach.zones, reach.shifts, strict=True)]
-        )
+        off = [None] * len(crops) if reach.off is None else reach.off
+        faces = zip(crops, inversions, edits, reach.zones, reach.shifts, off, strict=True)
+        return _batch([give_back(*face) for face in faces])
+
+    def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
+        """See `Imaging.worn`."""
+        logits = parser(crop=crops)["logits"]
+        return np.stack([worn(face, self._parts, off) for face, off in zip(logits, things, strict=True)])
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.masks`."""

@@ -101,6 +101,7 @@ def advance(
     stage: Stage = untimed,
     likeness: FloatArray | None = None,
     steady: Callable[[], Steady] | None = None,
+    off: FloatArray | None = None,
 ) -> Advance:
     """Invert and edit the next crop of B faces.
 
@@ -108,19 +109,20 @@ def advance(
     [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
     of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
     the state's. steady: gives, while the encoders are at work, what holds pictures steady from the frame before to this
-    one; None leaves them as they are drawn.
+    one; None leaves them as they are drawn. off: where the edit is drawn without the noise map in any case, [0, 1]
+    [B, G, G], G a multiple of the map's side; None for nowhere.
     Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
     """
     if not switches.memory:
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
-        return _first_frame(networks, crop, offset, switches, stage, likeness)
+        return _first_frame(networks, crop, offset, switches, stage, likeness, off)
     # Neither encoder needs the other's answer: they work side by side, and beside them goes what needs neither.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
     with stage("recur"):
         outputs = _recurrence_begun(networks, state, crop)
-        kept = _kept_share(networks, state.inversion, state.edit, switches)
+        kept = _kept_share(networks, state.inversion, state.edit, switches, off)
     with stage("motion"):
         hold_steady = steady() if steady else None
     with stage("encode"):
@@ -150,6 +152,7 @@ def _first_frame(
     switches: Switches,
     stage: Stage,
     likeness: FloatArray | None,
+    off: FloatArray | None,
 ) -> Advance:
     """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
@@ -157,15 +160,15 @@ def _first_frame(
     with stage("generate"):
         taken = fitting(networks, crop, anchor, likeness)
         nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
-        bare, edit = _synthesise(networks, anchor + taken, offset, nothing)
+        before, edit = _synthesise(networks, anchor + taken, offset, nothing)
     inversion, state = crop, replace(_started(networks, crop, crop, edit, anchor), likeness=taken, aim=taken)
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
             ws, noise, h, c = _compensate(networks, state, crop, anchor + taken, switches)
-            kept = _kept_share(networks, bare, edit, switches)
+            kept = _kept_share(networks, before, edit, switches, off)
         with stage("generate"):
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
-        state, bare = replace(state, inversion=inversion, edit=edit, h=h, c=c), inversion
+        state, before = replace(state, inversion=inversion, edit=edit, h=h, c=c), inversion
     return state, inversion, edit
 
 
@@ -258,10 +261,18 @@ def _compensated(
     return ws, noise, outputs["h_out"], outputs["c_out"]
 
 
-def _kept_share(networks: Networks, inversion: FloatArray, edit: FloatArray, switches: Switches) -> FloatArray | None:
-    """`kept_share` on the noise map's grid; None where the edit is drawn with all of the map."""
+def _kept_share(
+    networks: Networks, inversion: FloatArray, edit: FloatArray, switches: Switches, off: FloatArray | None
+) -> FloatArray | None:
+    """`kept_share` on the noise map's grid, nothing where `off`; None where the edit is drawn with all of the map."""
+    if not switches.map_yields:
+        return None
     side = int(networks.generator.spec.inputs["noise"][-1])
-    return kept_share(inversion, edit, side) if switches.map_yields else None
+    kept = kept_share(inversion, edit, side)
+    if off is not None:
+        cells = off.reshape(len(off), 1, side, off.shape[-1] // side, side, -1).mean(axis=(3, 5))
+        kept = kept * (1.0 - cells).astype(kept.dtype)
+    return kept
 
 
 def kept_share(inversion: FloatArray, edit: FloatArray, side: int) -> FloatArray:

@@ -16,7 +16,7 @@ from engine.bundle import ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
 from engine.compositing import MaskShape
 from engine.direction_file import Direction
-from engine.directions import Reach, edit_offset, edit_reach
+from engine.directions import Reach, edit_offset, edit_reach, taken_off
 from engine.errors import NotFinite, UnknownAttribute, UsageError
 from engine.faces import (
     Face,
@@ -334,9 +334,9 @@ class Session:
             with clock.stage("align"):
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
-            faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock)
+            reach = self._with_off(self._imaging.place_reach(self._reach(faces, seen)), faces, seen, crops, clock)
+            faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock, reach.off)
             faces = self._adopted(faces, before)
-            reach = self._imaging.place_reach(self._reach(faces, seen))
             make = partial(self._blended, placed, crops, inversions, edits, reach, crops_from_frame, clock)
         if hidden:
             make = partial(stand_in, self._settings.lost_face, frame, faces[0].track.held)
@@ -361,11 +361,11 @@ class Session:
     ) -> tuple[ImageU8, Faces] | None:
         """What `_edited` gives of a frame on which all faces that have a state, and no others, are seen.
 
-        None where the step must be taken piece by piece: on other frames, on the CPU, and when the numbers that came
-        are not finite.
+        None where the step must be taken piece by piece: on other frames, on the CPU, where something is taken off a
+        face, and when the numbers that came are not finite.
         """
         states = {slot: face.recurrent for slot, face in enumerate(faces) if face.recurrent is not None}
-        if self._whole is None or not seen or states.keys() != seen.keys():
+        if self._whole is None or not seen or states.keys() != seen.keys() or any(self._taken_off(faces, seen)):
             return None
         with clock.stage("card"):
             offsets = np.stack([self._offset(faces[slot]) for slot in seen])
@@ -386,26 +386,38 @@ class Session:
         return with_states(faces, states, self._whole.adopt(tuple(states.values()), kept))
 
     def _sound(
-        self, faces: Faces, seen: Sequence[int], crops: FloatArray, motions: Motions, clock: StageClock
+        self,
+        faces: Faces,
+        seen: Sequence[int],
+        crops: FloatArray,
+        motions: Motions,
+        clock: StageClock,
+        off: FloatArray | None,
     ) -> Stepped:
         """What `_stepped` gives; a face whose new state is not finite takes a new anchor on this very frame.
 
         Half precision can overflow in a frame that is like none in training; without this, every later frame would
         inherit it.
         """
-        stepped = self._stepped(faces, seen, crops, motions, clock)
+        stepped = self._stepped(faces, seen, crops, motions, clock, off)
         broken = [slot for slot in seen if not _finite(stepped[0][slot])]
         if broken:
             log.warning("the networks gave numbers that are not finite; %d of the faces start anew", len(broken))
-            stepped = self._stepped(forgetting(faces, broken), seen, crops, motions, clock)
+            stepped = self._stepped(forgetting(faces, broken), seen, crops, motions, clock, off)
             if not all(_finite(stepped[0][slot]) for slot in seen):
                 raise NotFinite("the networks give numbers that are not finite for this face; try --precision fp32")
         return stepped
 
     def _stepped(
-        self, faces: Faces, seen: Sequence[int], crops: FloatArray, motions: Motions, clock: StageClock
+        self,
+        faces: Faces,
+        seen: Sequence[int],
+        crops: FloatArray,
+        motions: Motions,
+        clock: StageClock,
+        off: FloatArray | None = None,
     ) -> Stepped:
-        """Step the loop for the slots `seen`, whose crops these are.
+        """Step the loop for the slots `seen`, whose crops these are. off: `Reach.off`.
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
         """
@@ -418,10 +430,11 @@ class Session:
             offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self._settings.switches
+            taken = None if off is None else off[rows]
             moved = [motions[seen[row]] for row in rows] if motions and not anchoring else []
             steady = partial(self._steady_along, moved) if moved else None
             after, inversion, edit = advance(
-                self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady
+                self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady, taken
             )
             for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
                 stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)
@@ -459,6 +472,20 @@ class Session:
     def _reach(self, faces: Faces, seen: Iterable[int]) -> Reach:
         """Where the edit of each face seen acts."""
         return edit_reach(self._directions, (shown_values(faces[slot].track.ramp) for slot in seen), CROP_SIZE)
+
+    def _taken_off(self, faces: Faces, seen: Iterable[int]) -> list[Mapping[str, float]]:
+        """What each face seen is to take off."""
+        if not self._settings.switches.residual:
+            return []
+        return [taken_off(self._directions, shown_values(faces[slot].track.ramp)) for slot in seen]
+
+    def _with_off(self, reach: Reach, faces: Faces, seen: Iterable[int], crops: FloatArray, clock: StageClock) -> Reach:
+        """The reach with where things are taken off; only then the parser looks at the crops before the networks."""
+        things = self._taken_off(faces, seen)
+        if not any(things):
+            return reach
+        with clock.stage("worn"):
+            return reach._replace(off=self._imaging.worn(self._networks.parser, crops, things))
 
     def _offset(self, face: Face) -> FloatArray:
         return edit_offset(self._directions, shown_values(face.track.ramp), self._code_shape)

@@ -46,7 +46,7 @@ def blank_directions() -> list[Direction]:
     ones = np.ones((ROWS, DIM), np.float32)
     return [
         Direction("smile", "Smile", ones, -1.5, 2.0, hair=False),
-        Direction("age", "Age", ones * 0.5, -3.0, 3.0, face=False, shift=(0.02, -0.01)),
+        Direction("age", "Age", ones * 0.5, -3.0, 3.0, face=False),
     ]
 
 

@@ -5,14 +5,14 @@ made once. What a step leaves to the next one, its crops and edits, comes from C
 the pool of page-locked memory: after a few frames both only hand out again what they have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape
+from engine.compositing import MaskShape, worn
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
@@ -37,6 +37,7 @@ class CardImaging:
     ) -> None:
         """logits_size: (width, height) of the parser's output."""
         self._kernels = kernels
+        self._parts = parts
         self.crop_buffers = crop_buffers(kernels, faces)
         self._restore = restore_buffers(kernels, faces)
         self._masks = mask_buffers(kernels, faces, parts, logits_size, shape)
@@ -66,7 +67,8 @@ class CardImaging:
 
     def place_reach(self, reach: Reach) -> Reach:
         """See `Imaging.place_reach`."""
-        return Reach(*map(self._kernels.put, reach))
+        hair, zones, shifts = map(self._kernels.put, reach[:3])
+        return Reach(hair, zones, shifts)
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""
@@ -93,8 +95,19 @@ class CardImaging:
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         out = self._images(len(crops))
-        give_back_faces(self._kernels, crops, inversions, edits, reach.zones, reach.shifts, self._restore, out)
+        give_back_faces(
+            self._kernels, crops, inversions, edits, reach.zones, reach.shifts, self._restore, out, reach.off
+        )
         return out
+
+    def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
+        """See `Imaging.worn`; found on the CPU, for few ask for it."""
+        logits = parser(crop=crops)["logits"]
+        seen = self._kernels.staging(logits.shape, logits.dtype)
+        self._kernels.download(seen, logits)
+        self._kernels.wait()
+        shares = [worn(face.astype(np.float32), self._parts, off) for face, off in zip(seen, things, strict=True)]
+        return self.place(np.stack(shares))
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
         """See `Imaging.masks`."""

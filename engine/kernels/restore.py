@@ -38,11 +38,13 @@ def give_back_faces(
     shifts: Array,
     buffers: RestoreBuffers,
     out: Array,
+    off: Array | None = None,
 ) -> None:
     """What `compositing.give_back` makes of each face, where every number is finite.
 
     crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. zones: float32 [F,
-    CROP_SIZE]. shifts: int32 [F, 2]. out: as the images; written, and none of the others.
+    CROP_SIZE]. shifts: int32 [F, 2]. out: as the images; written, and none of the
+    others. off: float32 [F, GATE_RESOLUTION, GATE_RESOLUTION], or None for nowhere.
     """
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
@@ -50,6 +52,8 @@ def give_back_faces(
     check(zones, np.float32, (faces, CROP_SIZE))
     check(shifts, np.int32, (faces, 2))
     unchanged_between(kernels, inversions, edits, buffers)
+    if off is not None:
+        buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - off)
     size = (CROP_SIZE, CROP_SIZE, faces)
     images, gates = (crops, inversions, edits), (buffers.gates, GATE_RESOLUTION)
     kernels.launch("restore", "give_back", size, *images, zones, shifts, *gates, out, CROP_SIZE)

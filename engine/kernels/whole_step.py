@@ -269,7 +269,7 @@ class _Parcel:
         """Write a frame and what goes with it; the (width, height) that `align_faces` and `blend_faces` must cover."""
         np.copyto(self.image, image)
         np.copyto(self.offsets[: len(offsets)], offsets)
-        for part, values in zip(self.reach, reach, strict=True):
+        for part, values in zip(self.reach[:3], reach[:3], strict=True):
             np.copyto(part[: len(values)], values)
         for place, motion in zip(self.motions, motions, strict=False):
             np.copyto(place, motion)

@@ -44,6 +44,7 @@ class Recipe:
     as shares of the height from the top; above and below the frame's own is shown too. shift: how far what is drawn is
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
+    takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Recipe:
     hair: bool = False
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
+    takes_off: str = ""
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -102,7 +104,17 @@ RECIPES: Mapping[str, Recipe] = {
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0)),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014)),
     # Further on than this the lenses turn dark.
-    "eyeglasses": Recipe("Eyeglasses", "eyeglasses", (0, 5), furthest=2.6, power=0.5, probe=6.0, rare=True, zone=_EYES),
+    "eyeglasses": Recipe(
+        "Eyeglasses",
+        "eyeglasses",
+        (0, 5),
+        furthest=2.6,
+        power=0.5,
+        probe=6.0,
+        rare=True,
+        zone=_EYES,
+        takes_off="glasses",
+    ),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
     # In the rows above these the skin darkens as well.
     "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5),

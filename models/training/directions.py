@@ -282,6 +282,7 @@ def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
             recipe.hair,
             recipe.zone,
             recipe.shift,
+            recipe.takes_off,
         )
         for name, slider in sliders.items()
         for recipe in [slider.recipe]

@@ -4,6 +4,7 @@ import json
 import logging
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -128,6 +129,24 @@ def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: 
         assert nose_and_mouth > 5.0
     assert changed["hair_colour"][0] > 10.0
     assert changed["hair_colour"][1] < 1.0
+
+
+@pytest.mark.parametrize("clip", ["liveportrait_d13.mp4", "liveportrait_d19.mp4"])
+def test_glasses_can_be_taken_off(default_bundle: Path, clips: Path, clip: str) -> None:
+    """By the parser's view of what is shown; glasses, with the lenses, fill some hundreds of its 128 x 128 pixels."""
+    bundle, worn, left = open_bundle(default_bundle), [], []
+    of_glasses = bundle.manifest.parser.classes.index("glasses")
+    with Session.open(default_bundle) as session, closing(open_networks(bundle, select("auto"))) as networks:
+        for frame in islice(frames_of(clips / clip), 8):
+            edited = session.step(frame, Controls({"eyeglasses": -1.0}))
+            pair = [session.crop(each) for each in (frame, replace(frame, image=edited.image))]
+            assert all(crop is not None for crop in pair)
+            logits = networks.parser(crop=images_from(np.stack(pair)))["logits"]
+            before, after = (logits.argmax(axis=1) == of_glasses).sum(axis=(1, 2))
+            worn.append(before)
+            left.append(after)
+    assert min(worn) > 200
+    assert max(left) < 0.1 * np.mean(worn)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from engine.compositing import (
     paste,
     soft_mask,
     usual_mask,
+    worn,
 )
 from engine.geometry import align, face_rectangle_px, invert_affine, square_from_frame, warp
 from tests.engine.fakes import crop_at, picture
@@ -85,6 +86,32 @@ def test_all_that_is_given_back_is_moved():
     np.testing.assert_array_equal(moved[:, :-3, 20:], still[:, 3:, :-20])
     np.testing.assert_array_equal(moved[:, :-3, :20], np.repeat(still[:, 3:, :1], 20, axis=2))
     np.testing.assert_array_equal(moved[:, -3:, 20:], np.repeat(still[:, -1:, :-20], 3, axis=1))
+
+
+def test_nothing_shines_through_where_something_is_taken_off():
+    rng = np.random.default_rng(0)
+    crop, inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
+    off = np.zeros((64, 64), np.float32)
+    off[20:40] = 1.0
+    shown = give_back(crop, inversion, inversion, EVERYWHERE, off=off)
+    np.testing.assert_allclose(shown[:, 84:156], inversion[:, 84:156], atol=1e-6)
+    np.testing.assert_allclose(shown[:, 170:], crop[:, 170:], atol=1e-6)
+
+
+def test_what_a_face_wears_is_found_with_its_rims_and_without_specks():
+    parts = ParserSpec(128, ("background", "skin", "glasses"), ("skin", "glasses"))
+    logits = np.zeros((3, 128, 128), np.float32)
+    logits[1] = 4.0
+    logits[2, 50:70, 30:100] = 9.0
+    logits[2, 10:12, 10:12] = 9.0
+    share = worn(logits, parts, {"glasses": 0.8})
+    assert share.shape == (64, 64)
+    assert share[30, 20:45] == pytest.approx(0.8)
+    assert not share[:12].any()
+    assert not share[:, 60:].any()
+    assert share[24, 30] > 0.4  # one pixel of 64 above what the parser says
+    assert not worn(logits, parts, {}).any()
+    assert not worn(logits, parts, {"hat": 1.0}).any()
 
 
 @pytest.mark.parametrize("shape", [MaskShape(), MaskShape(15, 30), MaskShape(8, 16), MaskShape(4, 5)])

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from engine.direction_file import Direction
-from engine.directions import WHOLE_FROM, ZONE_FADE, edit_offset, edit_reach, edit_shift, hair_weight, zone_shares
+from engine.directions import (
+    OFF_FROM,
+    WHOLE_FROM,
+    ZONE_FADE,
+    edit_offset,
+    edit_reach,
+    edit_shift,
+    hair_weight,
+    taken_off,
+    zone_shares,
+)
 
 ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
@@ -97,3 +107,10 @@ def test_the_reach_is_that_of_each_face():
     assert reach.hair.tolist() == [hair_weight(everyone, values) for values in faces]
     np.testing.assert_array_equal(reach.zones, [zone_shares(everyone, values, 256) for values in faces])
     assert reach.shifts.tolist() == [[23, 0], [0, 0]]
+
+
+def test_a_slider_below_0_takes_off_what_it_is_made_for():
+    glasses = {"glasses": Direction("glasses", "Glasses", ONES, -1.0, 1.0, takes_off="glasses")} | TURNING
+    assert taken_off(glasses, {"glasses": 1.0, "turn": -1.0}) == {}
+    assert taken_off(glasses, {"glasses": -OFF_FROM / 2}) == {"glasses": pytest.approx(0.5)}
+    assert taken_off(glasses, {"glasses": -1.0, "age": -0.5}) == {"glasses": 1.0}

@@ -209,6 +209,18 @@ def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, 
     assert np.abs(edit - one_map_edit).max() > 1e-4
 
 
+def test_where_something_is_taken_off_the_edit_is_drawn_without_the_map(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    off = np.ones((1, 64, 64), np.float32)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, off=off)
+    _, with_map, _ = advance(tiny_networks, state, crops[1], offset)
+    _, _, without = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False))
+    np.testing.assert_array_equal(inversion, with_map)
+    np.testing.assert_allclose(edit, without, atol=1e-6)
+    *_, partly = advance(tiny_networks, state, crops[1], offset, off=0.5 * off)
+    assert np.abs(partly - without).max() > 1e-4
+
+
 def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
     after, inversion, _ = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False, tcc=False))

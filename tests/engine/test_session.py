@@ -3,6 +3,7 @@
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,34 @@ def test_an_edit_changes_the_face_and_nothing_outside_it(open_session):
     assert np.abs(result.image[120, 160].astype(int) - frame.image[120, 160]).max() > 3
     assert (result.index, result.captured_ns) == (frame.index, frame.captured_ns)
     assert frame.image is not result.image
+
+
+class ClothOnAFace:
+    """A parser that sees skin and, asked about a crop alone, before its edit is drawn, cloth all over it."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __call__(self, crop):
+        logits = np.zeros((len(crop), 3, 128, 128), np.float32)
+        logits[:, 1] = 3.0
+        logits[:, 2] = 9.0 if len(crop) == 1 else 0.0
+        return {"logits": logits}
+
+
+def test_below_0_a_slider_takes_off_what_the_parser_sees(tiny, tiny_networks):
+    """Of the tiny bundle's age, that is cloth."""
+    networks = replace(tiny_networks, parser=ClothOnAFace(tiny_networks.parser.spec))
+
+    def shown(value):
+        session = Session(networks, ScriptedTracker([SEEN] * 3), tiny.directions, tiny.manifest.parser)
+        return play(session, 3, Controls({"age": value, "smile": 0.2}))[-1]
+
+    kept, off = shown(0.0), shown(-0.3)
+    assert "worn" in off.stages_ms
+    assert np.abs(off.image.astype(int) - kept.image).max() > 20
+    assert "worn" not in kept.stages_ms
+    assert "worn" not in shown(0.3).stages_ms
 
 
 def test_every_stage_is_timed(open_session):

@@ -156,6 +156,8 @@ def _directions(rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
         arrays[f"{name}.direction"] = rng.standard_normal((ROWS, DIM)).astype(np.float32)
         arrays[f"{name}.range"] = np.array([-1.0, 2.0], np.float32)
         arrays[f"{name}.label"] = np.array(name.title())
+    arrays["age.shift"] = np.array([0.02, -0.01], np.float32)
+    arrays["age.takes_off"] = np.array("cloth")
     return arrays
 
 

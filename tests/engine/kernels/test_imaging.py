@@ -30,11 +30,11 @@ def in_pieces(make_both):
     return lambda *given, **more: make_both(*given, at_once=False, **more)
 
 
-def differences(sessions, count, shown=frames):
+def differences(sessions, count, shown=frames, controls=SMILE):
     """The largest difference in grey levels at every frame; both must be in the same phase."""
     found = []
     for frame in shown(count):
-        on_cpu, on_card = (session.step(frame, SMILE) for session in sessions)
+        on_cpu, on_card = (session.step(frame, controls) for session in sessions)
         assert on_cpu.phase is on_card.phase
         found.append(int(cv2.absdiff(on_cpu.image, on_card.image).max()))
     return found
@@ -46,6 +46,13 @@ def test_frame_by_frame_it_is_the_cpus(both, variant):
     assert max(differences(sessions, 6)) <= 1
     image = sessions[1].step(frames(1, first=5)[0], SMILE).image
     assert cv2.absdiff(image, frames(1, first=5)[0].image).max() > 20
+
+
+def test_what_is_taken_off_and_how_far_an_edit_is_moved_is_the_cpus(both):
+    """The tiny bundle's age is moved within its crop and, below 0, takes off what the parser calls cloth."""
+    sessions = both(lambda index: TWO, max_faces=2)
+    for value in (-1.0, -0.1, 1.0):
+        assert max(differences(sessions, 3, controls=Controls({"age": value, "smile": 0.3}))) <= 1
 
 
 def test_several_faces_one_joins_one_is_lost(both):
