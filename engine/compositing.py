@@ -145,8 +145,8 @@ def give_back(
     change it is the frame itself, so that an edit grows from the frame without a jump.
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
     row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
-    that is moved, (to the right, down) px (`directions.edit_shift`); the border is repeated. off: where g is 0 in any
-    case, [0, 1] [G, G] (`worn`).
+    that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
+    over as many pixels again the one turns into the other. off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     gate = _unchanged_between(inversion, edit, off)
@@ -155,14 +155,26 @@ def give_back(
     restored += edit
     if zone.min() < 1.0:
         restored = crop + zone[:, None] * (restored - crop)
-    return _moved(restored, *shift) if any(shift) else restored
+    return _moved(restored, crop, *shift) if any(shift) else restored
 
 
-def _moved(image: FloatArray, right: int, down: int) -> FloatArray:
-    """An image [C, S, S] moved by whole pixels; the border is repeated."""
-    height, width = image.shape[1:]
-    rows, columns = (np.clip(np.arange(n) - by, 0, n - 1) for n, by in ((height, down), (width, right)))
-    return np.take(np.take(image, rows, axis=1), columns, axis=2)
+def _moved(image: FloatArray, crop: FloatArray, right: int, down: int) -> FloatArray:
+    """An image [C, S, S] moved by whole pixels over the crop, into which it fades where it ends."""
+    size = image.shape[-1]
+    (rows, of_rows), (columns, of_columns) = _moved_line(size, down), _moved_line(size, right)
+    moved = np.take(np.take(image, rows, axis=1), columns, axis=2)
+    moved -= crop
+    moved *= np.minimum(of_rows[:, None], of_columns)
+    moved += crop
+    return moved
+
+
+def _moved_line(size: int, by: int) -> tuple[NDArray[np.intp], FloatArray]:
+    """Of each pixel of a line that is moved: the one that comes there, and its share of the result."""
+    source = np.arange(size) - by
+    within = source if by > 0 else size - 1 - source
+    share = np.clip((within + 0.5) / abs(by), 0.0, 1.0) if by else np.ones(size)
+    return np.clip(source, 0, size - 1), share.astype(np.float32)
 
 
 def _unchanged_between(a: FloatArray, b: FloatArray, off: FloatArray | None = None) -> FloatArray:

@@ -52,17 +52,26 @@ extern "C" __global__ void gate(const float* widened, const float* taps, int rea
     gates[((long long)face * side + y) * side + x] = expf(-share * share);
 }
 
+// How much of a line's pixel is what was moved `by` pixels to it from `source`, the rest being the crop.
+__device__ inline float moved_share(int source, int by, int size) {
+    if (by == 0) return 1.0f;
+    return clamped(((by > 0 ? source : size - 1 - source) + 0.5f) / abs(by), 0.0f, 1.0f);
+}
+
 // zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
-// far all of that is moved to the right and down; the border is repeated. out: REAL [faces, 3, size, size].
+// far all of that is moved to the right and down; it fades into the crop where it ends. out: REAL [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
                                      const int* shifts, const float* gates, int side, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    int column = clamped(x - shifts[2 * face], 0, size - 1), row = clamped(y - shifts[2 * face + 1], 0, size - 1);
+    int right = shifts[2 * face], down = shifts[2 * face + 1];
+    int column = clamped(x - right, 0, size - 1), row = clamped(y - down, 0, size - 1);
+    float share = fminf(moved_share(x - right, right, size), moved_share(y - down, down, size));
     float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
     for (int channel = 0; channel < 3; ++channel) {
         long long plane = ((long long)face * 3 + channel) * size, place = (plane + row) * size + column;
         float crop = read(crops[place]), restored = clipped(edits[place]) + open * (crop - clipped(inversions[place]));
-        write(out + (plane + y) * size + x, crop + zones[face * size + row] * (restored - crop));
+        float shown = crop + zones[face * size + row] * (restored - crop), own = read(crops[(plane + y) * size + x]);
+        write(out + (plane + y) * size + x, own + share * (shown - own));
     }
 }

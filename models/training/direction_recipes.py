@@ -85,21 +85,22 @@ _BELOW_THE_EYES = (0.57, 1.0)
 
 RECIPES: Mapping[str, Recipe] = {
     # The old of the samples are darker and paler than the young, have less hair and make-up, and look cross. What a
-    # person has of all that is theirs at any age, and hair beyond the crop would not turn grey.
+    # person has of all that is theirs at any age, and hair beyond the crop would not turn grey. The rows from 9 on
+    # would turn skin dark and blotchy.
     "age": Recipe(
         "Age",
         "age",
-        (2, 12),
+        (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=1.4,  # further on skin turns dark and blotchy
-        furthest_back=1.5,  # further back people turn into infants
+        furthest=1.6,
+        furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
     ),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
-    "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, power=0.5),
-    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.5, zone=_BELOW_THE_EYES),
+    "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, furthest_back=1.1, power=0.5),
+    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES),
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0)),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014)),

@@ -78,14 +78,16 @@ def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_fram
     assert np.abs(shown[:, 128:] - crop[:, 128:]).mean() > 0.5
 
 
-def test_all_that_is_given_back_is_moved():
+def test_all_that_is_given_back_is_moved_and_fades_into_the_frame_where_it_ends():
     rng = np.random.default_rng(0)
     crop, inversion, edit = rng.uniform(-1, 1, (3, 3, 256, 256)).astype(np.float32)
     still, moved = (give_back(crop, inversion, edit, EVERYWHERE, shift) for shift in ((0, 0), (20, -3)))
     assert moved.flags.c_contiguous  # OpenCV writes into it
-    np.testing.assert_array_equal(moved[:, :-3, 20:], still[:, 3:, :-20])
-    np.testing.assert_array_equal(moved[:, :-3, :20], np.repeat(still[:, 3:, :1], 20, axis=2))
-    np.testing.assert_array_equal(moved[:, -3:, 20:], np.repeat(still[:, -1:, :-20], 3, axis=1))
+    np.testing.assert_allclose(moved[:, :-6, 40:], still[:, 3:-3, 20:-20], atol=1e-6)
+    np.testing.assert_allclose(moved[:, :, :20], crop[:, :, :20], atol=1e-6)
+    np.testing.assert_allclose(moved[:, -3:], crop[:, -3:], atol=1e-6)
+    between = (still[:, 103, 10] + crop[:, 100, 30]) / 2  # half a pixel more of what was moved
+    np.testing.assert_allclose(moved[:, 100, 30], between, atol=0.06)
 
 
 def test_nothing_shines_through_where_something_is_taken_off():
