@@ -1,8 +1,8 @@
 """`engine.imaging.Imaging` on a graphics card: the frame goes up once and comes down once, the rest are kernels.
 
-Everything is enqueued on the kernels' stream; only the end of `blend` waits for it. Buffers whose size is known are
-made once. What a step leaves to the next one, its crops and edits, comes from CuPy's memory pool, and the frames from
-the pool of page-locked memory: after a few frames both only hand out again what they have.
+Everything is enqueued on the kernels' stream; only `worn` and the end of `blend` wait for it. Buffers whose size is
+known are made once. What a step leaves to the next one, its crops and edits, comes from CuPy's memory pool, and the
+frames from the pool of page-locked memory: after a few frames both only hand out again what they have.
 """
 
 from collections.abc import Mapping, Sequence
