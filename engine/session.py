@@ -335,7 +335,8 @@ class Session:
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
             reach = self._with_off(self._imaging.place_reach(self._reach(faces, seen)), faces, seen, crops, clock)
-            faces, inversions, edits = self._sound(faces, tuple(seen), crops, motions, clock, reach.off)
+            step = partial(self._stepped, seen=tuple(seen), crops=crops, motions=motions, clock=clock, off=reach.off)
+            faces, inversions, edits = self._sound(faces, tuple(seen), step)
             faces = self._adopted(faces, before)
             make = partial(self._blended, placed, crops, inversions, edits, reach, crops_from_frame, clock)
         if hidden:
@@ -385,25 +386,17 @@ class Session:
         kept = [face.recurrent for face in before]
         return with_states(faces, states, self._whole.adopt(tuple(states.values()), kept))
 
-    def _sound(
-        self,
-        faces: Faces,
-        seen: Sequence[int],
-        crops: FloatArray,
-        motions: Motions,
-        clock: StageClock,
-        off: FloatArray | None,
-    ) -> Stepped:
-        """What `_stepped` gives; a face whose new state is not finite takes a new anchor on this very frame.
+    def _sound(self, faces: Faces, seen: Sequence[int], step: Callable[[Faces], Stepped]) -> Stepped:
+        """What `step` gives; a face whose new state is not finite takes a new anchor on this very frame.
 
         Half precision can overflow in a frame that is like none in training; without this, every later frame would
         inherit it.
         """
-        stepped = self._stepped(faces, seen, crops, motions, clock, off)
+        stepped = step(faces)
         broken = [slot for slot in seen if not _finite(stepped[0][slot])]
         if broken:
             log.warning("the networks gave numbers that are not finite; %d of the faces start anew", len(broken))
-            stepped = self._stepped(forgetting(faces, broken), seen, crops, motions, clock, off)
+            stepped = step(forgetting(faces, broken))
             if not all(_finite(stepped[0][slot]) for slot in seen):
                 raise NotFinite("the networks give numbers that are not finite for this face; try --precision fp32")
         return stepped

@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
@@ -99,7 +100,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
     zones = kernels.put(np.ones((case.faces, CROP_SIZE), np.float32))
-    shifts = kernels.put(np.zeros((case.faces, 2), np.int32))
+    reach = Reach(hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -125,7 +126,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             4,
             # Three images in and one out, inversion and edit once more for the gate, its planes between the passes.
             6 * _bytes(images) + 6 * _bytes(of_restore.gates),
-            lambda: give_back_faces(kernels, images, inversions, edits, zones, shifts, of_restore, restored),
+            lambda: give_back_faces(kernels, images, inversions, edits, reach, of_restore, restored),
         ),
         timing(
             "mask",

@@ -95,9 +95,7 @@ class CardImaging:
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         out = self._images(len(crops))
-        give_back_faces(
-            self._kernels, crops, inversions, edits, reach.zones, reach.shifts, self._restore, out, reach.off
-        )
+        give_back_faces(self._kernels, crops, inversions, edits, reach, self._restore, out)
         return out
 
     def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
 
@@ -34,29 +35,26 @@ def give_back_faces(
     crops: Array,
     inversions: Array,
     edits: Array,
-    zones: Array,
-    shifts: Array,
+    reach: Reach,
     buffers: RestoreBuffers,
     out: Array,
-    off: Array | None = None,
 ) -> None:
     """What `compositing.give_back` makes of each face, where every number is finite.
 
-    crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. zones: float32 [F,
-    CROP_SIZE]. shifts: int32 [F, 2]. out: as the images; written, and none of the
-    others. off: float32 [F, GATE_RESOLUTION, GATE_RESOLUTION], or None for nowhere.
+    crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. reach: on the device. out:
+    as the images; written, and none of the others.
     """
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    check(zones, np.float32, (faces, CROP_SIZE))
-    check(shifts, np.int32, (faces, 2))
+    check(reach.zones, np.float32, (faces, CROP_SIZE))
+    check(reach.shifts, np.int32, (faces, 2))
     unchanged_between(kernels, inversions, edits, buffers)
-    if off is not None:
-        buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - off)
+    if reach.off is not None:
+        buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
     size = (CROP_SIZE, CROP_SIZE, faces)
     images, gates = (crops, inversions, edits), (buffers.gates, GATE_RESOLUTION)
-    kernels.launch("restore", "give_back", size, *images, zones, shifts, *gates, out, CROP_SIZE)
+    kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *gates, out, CROP_SIZE)
 
 
 def unchanged_between(kernels: Kernels, a: Array, b: Array, buffers: RestoreBuffers) -> None:

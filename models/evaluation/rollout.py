@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.compositing import MaskShape, give_back, parse_faces
-from engine.directions import edit_offset, edit_shift, hair_weight, zone_shares
+from engine.compositing import MaskShape
+from engine.directions import edit_offset, edit_reach
 from engine.geometry import translation
+from engine.imaging import CpuImaging
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
 from engine.steadying import Steady, grey_crop, motion_between, steadied
-from engine.surroundings import cut_out
 from models.pictures import Images, Pictures, images_from, pictures_from
 
 
@@ -48,15 +48,14 @@ class LoadedBundle:
         self, crops: Images, inversions: Images, edits: Images, values: Mapping[str, float], switches: Switches
     ) -> Images:
         """What the viewer sees of the edits, in the crops' place."""
+        imaging = CpuImaging(self.bundle.manifest.parser, MaskShape())
+        reach = edit_reach(self.bundle.directions, [values] * len(crops), crops.shape[-1])
         if switches.residual:
-            zone, shift = (of(self.bundle.directions, values, crops.shape[-1]) for of in (zone_shares, edit_shift))
-            edits = np.stack([give_back(*face, zone, shift) for face in zip(crops, inversions, edits, strict=True)])
+            edits = imaging.give_back(crops, inversions, edits, reach)
         if not switches.surrounded:
             return edits
-        hair = hair_weight(self.bundle.directions, values)
-        parses = parse_faces(self.networks.parser, self.bundle.manifest.parser, crops, edits)
-        cut = [cut_out(*face, hair, MaskShape()) for face in zip(crops, edits, parses, strict=True)]
-        return np.stack([crop + mask * (image - crop) for crop, (image, mask) in zip(crops, cut, strict=True)])
+        images, masks = imaging.cut_out(self.networks.parser, crops, edits, reach.hair)
+        return crops + masks[:, None] * (images - crops)
 
 
 def roll_clip(

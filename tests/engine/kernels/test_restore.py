@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine.compositing import give_back
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE
 from engine.kernels.restore import give_back_faces, restore_buffers
 from tests.engine.kernels.host_kernels import planted
@@ -33,9 +34,8 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     kernels, count = bench.kernels, len(arrays[0])
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
-    give_back_faces(
-        kernels, *placed, bench.put(zones(count)), bench.put(shifts(count)), restore_buffers(kernels, count + 1), out
-    )
+    reach = Reach(bench.put(np.zeros(count, np.float32)), bench.put(zones(count)), bench.put(shifts(count)))
+    give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
 
