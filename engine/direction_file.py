@@ -2,7 +2,8 @@
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
 and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
-float32 [2] = (x, y), how far the edit is moved, and `NAME.takes_off`; and `generator_id`, which ties them to the
+float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off` and `NAME.outline`; and `generator_id`, which ties
+them to the
 generator they were found in.
 """
 
@@ -34,7 +35,8 @@ class Direction:
     it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
     shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
-    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing.
+    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline: whether the head's outline
+    changes with it, or what is seen there; else the noise map has its full say there.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Direction:
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""
+    outline: bool = True
 
 
 def read_directions(path: Path, generator_id: str) -> Mapping[str, Direction]:
@@ -85,9 +88,9 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Dir
         raise BundleError(f"{path}: {name}.shift is {shift}, but two numbers from -1 to 1 were expected")
     direction.flags.writeable = False
     label, takes_off = str(arrays.get(f"{name}.label", name)), str(arrays.get(f"{name}.takes_off", ""))
-    face, hair = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair"))
+    face, hair, outline = (bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair", "outline"))
     (lo, hi), (top, bottom), (x, y) = (numbers.tolist() for numbers in (span, zone, shift))
-    return Direction(name, label, direction, lo, hi, face, hair, (top, bottom), (x, y), takes_off)
+    return Direction(name, label, direction, lo, hi, face, hair, (top, bottom), (x, y), takes_off, outline)
 
 
 def write_directions(path: Path, directions: Iterable[Direction], generator_id: str) -> None:
@@ -102,6 +105,7 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
         arrays[f"{direction.name}.shift"] = np.array(direction.shift, np.float32)
         arrays[f"{direction.name}.takes_off"] = np.array(direction.takes_off)
+        arrays[f"{direction.name}.outline"] = np.array(direction.outline)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

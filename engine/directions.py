@@ -1,6 +1,6 @@
 """From slider values to n, the move of the latent code (Eq. 5), and to what of the picture it is meant for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -48,24 +48,32 @@ def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float],
 class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
-    hair: float32 [F], `hair_weight`. zones: float32 [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
+    hair, outline: float32 [F], `hair_weight` and `outline_weight`. zones: float32 [F, S], `zone_shares`. shifts: int32
+    [F, 2], `edit_shift`.
     off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
     """
 
     hair: NDArray[np.float32]
+    outline: NDArray[np.float32]
     zones: NDArray[np.float32]
     shifts: NDArray[np.int32]
     off: NDArray[np.float32] | None = None
 
+    def of(self, faces: Sequence[int]) -> "Reach":
+        """Of these faces alone."""
+        off = None if self.off is None else self.off[faces]
+        return Reach(self.hair[faces], self.outline[faces], self.zones[faces], self.shifts[faces], off)
+
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
     """Of faces with these values of the sliders (as `edit_offset` takes them), in crops of that size."""
-    found = [
-        (hair_weight(directions, values), zone_shares(directions, values, size), edit_shift(directions, values, size))
-        for values in faces
-    ]
-    hair, zones, shifts = zip(*found, strict=True)
-    return Reach(np.array(hair, np.float32), np.stack(zones), np.stack(shifts))
+    values = tuple(faces)
+    return Reach(
+        np.array([hair_weight(directions, one) for one in values], np.float32),
+        np.array([outline_weight(directions, one) for one in values], np.float32),
+        np.stack([zone_shares(directions, one, size) for one in values]),
+        np.stack([edit_shift(directions, one, size) for one in values]),
+    )
 
 
 def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
@@ -73,11 +81,21 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
 
     values: as `edit_offset` takes them.
     """
-    face, hair = (
-        min(sum(abs(value) for name, value in values.items() if moves(directions[name])) / WHOLE_FROM, 1.0)
-        for moves in (attrgetter("face"), attrgetter("hair"))
-    )
-    return 1.0 + hair - face
+    return 1.0 + _share_of("hair", directions, values) - _share_of("face", directions, values)
+
+
+def outline_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
+    """How much an edit may change at a head's outline, [0, 1]: 0 without any slider that is meant to.
+
+    values: as `edit_offset` takes them.
+    """
+    return _share_of("outline", directions, values)
+
+
+def _share_of(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
+    """How far the sliders that change this part are set, [0, 1]."""
+    moves = attrgetter(part)
+    return min(sum(abs(value) for name, value in values.items() if moves(directions[name])) / WHOLE_FROM, 1.0)
 
 
 def taken_off(directions: Mapping[str, Direction], values: Mapping[str, float]) -> Mapping[str, float]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.directions import Reach
 from engine.runtimes.base import Answer, FloatArray, Networks, begin
 from engine.state import RecurrentState
 from engine.steadying import Steady
@@ -33,8 +34,8 @@ class Switches:
     (`engine/compositing.py`, `give_back`); off is the paper's rule.
     surrounded: where an edit has less of a face than the frame, what lies around the face is shown
     (`engine/surroundings.py`); off is the paper's rule.
-    map_yields: the edit is drawn without what the noise map says of places that the edit paints anew; off is the
-    paper's rule, one map for both (Eq. 5).
+    map_yields: the edit is drawn without what the noise map says of places that the edit paints anew, within the face
+    alone unless its sliders are meant for more; off is the paper's rule, one map for both (Eq. 5).
     following: the anchor follows the person slowly (`FOLLOWED_SHARE`), where the encoder gives all rows: else an edit
     keeps the light and the colours of the track's first frame for ever. Off is the paper's rule.
     steadied: what is drawn is held steady along the face's motion (`engine/steadying.py`), where the caller knows it.
@@ -61,6 +62,12 @@ PRIMING_STEPS = 2
 
 REPAINTED = 0.11
 """Mean change on the [-1, 1] scale at which the noise map has lost most of its say about an edit."""
+
+FACE_MIDDLE, FACE_HALF = (0.5, 0.59), (0.25, 0.32)
+"""Of a face in an aligned crop, across and down as shares of its side: the middle and half the extent."""
+
+OUTLINE, OUTLINE_RISE = 1.08, 0.22
+"""How far from its middle a face ends, in FACE_HALF, and over how much of that its inside turns into its outside."""
 
 FOLLOWED_SHARE = 0.0125
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.
@@ -101,7 +108,7 @@ def advance(
     stage: Stage = untimed,
     likeness: FloatArray | None = None,
     steady: Callable[[], Steady] | None = None,
-    off: FloatArray | None = None,
+    reach: Reach | None = None,
 ) -> Advance:
     """Invert and edit the next crop of B faces.
 
@@ -109,20 +116,20 @@ def advance(
     [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
     of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
     the state's. steady: gives, while the encoders are at work, what holds pictures steady from the frame before to this
-    one; None leaves them as they are drawn. off: where the edit is drawn without the noise map in any case, [0, 1]
-    [B, G, G], G a multiple of the map's side; None for nowhere.
+    one; None leaves them as they are drawn. reach: where the edits act, for the noise map (`Switches.map_yields`);
+    placed where the arrays lie, G a multiple of the map's side; None for everywhere.
     Returns the new state, O_t^a and E_t^a, the images [B, 3, S, S], not clipped.
     """
     if not switches.memory:
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
-        return _first_frame(networks, crop, offset, switches, stage, likeness, off)
+        return _first_frame(networks, crop, offset, switches, stage, likeness, reach)
     # Neither encoder needs the other's answer: they work side by side, and beside them goes what needs neither.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
     with stage("recur"):
         outputs = _recurrence_begun(networks, state, crop)
-        kept = _kept_share(networks, state.inversion, state.edit, switches, off)
+        kept = _kept_share(networks, state.inversion, state.edit, switches, reach)
     with stage("motion"):
         hold_steady = steady() if steady else None
     with stage("encode"):
@@ -152,7 +159,7 @@ def _first_frame(
     switches: Switches,
     stage: Stage,
     likeness: FloatArray | None,
-    off: FloatArray | None,
+    reach: Reach | None,
 ) -> Advance:
     """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
@@ -165,7 +172,7 @@ def _first_frame(
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
             ws, noise, h, c = _compensate(networks, state, crop, anchor + taken, switches)
-            kept = _kept_share(networks, before, edit, switches, off)
+            kept = _kept_share(networks, before, edit, switches, reach)
         with stage("generate"):
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
         state, before = replace(state, inversion=inversion, edit=edit, h=h, c=c), inversion
@@ -262,17 +269,33 @@ def _compensated(
 
 
 def _kept_share(
-    networks: Networks, inversion: FloatArray, edit: FloatArray, switches: Switches, off: FloatArray | None
+    networks: Networks, inversion: FloatArray, edit: FloatArray, switches: Switches, reach: Reach | None
 ) -> FloatArray | None:
-    """`kept_share` on the noise map's grid, nothing where `off`; None where the edit is drawn with all of the map."""
+    """What the noise map may say in the edits, on its grid; None where it may say all.
+
+    `kept_share`, but all at a head's outline where the edit is not meant for it: there the code alone would draw ears
+    and jaw where it takes the head to be. Nothing where something is taken off.
+    """
     if not switches.map_yields:
         return None
     side = int(networks.generator.spec.inputs["noise"][-1])
     kept = kept_share(inversion, edit, side)
-    if off is not None:
-        cells = off.reshape(len(off), 1, side, off.shape[-1] // side, side, -1).mean(axis=(3, 5))
+    if reach is None:
+        return kept
+    elsewhere = (1.0 - within_face(side, like=kept)) * (1.0 - reach.outline)[:, None, None, None]
+    kept = kept + elsewhere.astype(kept.dtype) * (1.0 - kept)
+    if reach.off is not None:
+        cells = reach.off.reshape(len(kept), 1, side, reach.off.shape[-1] // side, side, -1).mean(axis=(3, 5))
         kept = kept * (1.0 - cells).astype(kept.dtype)
     return kept
+
+
+def within_face(side: int, like: FloatArray) -> FloatArray:
+    """1 within a face in an aligned crop, 0 from its outline on, [side, side]; an array as `like` is."""
+    places = (np.arange(side, dtype=np.float32, like=like) + np.float32(0.5)) / np.float32(side)
+    across, down = (np.square((places - middle) / half) for middle, half in zip(FACE_MIDDLE, FACE_HALF, strict=True))
+    share: FloatArray = np.clip((OUTLINE - np.sqrt(down[:, None] + across)) / OUTLINE_RISE, 0.0, 1.0)
+    return share
 
 
 def kept_share(inversion: FloatArray, edit: FloatArray, side: int) -> FloatArray:

@@ -264,8 +264,8 @@ class Session:
                 for _ in range(2):
                     placed = self._imaging.place_frame(blank)
                     crops = self._imaging.align(placed, crops_from_frame)
-                    faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock)
                     reach = self._imaging.place_reach(self._reach(faces, range(batch)))
+                    faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock, reach)
                     self._blended(placed, crops, inversions, edits, reach, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
                 for _ in range(2):
@@ -335,7 +335,7 @@ class Session:
                 placed = self._imaging.place_frame(image)
                 crops = self._imaging.align(placed, crops_from_frame)
             reach = self._with_off(self._imaging.place_reach(self._reach(faces, seen)), faces, seen, crops, clock)
-            step = partial(self._stepped, seen=tuple(seen), crops=crops, motions=motions, clock=clock, off=reach.off)
+            step = partial(self._stepped, seen=tuple(seen), crops=crops, motions=motions, clock=clock, reach=reach)
             faces, inversions, edits = self._sound(faces, tuple(seen), step)
             faces = self._adopted(faces, before)
             make = partial(self._blended, placed, crops, inversions, edits, reach, crops_from_frame, clock)
@@ -408,9 +408,9 @@ class Session:
         crops: FloatArray,
         motions: Motions,
         clock: StageClock,
-        off: FloatArray | None = None,
+        reach: Reach,
     ) -> Stepped:
-        """Step the loop for the slots `seen`, whose crops these are. off: `Reach.off`.
+        """Step the loop for the slots `seen`, whose crops these are. reach: `_reach`, placed.
 
         Faces that take an anchor and faces that have one go through the networks as one batch each.
         """
@@ -423,11 +423,10 @@ class Session:
             offset = self._imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
             crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self._settings.switches
-            taken = None if off is None else off[rows]
             moved = [motions[seen[row]] for row in rows] if motions and not anchoring else []
             steady = partial(self._steady_along, moved) if moved else None
             after, inversion, edit = advance(
-                self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady, taken
+                self._networks, state, crop, offset, switches, clock.stage, self._likeness, steady, reach.of(rows)
             )
             for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
                 stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)

@@ -67,8 +67,7 @@ class CardImaging:
 
     def place_reach(self, reach: Reach) -> Reach:
         """See `Imaging.place_reach`."""
-        hair, zones, shifts = map(self._kernels.put, reach[:3])
-        return Reach(hair, zones, shifts)
+        return Reach(*map(self._kernels.put, reach[:-1]))
 
     def align(self, frame: PlacedFrame, crops_from_frame: Sequence[Affine]) -> FloatArray:
         """See `Imaging.align`."""

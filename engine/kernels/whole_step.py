@@ -11,6 +11,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
 | hair | float32 [F], how much of it the edit takes in |
+| outline | float32 [F], how much it may change at a head's outline |
 | zones | float32 [F, S], how much of the edit each row of a crop takes |
 | shifts | int32 [F, 2], how far the edit is moved within its crop |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
@@ -188,7 +189,9 @@ class WholeSteps:
         before = replace(before, estimated=(key.estimated,) * faces)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
         steady = partial(imaging.steady_along, motions) if self._switches.steadied else None
-        state, inversion, edit = advance(self._networks, before, after.crop, offsets, self._switches, steady=steady)
+        state, inversion, edit = advance(
+            self._networks, before, after.crop, offsets, self._switches, steady=steady, reach=reach
+        )
         _copy(state, after)
         total[...] = after.total
         if self._switches.residual:
@@ -243,7 +246,8 @@ class _Parcel:
         self._patches = _aligned(self._crops + faces * warp.RECORD.itemsize)
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
         self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
-        self._zones = _aligned(self._hair + 4 * faces)
+        self._outline = _aligned(self._hair + 4 * faces)
+        self._zones = _aligned(self._outline + 4 * faces)
         self._shifts = _aligned(self._zones + 4 * faces * CROP_SIZE)
         self._motions = _aligned(self._shifts + 8 * faces)
         self._shapes = shape, offsets
@@ -269,7 +273,7 @@ class _Parcel:
         """Write a frame and what goes with it; the (width, height) that `align_faces` and `blend_faces` must cover."""
         np.copyto(self.image, image)
         np.copyto(self.offsets[: len(offsets)], offsets)
-        for part, values in zip(self.reach[:3], reach[:3], strict=True):
+        for part, values in zip(self.reach[:-1], reach[:-1], strict=True):
             np.copyto(part[: len(values)], values)
         for place, motion in zip(self.motions, motions, strict=False):
             np.copyto(place, motion)
@@ -294,10 +298,10 @@ class _Parcel:
         return frame, crops, patches, offsets, self._reach(placed, faces), motions.reshape(faces, *one.shape), total
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
-        hair = parcel[self._hair : self._hair + 4 * faces].view(np.float32)
+        hair, outline = (parcel[at : at + 4 * faces].view(np.float32) for at in (self._hair, self._outline))
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, zones, shifts)
+        return Reach(hair, outline, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

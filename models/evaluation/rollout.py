@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.compositing import MaskShape
-from engine.directions import edit_offset, edit_reach
+from engine.directions import Reach, edit_offset, edit_reach, taken_off
 from engine.geometry import translation
 from engine.imaging import CpuImaging
 from engine.recurrence import Switches, advance
@@ -44,17 +44,26 @@ class LoadedBundle:
         manifest = self.bundle.manifest
         return edit_offset(self.bundle.directions, values, (manifest.latent_rows, manifest.latent_dim))[None]
 
-    def shown(
-        self, crops: Images, inversions: Images, edits: Images, values: Mapping[str, float], switches: Switches
-    ) -> Images:
-        """What the viewer sees of the edits, in the crops' place."""
-        imaging = CpuImaging(self.bundle.manifest.parser, MaskShape())
+    @property
+    def imaging(self) -> CpuImaging:
+        """The work on pixels."""
+        return CpuImaging(self.bundle.manifest.parser, MaskShape())
+
+    def reach(self, crops: Images, values: Mapping[str, float], switches: Switches) -> Reach:
+        """Where in these crops the edit with slider values acts."""
         reach = edit_reach(self.bundle.directions, [values] * len(crops), crops.shape[-1])
+        things = taken_off(self.bundle.directions, values) if switches.residual else {}
+        if not things:
+            return reach
+        return reach._replace(off=self.imaging.worn(self.networks.parser, crops, [things] * len(crops)))
+
+    def shown(self, crops: Images, inversions: Images, edits: Images, reach: Reach, switches: Switches) -> Images:
+        """What the viewer sees of the edits, in the crops' place."""
         if switches.residual:
-            edits = imaging.give_back(crops, inversions, edits, reach)
+            edits = self.imaging.give_back(crops, inversions, edits, reach)
         if not switches.surrounded:
             return edits
-        images, masks = imaging.cut_out(self.networks.parser, crops, edits, reach.hair)
+        images, masks = self.imaging.cut_out(self.networks.parser, crops, edits, reach.hair)
         return crops + masks[:, None] * (images - crops)
 
 
@@ -72,11 +81,12 @@ def roll_clip(
         crop, steady = images_from(crops[t : t + 1]), None
         if switches.steadied and t:
             steady = partial(_steady_between, crops[t - 1 : t], crops[t : t + 1])
+        reach = loaded.reach(crop, values, switches)
         state, inversion, edit = advance(
-            loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady
+            loaded.networks, state, crop, offset, switches, likeness=likeness, steady=steady, reach=reach
         )
         inversions[t], edits[t] = pictures_from(inversion)[0], pictures_from(edit)[0]
-        shown[t] = pictures_from(loaded.shown(crop, inversion, edit, values, switches))[0]
+        shown[t] = pictures_from(loaded.shown(crop, inversion, edit, reach, switches))[0]
     return Rollout(inversions, edits, shown)
 
 
@@ -91,10 +101,13 @@ def settle_stills(
         images = images_from(crops[part])
         offsets = np.repeat(offset, len(images), axis=0)
         steady = partial(_steady_between, crops[part], crops[part]) if switches.steadied else None
+        reach = loaded.reach(images, values, switches)
         for _ in range(steps):
-            state, inversion, edit = advance(loaded.networks, state, images, offsets, switches, steady=steady)
+            state, inversion, edit = advance(
+                loaded.networks, state, images, offsets, switches, steady=steady, reach=reach
+            )
         inversions[part], edits[part] = pictures_from(inversion), pictures_from(edit)
-        shown[part] = pictures_from(loaded.shown(images, inversion, edit, values, switches))
+        shown[part] = pictures_from(loaded.shown(images, inversion, edit, reach, switches))
     return Rollout(inversions, edits, shown)
 
 

@@ -45,6 +45,7 @@ class Recipe:
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
+    outline: whether the head's outline may change with it, or what is seen there.
     """
 
     label: str
@@ -63,6 +64,7 @@ class Recipe:
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""
+    outline: bool = False
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -97,13 +99,13 @@ RECIPES: Mapping[str, Recipe] = {
         probe=4.0,
         leak=0.8,
     ),
-    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True),
+    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, furthest_back=1.1, power=0.5),
     "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES),
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES),
-    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0)),
-    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014)),
+    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True),
+    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True),
     # Further on than this the lenses turn dark.
     "eyeglasses": Recipe(
         "Eyeglasses",
@@ -115,11 +117,14 @@ RECIPES: Mapping[str, Recipe] = {
         rare=True,
         zone=_EYES,
         takes_off="glasses",
+        outline=True,  # their arms end there
     ),
     "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
     # In the rows above these the skin darkens as well.
-    "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5),
-    "hair_colour": Recipe("Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True),
+    "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True),
+    "hair_colour": Recipe(
+        "Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True, outline=True
+    ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
     "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=1.5, furthest_back=1.0),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES),

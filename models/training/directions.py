@@ -283,6 +283,7 @@ def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
             recipe.zone,
             recipe.shift,
             recipe.takes_off,
+            recipe.outline,
         )
         for name, slider in sliders.items()
         for recipe in [slider.recipe]

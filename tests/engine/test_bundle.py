@@ -1,7 +1,7 @@
 """A bundle is checked before anything of it is used, and what does not fit is refused by name."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,15 @@ def write_and_load(path: Path, directions: list[Direction], manifest: Manifest) 
 def test_a_direction_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         write_and_load(tmp_path / "directions.npz", [replace(blank_directions()[0], **change)], blank_manifest())
+
+
+def test_all_that_a_direction_says_is_kept(tmp_path: Path) -> None:
+    said = {"face": False, "hair": False, "zone": (0.25, 0.5), "shift": (0.5, -0.25)}
+    written = replace(blank_directions()[0], **said, takes_off="glasses", outline=False)
+    found = write_and_load(tmp_path / "directions.npz", [written], blank_manifest())
+    assert isinstance(found, Mapping)
+    assert replace(found["smile"], direction=written.direction) == written
+    np.testing.assert_array_equal(found["smile"].direction, written.direction)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])

@@ -12,13 +12,14 @@ from engine.directions import (
     edit_reach,
     edit_shift,
     hair_weight,
+    outline_weight,
     taken_off,
     zone_shares,
 )
 
 ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
-    "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False),
+    "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False, outline=False),
     "turn": Direction("turn", "Turn", 10.0 * ONES, -3.0, 1.0),
     "dye": Direction("dye", "Dye", ONES, -1.0, 1.0, face=False),
 }
@@ -45,6 +46,14 @@ def test_the_offset_is_the_sum_of_moves_within_each_range():
 )
 def test_an_edit_takes_in_what_its_sliders_move(values, weight):
     assert hair_weight(DIRECTIONS, values) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize(
+    ("values", "weight"),
+    [({}, 0.0), ({"smile": 1.0}, 0.0), ({"smile": 1.0, "turn": -WHOLE_FROM / 4}, 0.25), ({"turn": 0.3}, 1.0)],
+)
+def test_a_heads_outline_changes_as_far_as_sliders_are_set_that_change_it(values, weight):
+    assert outline_weight(DIRECTIONS, values) == pytest.approx(weight)
 
 
 ZONED = {
@@ -101,9 +110,10 @@ def test_an_edit_is_moved_as_far_as_its_sliders_turn_the_head(values, shift):
 
 
 def test_the_reach_is_that_of_each_face():
-    everyone = TURNING | ZONED
-    faces = [{"turn": 1.0}, {"beard": 1.0}]
+    everyone = TURNING | ZONED | {"smile": DIRECTIONS["smile"]}
+    faces = [{"turn": 1.0}, {"smile": 1.0}]
     reach = edit_reach(everyone, faces, 256)
+    assert reach.outline.tolist() == [1.0, 0.0]
     assert reach.hair.tolist() == [hair_weight(everyone, values) for values in faces]
     np.testing.assert_array_equal(reach.zones, [zone_shares(everyone, values, 256) for values in faces])
     assert reach.shifts.tolist() == [[23, 0], [0, 0]]

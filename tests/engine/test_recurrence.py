@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.bundle import open_bundle
+from engine.directions import Reach
 from engine.recurrence import (
     FADED_SHARE,
     FOLLOWED_SHARE,
@@ -17,6 +18,7 @@ from engine.recurrence import (
     advance,
     fitting,
     kept_share,
+    within_face,
 )
 from engine.runtimes.select import open_networks, select
 from engine.state import stack, unstack
@@ -45,6 +47,12 @@ def one_encoder_networks(tmp_path_factory):
     networks = open_networks(open_bundle(folder), select("onnxruntime"))
     yield networks
     networks.close()
+
+
+def reach_of(outline, off=None):
+    """Of one face, whole but for how much may change at the head's outline, and where something is taken off."""
+    weights, taken = np.array([outline], np.float32), None if off is None else np.full((1, 64, 64), off, np.float32)
+    return Reach(np.ones(1, np.float32), weights, np.ones((1, 256), np.float32), np.zeros((1, 2), np.int32), taken)
 
 
 def run(networks, crops, offset, switches=FULL):
@@ -211,14 +219,41 @@ def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, 
 
 def test_where_something_is_taken_off_the_edit_is_drawn_without_the_map(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
-    off = np.ones((1, 64, 64), np.float32)
-    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, off=off)
+    everywhere = reach_of(1.0, off=1.0)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, reach=everywhere)
     _, with_map, _ = advance(tiny_networks, state, crops[1], offset)
     _, _, without = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False))
     np.testing.assert_array_equal(inversion, with_map)
     np.testing.assert_allclose(edit, without, atol=1e-6)
-    *_, partly = advance(tiny_networks, state, crops[1], offset, off=0.5 * off)
+    *_, partly = advance(tiny_networks, state, crops[1], offset, reach=reach_of(1.0, off=0.5))
     assert np.abs(partly - without).max() > 1e-4
+
+
+def test_at_a_heads_outline_only_sliders_that_are_meant_for_it_make_the_map_yield(tiny_networks, crops, offset):
+    """The generator under test is fully convolutional, so that what is drawn far from the face tells."""
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    state = replace(state, inversion=np.ones_like(crops[0]), edit=-np.ones_like(crops[0]))  # all of it is painted anew
+    one_map = advance(tiny_networks, state, crops[1], offset, Switches(map_yields=False))[2]
+    meant, face, half = (
+        advance(tiny_networks, state, crops[1], offset, reach=reach_of(weight))[2] for weight in (1.0, 0.0, 0.5)
+    )
+    plain = advance(tiny_networks, state, crops[1], offset)[2]
+    np.testing.assert_array_equal(meant, plain)
+    ear, cheek = np.s_[..., 120:136, 8:24], np.s_[..., 140:156, 120:136]
+    np.testing.assert_allclose(face[ear], one_map[ear], atol=1e-5)
+    np.testing.assert_allclose(face[cheek], meant[cheek], atol=1e-5)
+    assert np.abs(meant[ear] - one_map[ear]).max() > 1e-4
+    assert np.abs(half[ear] - one_map[ear]).max() > 1e-4
+    assert np.abs(half[ear] - meant[ear]).max() > 1e-4
+
+
+def test_a_face_ends_where_ffhq_has_its_outline():
+    within = within_face(32, like=np.ones(1))
+    assert within.dtype == np.float32
+    assert within[19, 16] == within[11, 16] == within[26, 16] == 1.0  # nose, brow, below the lips
+    assert within[3].max() == within[:, 4].max() == within[:, 27].max() == 0.0  # hair, ears
+    np.testing.assert_array_equal(within, within[:, ::-1])
+    assert ((within > 0.0) & (within < 1.0)).any()
 
 
 def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):

@@ -158,6 +158,7 @@ def _directions(rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
         arrays[f"{name}.label"] = np.array(name.title())
     arrays["age.shift"] = np.array([0.02, -0.01], np.float32)
     arrays["age.takes_off"] = np.array("cloth")
+    arrays["smile.outline"] = np.array(False)
     return arrays
 
 

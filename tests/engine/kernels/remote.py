@@ -59,7 +59,17 @@ def made(compute):
     return RemoteArray(place)
 
 
-_FUNCTIONS = (np.broadcast_to, np.clip, np.concatenate, np.ones_like, np.pad, np.stack, np.zeros, np.zeros_like)
+_FUNCTIONS = (
+    np.arange,
+    np.broadcast_to,
+    np.clip,
+    np.concatenate,
+    np.ones_like,
+    np.pad,
+    np.stack,
+    np.zeros,
+    np.zeros_like,
+)
 
 
 class RemoteArray(np.lib.mixins.NDArrayOperatorsMixin):

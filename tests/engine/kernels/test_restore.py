@@ -34,7 +34,8 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     kernels, count = bench.kernels, len(arrays[0])
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
-    reach = Reach(bench.put(np.zeros(count, np.float32)), bench.put(zones(count)), bench.put(shifts(count)))
+    nothing = bench.put(np.zeros(count, np.float32))
+    reach = Reach(nothing, nothing, bench.put(zones(count)), bench.put(shifts(count)))
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 

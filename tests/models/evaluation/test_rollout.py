@@ -1,6 +1,7 @@
 """The loop over crops, on the tiny seeded bundle."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.bundle import open_bundle
+from engine.directions import edit_reach
 from engine.geometry import translation
 from engine.recurrence import VARIANTS, advance
 from engine.runtimes.onnxruntime import OnnxRuntime
@@ -23,6 +25,7 @@ from models.evaluation.rollout import (
 )
 from tests.engine import tiny_bundle
 from tests.engine.fakes import picture
+from tests.engine.test_session import ClothOnAFace
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,10 @@ def test_a_rollout_is_the_loop_step_by_step(loaded: LoadedBundle, crops: np.ndar
         if t and variant not in ("paper", "per_frame", "unsteadied"):
             steady = partial(partial, steadied, motions=[motion_between(greys[t - 1], greys[t])])
         crop, offset = images_from(crops[t : t + 1]), loaded.offset(values)
-        state, inversion, edit = advance(loaded.networks, state, crop, offset, VARIANTS[variant], steady=steady)
+        reach = edit_reach(loaded.bundle.directions, [values], 256)
+        state, inversion, edit = advance(
+            loaded.networks, state, crop, offset, VARIANTS[variant], steady=steady, reach=reach
+        )
         np.testing.assert_array_equal(rollout.inversions[t], pictures_from(inversion)[0])
         np.testing.assert_array_equal(rollout.edits[t], pictures_from(edit)[0])
     assert not np.array_equal(rollout.inversions, rollout.edits)
@@ -72,6 +78,17 @@ def test_stills_in_a_batch_are_stills_alone(loaded: LoadedBundle, crops: np.ndar
         # One level of rounding: a batch may add in another order.
         assert np.abs(together.inversions[n].astype(int) - alone.inversions[-1]).max() <= 1
         assert np.abs(together.edits[n].astype(int) - alone.edits[-1]).max() <= 1
+
+
+def test_what_is_taken_off_in_a_session_is_taken_off_here(loaded: LoadedBundle, crops: np.ndarray) -> None:
+    """Of the tiny bundle's age below 0, that is cloth."""
+    parser = ClothOnAFace(loaded.networks.parser.spec)
+    dressed = replace(loaded, networks=replace(loaded.networks, parser=parser))
+    off = roll_clip(dressed, crops, {"age": -1.0}, VARIANTS["full"])
+    paper = roll_clip(dressed, crops, {"age": -1.0}, replace(VARIANTS["full"], residual=False))
+    assert not np.array_equal(off.edits[0], paper.edits[0])
+    stills = settle_stills(dressed, crops[:1], {"age": -1.0}, VARIANTS["full"], steps=1)
+    np.testing.assert_array_equal(stills.edits[0], off.edits[0])
 
 
 def test_face_masks_are_the_parsers(loaded: LoadedBundle, crops: np.ndarray) -> None:
