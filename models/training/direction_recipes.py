@@ -119,7 +119,7 @@ RECIPES: Mapping[str, Recipe] = {
         takes_off="glasses",
         outline=True,  # their arms end there
     ),
-    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES),
+    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES, outline=True),
     # In the rows above these the skin darkens as well.
     "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True),
     "hair_colour": Recipe(
