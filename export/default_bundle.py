@@ -147,8 +147,9 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _lineage(folder: Path) -> dict[str, str]:
-    """One line a network: `lineage.json` of the weights, and what is written beside the parser."""
-    lines: dict[str, str] = json.loads((Path(__file__).parents[1] / "models/weights/lineage.json").read_text())
+    """One line a network: the steps in `lineage.json` of the weights, and what is written beside the parser."""
+    steps: dict[str, list[str]] = json.loads((Path(__file__).parents[1] / "models/weights/lineage.json").read_text())
+    lines = {network: "; ".join(one_after_another) for network, one_after_another in steps.items()}
     lines["parser"] = lineage_line(folder)
     return lines
 
