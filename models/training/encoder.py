@@ -22,7 +22,7 @@ from models.training.closed_form import closed_form_encoder
 from models.training.episodes import EpisodeSource
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import Distance, patch_reconstruction
-from models.training.packs import FOLDERS_HELP, prepared, prepared_at_128
+from models.training.packs import prepared, prepared_at_128
 from models.training.samples import CodeSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import Synthesis, enlarge, open_synthesis
@@ -41,7 +41,7 @@ R1_WEIGHT = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", type=Path, required=True, nargs="+", help=FOLDERS_HELP)
+    add("--data", type=Path, required=True, help="the data folder that splits.toml describes, or any with faces")
     add("--pairs", type=int, default=4000, help="synthetic pairs of the closed form, the first 300 held out")
     add("--generator", choices=("stand-in", "full"), default="full", help="stand-in: a third of the time")
     add("--delta", type=float, default=0.002, help="weight of the rows' differences")
@@ -142,7 +142,7 @@ class EncoderTask:
         self._args, self._codes, self._judge = args, CodeSampler.open(), StillJudge.load()
         self._source = EpisodeSource(*prepared_at_128(args.data, Split.TRAIN), clip_share=0.1)
         self._source.check(1)
-        self._faces = image_tensor(prepared(args.data[0], Split.VALIDATION)[0][:VALIDATION_FACES])
+        self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
         self._distance, self._identity = perceptual_distance(device), identity_distance(device)

@@ -94,7 +94,9 @@ class Terms:
 
     bare: an inversion without the noise map, so that the code is one by itself. person: whether it, and the inversion
     with the map, is the person (e4e's identity loss): what an edit paints anew it paints from the code. survive: what
-    the map takes from an edit. steady: differences over time. map_size, code_size: keep the two outputs small.
+    the map takes from an edit. steady: differences over time. map_size, code_size: keep the two outputs small; at a
+    low price w'_t becomes a constant, the same for everybody, that helps the map and leads codes away from where edits
+    work: eyeglasses turn into sunglasses.
     """
 
     paper: LossWeights
@@ -103,7 +105,7 @@ class Terms:
     survive: float = 0.3
     steady: float = 0.5
     map_size: float = 0.02
-    code_size: float = 0.02
+    code_size: float = 1.0
 
 
 class Step(NamedTuple):

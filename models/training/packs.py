@@ -38,7 +38,6 @@ from models.training.pack_sources import Source, faces_of, find_sources
 from models.training.splits import PARSING_IMAGES, load_splits
 
 __all__ = [
-    "FOLDERS_HELP",
     "ClipSequence",
     "JpegCrops",
     "default_folder",
@@ -53,7 +52,6 @@ logger = logging.getLogger(__name__)
 
 MAX_FRAMES_A_CLIP = 300
 PACKS, INDEX = "pack-*.npz", "index.json"
-FOLDERS_HELP = "the data folder that splits.toml describes, or any with faces; of several, the first is validated on"
 
 
 def prepared(data: Path, split: str) -> tuple[JpegCrops, list[ClipSequence]]:
@@ -72,28 +70,19 @@ def prepared(data: Path, split: str) -> tuple[JpegCrops, list[ClipSequence]]:
     return JpegCrops(stills, f"the stills in {folder}"), [s for s in sequences if len(s.crops) > 1]
 
 
-def prepared_at_128(folders: Sequence[Path], split: str) -> tuple[JpegCrops, list[ClipSequence]]:
-    """What `prepared` gives of all `folders`, and of a data folder that `splits.toml` describes the aligned stills that
-    packs leave out: the parser's photographs, and those smaller than a crop, enlarged. For what looks at 128 px and no
-    closer."""
-    stills: list[bytes] = []
-    clips: list[ClipSequence] = []
-    for data in folders:
-        packed, moving = prepared(data, split)
-        stills += [*packed.files, *_left_out(data, split)]
-        clips += moving
-    return JpegCrops(stills, f"the stills of {', '.join(map(str, folders))}"), clips
-
-
-def _left_out(data: Path, split: str) -> Iterator[bytes]:
-    table = load_splits()
+def prepared_at_128(data: Path, split: str) -> tuple[JpegCrops, list[ClipSequence]]:
+    """What `prepared` gives, and of a data folder that `splits.toml` describes the aligned stills that packs leave out:
+    the parser's photographs, and those smaller than a crop, enlarged. For what looks at 128 px and no closer."""
+    stills, clips = prepared(data, split)
+    table, more = load_splits(), []
     for folder in table.rules:
         for path in table.stills(data, folder, split) if (data / folder).is_dir() else ():
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is not None and image.shape[0] < CROP_SIZE:
-                yield encode_crop(cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC))
+                more.append(encode_crop(cv2.resize(image, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC)))
             elif folder == PARSING_IMAGES:
-                yield path.read_bytes()
+                more.append(path.read_bytes())
+    return JpegCrops((*stills.files, *more), f"the stills of {data}"), clips
 
 
 def default_folder(data: Path) -> Path:

@@ -23,7 +23,7 @@ from models.training.episodes import EpisodeSource
 from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, Judges, Terms
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import LossWeights
-from models.training.packs import FOLDERS_HELP, prepared, prepared_at_128
+from models.training.packs import prepared, prepared_at_128
 from models.training.samples import EditSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import open_synthesis
@@ -54,7 +54,7 @@ gate; Adam moves a bias by the rate a step, and a gate has units of logits to go
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", type=Path, required=True, nargs="+", help=FOLDERS_HELP)
+    add("--data", type=Path, required=True, help="the data folder that splits.toml describes, or any with faces")
     add("--generator", choices=("stand-in", "full"), default="stand-in", help="stand-in: a third of the time")
     add("--length", type=int, default=6, help="frames an episode")
     add("--without", default="", metavar="PART,...", help=f"of {', '.join(PARTS)}")
@@ -87,7 +87,7 @@ class RecurrentTask:
         torch.manual_seed(args.seed)
         self._source = EpisodeSource(*prepared_at_128(args.data, Split.TRAIN))
         self._source.check(args.length)
-        self._faces = image_tensor(prepared(args.data[0], Split.VALIDATION)[0][:VALIDATION_FACES])
+        self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._edits, self._judge = EditSampler.open(), StillJudge.load()
         self._length, self._seed, self._rate = args.length, args.seed, args.rate
         self._inverter = Inverter(load_encoder(args.out), RecurrentEncoder())

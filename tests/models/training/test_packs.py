@@ -208,12 +208,12 @@ def test_the_table_divides_the_data_folder_and_aligned_stills_stay_as_they_are(
     assert still.crops.files[0] == (data / "faces" / "a" / "0.jpg").read_bytes()
     assert np.array_equal(still.crop_from_frame[0], np.eye(2, 3))
     monkeypatch.setenv("RIGID_CACHE", str(tmp_path / "cache"))
-    stills, clips = prepared_at_128([data], "train")  # those too that packs leave out
+    stills, clips = prepared_at_128(data, "train")  # those too that packs leave out
     assert [clip.name for clip in clips] == ["videos/x.avi"]
     assert stills[:].shape == (2, CROP_SIZE, CROP_SIZE, 3)
     assert np.abs(stills[0].astype(int) - 91).max() <= 2
     assert stills.files[1] == (data / "parsing" / "celebamask256" / "images" / "1.jpg").read_bytes()
-    assert [len(prepared_at_128([folder], "validation")[0]) for folder in (data, tmp_path / "out")] == [3, 2]
+    assert [len(prepared_at_128(folder, "validation")[0]) for folder in (data, tmp_path / "out")] == [3, 2]
     (data / "videos" / "y.avi").unlink()
     with pytest.raises(UsageError, match=r"y\.avi"):
         prepare(data, tmp_path / "other")
