@@ -219,6 +219,7 @@ def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, 
 
 def test_where_something_is_taken_off_the_edit_is_drawn_without_the_map(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
+    state = replace(state, edit=state.inversion)  # nothing is painted anew, so that all of the map would be there
     everywhere = reach_of(1.0, off=1.0)
     _, inversion, edit = advance(tiny_networks, state, crops[1], offset, reach=everywhere)
     _, with_map, _ = advance(tiny_networks, state, crops[1], offset)
