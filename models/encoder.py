@@ -1,7 +1,8 @@
 """The light base encoder: an aligned crop to its W+ code, frame by frame (w_t of rigid.md).
 
-A perceptual trunk sees the face at 128 px; two of its stages, pooled to 6x6, and a 16x16 thumbnail go through two
-linear maps. The linear maps have a closed-form solution (`models/training/closed_form.py`), from which training starts.
+A perceptual trunk sees the face at 128 px; two of its stages, pooled to 6x6, a 16x16 thumbnail and the face mesh's
+principal components go through two linear maps. The linear maps have a closed-form solution
+(`models/training/closed_form.py`), from which training starts.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from torch.nn import functional as F
 from engine.geometry import CROP_SIZE
 from models.layers import shrink_kernel
 from models.perceptual import IMAGE_SCALE, IMAGE_SHIFT, STAGE_WIDTHS, StLpips, folded_stage, trunk_stages
+from models.tracking import MeshComponents
 
 TRUNK_STAGES = (2, 4)
 POOLED = 6
 THUMBNAIL = 16
+MESH = 16
+"""Numbers that the face mesh gives."""
+
 TRUNK_RESOLUTION = 128
 
 
@@ -29,13 +34,13 @@ class BaseEncoderConfig:
 
     latent_rows: int = 12
     latent_dim: int = 512
-    rank: int = 160
+    rank: int = 176
     widths: tuple[int, int, int, int, int] = (64, 96, 176, 176, 112)
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """How many numbers the linear maps see of each stage, and of the thumbnail."""
-        return (*(self.widths[stage] * POOLED**2 for stage in TRUNK_STAGES), 3 * THUMBNAIL**2)
+        """How many numbers the linear maps see of each stage, of the thumbnail and of the face mesh."""
+        return (*(self.widths[stage] * POOLED**2 for stage in TRUNK_STAGES), 3 * THUMBNAIL**2, MESH)
 
 
 class FaceFeatures(nn.Module):
@@ -55,17 +60,19 @@ class FaceFeatures(nn.Module):
         first, *others = trunk_stages("alex", widths)
         self.stages = nn.ModuleList((folded_stage(first), *others)).to(memory_format=torch.channels_last)
         self.stages.requires_grad_(True)
+        self.mesh = MeshComponents(MESH)
         self.register_buffer("shift", torch.tensor(IMAGE_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(IMAGE_SCALE).view(1, 3, 1, 1))
         shrink = shrink_kernel(3, CROP_SIZE // TRUNK_RESOLUTION, 2)
         self.register_buffer("shrink", shrink, persistent=False)
 
     @classmethod
-    def of(cls, trunk: StLpips) -> Self:
-        """With the weights of an AlexNet trunk, at its full widths."""
+    def of(cls, trunk: StLpips, mesh: MeshComponents) -> Self:
+        """With the weights of an AlexNet trunk, at its full widths, and of a face mesh."""
         stages = nn.ModuleList((folded_stage(trunk.stages[0]), *trunk.stages[1:]))
         features = cls(STAGE_WIDTHS["alex"])
         features.stages.load_state_dict(stages.state_dict())
+        features.mesh.load_state_dict(mesh.state_dict())
         return features
 
     def forward(self, crop: Tensor) -> Tensor:
@@ -74,7 +81,7 @@ class FaceFeatures(nn.Module):
         parts = [pool(found[stage], POOLED).flatten(1) for stage in TRUNK_STAGES]
         cells = F.avg_pool2d(shrunk, shrunk.shape[-1] // THUMBNAIL)
         thumbnail = cells.unflatten(1, (3, -1)).mean(dim=2) * self.scale + self.shift
-        return torch.cat((*parts, thumbnail.flatten(1)), dim=1)
+        return torch.cat((*parts, thumbnail.flatten(1), self.mesh(crop)), dim=1)
 
     def shrunk(self, crop: Tensor) -> Tensor:
         """The crop as the trunk takes it: at 128 px, every 2 x 2 pixels beside each other, [B, 12, 64, 64]."""

@@ -80,6 +80,12 @@ def measure(landmarks: Landmarks) -> FaceMeasures:
     )
 
 
+def mesh_distance(a: Landmarks, b: Landmarks) -> NDArray[np.float32]:
+    """Mean distance of the points in the picture, as a share of that of a's outer corners of the eyes, [B]."""
+    away = np.linalg.norm((a - b)[..., :2], axis=2).mean(axis=1)
+    return np.asarray(away / np.maximum(_distance(a, EYE_LEFT_OUTER, EYE_RIGHT_OUTER), 1.0), np.float32)
+
+
 def _eye_aspect_left(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return _gap(points, _LID_LEFT_UPPER, _LID_LEFT_LOWER) / _distance(points, EYE_LEFT_OUTER, EYE_LEFT_INNER)
 

@@ -10,7 +10,7 @@ Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mob
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ INPUT_PX = 192
 POINTS = 468
 RANK = 64
 """Of the face mesh's last layer."""
+
+FAINT_PX = 0.05
+"""What the mesh trembles by, rms over its points: components of a smaller spread stay faint."""
+
+FACE_ROWS, FACE_COLUMNS = slice(36, 256), slice(18, 238)
+"""The face mesh's window in an aligned crop of 256 px: the face's box, grown by half."""
 
 BOTTLENECKS = (8, 8, 12, 12, 16, 24, 32, 32, 36, 48, 64, 96, 96, 96, 96)
 """Widths inside the detector's blocks on the way down, as published."""
@@ -97,6 +103,51 @@ class LandmarkNet(nn.Module):
         features = self.trunk(rgb.permute(0, 3, 1, 2))
         presence = self.presence(features)
         return self.points(features).flatten(1), presence.flatten(1)
+
+
+class MeshComponents(nn.Module):
+    """Aligned crops [B, 3, 256, 256] RGB [-1, 1] -> the first principal components of their meshes [B, N].
+
+    How a head is turned, how far its mouth is open, how wide its face is: each number has a spread of about 1 over
+    faces. Always float32, for pixels are at stake; never trained, so that what it knows from the mesh's own training,
+    on far more faces than the encoders see, stays.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Random weights; `of` takes a mesh network's."""
+        super().__init__()
+        self.trunk = LandmarkNet().trunk
+        self.components = nn.Sequential(*_narrowing(3), nn.Conv2d(32, count, 3))
+        self.requires_grad_(False)
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: LandmarkNet, points: Tensor, count: int) -> Self:
+        """points: the network's, of many faces, [N, 1404]; their principal components are taken."""
+        made = cls(count)
+        *shared, inner, outer = network.points
+        made.trunk.load_state_dict(network.trunk.state_dict())
+        made.components[:-1].load_state_dict(nn.Sequential(*shared).state_dict())
+        mean = points.mean(0)
+        _, spreads, axes = torch.linalg.svd(points - mean, full_matrices=False)
+        trembling = FAINT_PX * POINTS**0.5
+        scaled = axes[:count] / (spreads[:count, None] / len(points) ** 0.5 + trembling)
+        to_points, of_points = cast(Tensor, outer.weight), cast(Tensor, outer.bias)
+        inner_weight = cast(Tensor, inner.weight)
+        weight = torch.einsum("np,pr,rchw->nchw", scaled, to_points[:, :, 0, 0], inner_weight)
+        made.components[-1].load_state_dict({"weight": weight, "bias": scaled @ (of_points - mean)})
+        return made.eval()
+
+    def forward(self, crop: Tensor) -> Tensor:
+        with torch.autocast(crop.device.type, enabled=False):
+            found: Tensor = self.components(self.trunk(mesh_window(crop.float())))
+        return found.flatten(1)
+
+
+def mesh_window(crop: Tensor) -> Tensor:
+    """What the face mesh sees of aligned crops [B, 3, 256, 256] RGB [-1, 1]: [B, 3, 192, 192] in [0, 1]."""
+    window = crop[:, :, FACE_ROWS, FACE_COLUMNS]
+    return 0.5 * F.interpolate(window, size=(INPUT_PX, INPUT_PX), mode="bilinear") + 0.5
 
 
 def _narrowing(blocks: int) -> list[nn.Module]:

@@ -19,6 +19,7 @@ from models.evaluation.identity import SAME_PERSON, distances
 from models.evaluation.judges import Judges
 from models.evaluation.rollout import LoadedBundle, settle_stills
 from models.evaluation.scores import squared_errors
+from models.face_geometry import mesh_distance
 from models.pictures import Pictures
 from models.training.splits import Split, load_splits
 
@@ -34,12 +35,14 @@ _CROP_PX = 256
 class InversionScores:
     """Means over the stills. mse_x100 on [-1, 1]; perceptual: the judges' distance; dlib_l2: raw distance.
 
-    same_person: the share of stills whose inversion dlib takes for the same person.
+    nme: how far the inversion's mesh lies from the still's, in per cent of the distance between the eyes
+    (`face_geometry.mesh_distance`). same_person: the share of stills whose inversion dlib takes for the same person.
     """
 
     mse_x100: float
     perceptual: float
     dlib_l2: float
+    nme: float
     same_person: float
 
     def named(self, distance_name: str) -> dict[str, float]:
@@ -125,6 +128,7 @@ class _EachInversion:
     mse_x100: NDArray[np.float32]
     perceptual: NDArray[np.float32]
     dlib_l2: NDArray[np.float32]
+    nme: NDArray[np.float32]
 
     def mean(self, who: NDArray[np.bool_] | slice = slice(None)) -> InversionScores:
         """Over all stills, or some."""
@@ -132,13 +136,16 @@ class _EachInversion:
             mse_x100=float(np.mean(self.mse_x100[who])),
             perceptual=float(np.mean(self.perceptual[who])),
             dlib_l2=float(np.mean(self.dlib_l2[who])),
+            nme=float(np.mean(self.nme[who])),
             same_person=float(np.mean(self.dlib_l2[who] < SAME_PERSON)),
         )
 
 
 def _each_inversion(crops: Pictures, inversions: Pictures, judges: Judges) -> _EachInversion:
     away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
-    return _EachInversion(squared_errors(crops, inversions), judges.perceptual_distances(crops, inversions), away)
+    meshes = [judges.scorers.landmarks(pictures)[0] for pictures in (crops, inversions)]
+    nme = np.asarray(100.0 * mesh_distance(*meshes), np.float32)
+    return _EachInversion(squared_errors(crops, inversions), judges.perceptual_distances(crops, inversions), away, nme)
 
 
 def _with_ratio(moved: Mapping[str, float]) -> dict[str, float]:

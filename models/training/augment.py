@@ -1,5 +1,6 @@
-"""What webcams do to faces: colour casts, exposure, blur, noise, compression; and small misalignments."""
+"""What webcams do to faces: colour casts, exposure, changing light, blur, noise, compression; small misalignments."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -46,6 +47,25 @@ def draw_degradation(rng: np.random.Generator) -> Degradation:
         noise=float(on[3] * rng.uniform(0.0, 0.05)),
         jpeg_quality=int(rng.integers(30, 90)) if on[4] else None,
     )
+
+
+def change_light(frames: Sequence[ImageRgb], rng: np.random.Generator) -> list[ImageRgb]:
+    """Uint8 RGB frames that grow evenly darker or brighter after the first, to between 0.33 and 1.5 of what they were.
+
+    Casts of colour go along with it, as when a lamp goes out and a screen stays on.
+    """
+    end = np.exp(rng.uniform(-1.1, 0.4) + rng.normal(0, 0.08, 3))
+    gains = end ** np.linspace(0.0, 1.0, len(frames))[:, None]
+    return [np.clip(frame * gain + 0.5, 0, 255).astype(np.uint8) for frame, gain in zip(frames, gains, strict=True)]
+
+
+def cut_off(frames: Sequence[ImageRgb], rng: np.random.Generator) -> list[ImageRgb]:
+    """Uint8 RGB frames [S, S, 3] as crops that reach beyond a picture's border, where it is mirrored."""
+    size = frames[0].shape[0]
+    width = np.rint(rng.uniform(0.0, 0.25, 4) * size * (rng.random(4) < 0.4)).astype(int)
+    top, bottom, left, right = (int(n) for n in width)
+    inner = (slice(top, size - bottom), slice(left, size - right))
+    return [cv2.copyMakeBorder(frame[inner], top, bottom, left, right, cv2.BORDER_REFLECT) for frame in frames]
 
 
 def misalign(image: ImageRgb, rng: np.random.Generator, strength: float = 1.0) -> ImageRgb:

@@ -14,27 +14,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.compiled import compile_network
-from models.encoder import POOLED, TRUNK_STAGES, BaseEncoder, BaseEncoderConfig, FaceFeatures
+from models.encoder import MESH, POOLED, TRUNK_STAGES, BaseEncoder, BaseEncoderConfig, FaceFeatures
 from models.perceptual import STAGE_WIDTHS, StLpips
+from models.tracking import MeshComponents, mesh_window
 from models.training.augment import draw_degradation, misalign
+from models.training.landmarks import load_landmarks
 from models.training.samples import image_tensor, synthetic_pack
 
 HELD_OUT = 300
 STRENGTHS = (0.1, 0.3, 1.0)
 """Of the ridge, to choose from."""
 
+MESH_FACES = 1000
+"""Whose principal components the face mesh gives."""
+
 FAINT = 0.2
 """Of a stage's mean spread: features fainter than that stay faint."""
 
 
-def pretrained_features() -> FaceFeatures:
-    """The trunk with the published perceptual weights. Raises AssetMissing."""
-    return FaceFeatures.of(StLpips.load()).eval().requires_grad_(False)
+def pretrained_features(images: NDArray[np.uint8]) -> FaceFeatures:
+    """The trunk with the published perceptual weights, and our face mesh, whose components are those of these faces.
+
+    images: uint8 RGB [N, 256, 256, 3]. Raises AssetMissing, CheckpointError.
+    """
+    network = load_landmarks()
+    with torch.no_grad():
+        windows = (mesh_window(image_tensor(image[None])).permute(0, 2, 3, 1) for image in images[:MESH_FACES])
+        points = torch.cat([network(window)[0] for window in windows])
+    features = FaceFeatures.of(StLpips.load(), MeshComponents.of(network, points, MESH))
+    return features.eval().requires_grad_(False)
 
 
-def compute_features(images: NDArray[np.uint8], network: FaceFeatures | None = None) -> NDArray[np.float16]:
+def compute_features(images: NDArray[np.uint8], network: FaceFeatures) -> NDArray[np.float16]:
     """Features [N, F] of uint8 RGB images [N, 256, 256, 3]."""
-    run = compile_network(network or pretrained_features(), torch.zeros(4, 3, 256, 256), "bf16")
+    run = compile_network(network, torch.zeros(4, 3, 256, 256), "bf16")
     rows = []
     for start in range(0, len(images), 4):
         batch = images[start : start + 4]
@@ -56,9 +69,12 @@ def r2(predicted: Tensor, true: Tensor) -> float:
 
 
 def fit_encoder(
-    features: NDArray[np.float16], ws: Tensor, held: int, strengths: Sequence[float]
+    network: FaceFeatures, features: NDArray[np.float16], ws: Tensor, held: int, strengths: Sequence[float]
 ) -> tuple[BaseEncoder, float]:
-    """The encoder whose ridge strength explains the `held` first pairs best, and its R2 on them."""
+    """The encoder whose ridge strength explains the `held` first pairs best, and its R2 on them.
+
+    network: at AlexNet's widths, what gave the features.
+    """
     x = torch.from_numpy(features)
     fit = x[held:].float()
     mean, y_mean = fit.mean(0), ws[held:].mean(0)
@@ -75,7 +91,7 @@ def fit_encoder(
             best = quality, weights
     assert best is not None
     encoder = BaseEncoder(BaseEncoderConfig(widths=STAGE_WIDTHS["alex"]))
-    encoder.features.load_state_dict(pretrained_features().state_dict())
+    encoder.features.load_state_dict(network.state_dict())
     _set_low_rank(encoder, best[1], fit, mean, scale, y_mean)
     _level(encoder, level)
     return encoder.eval(), r2(encoder.codes(x[:held].float())[:, 0].detach(), ws[:held])
@@ -144,17 +160,18 @@ def narrowed(encoder: BaseEncoder, crops: Sequence[NDArray[np.uint8]]) -> BaseEn
 
 def _columns(config: BaseEncoderConfig, kept: Sequence[Tensor]) -> Tensor:
     """Which features are left when the stages have the `kept` channels alone."""
-    *stages, thumbnail = torch.arange(sum(config.parts)).split(config.parts)
+    *stages, thumbnail, mesh = torch.arange(sum(config.parts)).split(config.parts)
     columns = [of.view(-1, POOLED**2)[kept[stage]].flatten() for stage, of in zip(TRUNK_STAGES, stages, strict=True)]
-    return torch.cat((*columns, thumbnail))
+    return torch.cat((*columns, thumbnail, mesh))
 
 
 def closed_form_encoder(pairs: int) -> tuple[BaseEncoder, float]:
     """The encoder fitted to `pairs` synthetic faces, the first 300 held out, and its R2 on those."""
     codes, images = synthetic_pack(pairs)
     ws = torch.from_numpy(codes)
-    clean = compute_features(images)
-    webcam = compute_features(degraded(images[HELD_OUT:], seed=1))
+    network = pretrained_features(images[HELD_OUT:])
+    clean = compute_features(images, network)
+    webcam = compute_features(degraded(images[HELD_OUT:], seed=1), network)
     features, codes_of = np.concatenate((clean, webcam)), torch.cat((ws, ws[HELD_OUT:]))
-    encoder, quality = fit_encoder(features, codes_of, HELD_OUT, STRENGTHS)
+    encoder, quality = fit_encoder(network, features, codes_of, HELD_OUT, STRENGTHS)
     return narrowed(encoder, images), quality

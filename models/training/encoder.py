@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
-from models.encoder import BaseEncoder
+from models.encoder import MESH, BaseEncoder
 from models.identity import identity_distance
 from models.perceptual import perceptual_distance
 from models.training.closed_form import closed_form_encoder
 from models.training.episodes import EpisodeSource
+from models.training.landmarks import mesh_distance
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import Distance, patch_reconstruction
 from models.training.packs import prepared, prepared_at_128
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, help="the data folder that splits.toml describes, or any with faces")
     add("--pairs", type=int, default=4000, help="synthetic pairs of the closed form, the first 300 held out")
     add("--generator", choices=("stand-in", "full"), default="full", help="stand-in: a third of the time")
+    add("--mesh", type=float, default=3.0, help="weight of how far the meshes of picture and crop lie apart")
     add("--delta", type=float, default=0.002, help="weight of the rows' differences")
     add("--identity", type=float, default=0.25, help="weight of the squared distance between dlib's embeddings")
     add("--adversarial", type=float, default=0.02, help="weight of the latent discriminator; 0 for none")
@@ -71,8 +73,17 @@ class Weights(NamedTuple):
     """Of the losses beside the reconstruction's."""
 
     identity: float
+    mesh: float
     delta: float
     adversarial: float
+
+
+class Distances(NamedTuple):
+    """What is made of a code is compared with its crop by: perceptual, at 128 px; the other two at 256 px."""
+
+    perceptual: Distance
+    identity: Distance
+    mesh: Distance
 
 
 class EncoderObjective(nn.Module):
@@ -83,26 +94,26 @@ class EncoderObjective(nn.Module):
         encoder: BaseEncoder,
         critic: LatentDiscriminator,
         synthesis: Synthesis,
-        distance: Distance,
-        identity: Distance,
+        distances: Distances,
         weights: Weights,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self._frozen = (critic,)
-        self._synthesis, self._distance, self._identity = synthesis, distance, identity
-        self._weights = weights
+        self._synthesis, self._distances, self._weights = synthesis, distances, weights
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         crops, _ = batch
-        weights, ws = self._weights, encoded(self.encoder, crops, DROPPED)
+        weights, distances, ws = self._weights, self._distances, encoded(self.encoder, crops, DROPPED)
         made = self._synthesis(ws, None)
-        rec = patch_reconstruction(made, crops, self._distance)
-        person = self._identity(enlarge(made), crops).mean() if weights.identity else rec.new_zeros(())
+        rec = patch_reconstruction(made, crops, distances.perceptual)
+        person = distances.identity(enlarge(made), crops).mean() if weights.identity else rec.new_zeros(())
+        lost = distances.mesh(enlarge(made), crops).mean() if weights.mesh else rec.new_zeros(())
         differences = (ws - ws.mean(dim=1, keepdim=True)).square().mean()
         real = F.softplus(-self._frozen[0](ws.flatten(0, 1))).mean() if weights.adversarial else rec.new_zeros(())
-        loss = rec + weights.identity * person + weights.delta * differences + weights.adversarial * real
-        return loss, {"rec": rec, "person": person, "differences": differences, "realness": real}
+        loss = rec + weights.identity * person + weights.mesh * lost
+        loss = loss + weights.delta * differences + weights.adversarial * real
+        return loss, {"rec": rec, "person": person, "mesh": lost, "differences": differences, "realness": real}
 
 
 class CriticObjective(nn.Module):
@@ -126,10 +137,14 @@ class CriticObjective(nn.Module):
 
 
 def encoded(encoder: BaseEncoder, crops: Tensor, dropped: float = 0.0) -> Tensor:
-    """Codes [B, L, 512], all but the last linear maps in bf16. dropped: share of the features that are left out."""
+    """Codes [B, L, 512], all but face mesh and linear maps in bf16.
+
+    dropped: share of the features that are left out; the mesh's few are all there.
+    """
     with torch.autocast(crops.device.type, torch.bfloat16):
         features = encoder.features(crops)
-    return encoder.codes(F.dropout(features.float(), dropped))
+    seen, mesh = features.float().tensor_split([-MESH], dim=1)
+    return encoder.codes(torch.cat((F.dropout(seen, dropped), mesh), dim=1))
 
 
 class EncoderTask:
@@ -145,11 +160,11 @@ class EncoderTask:
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
-        self._distance, self._identity = perceptual_distance(device), identity_distance(device)
+        self._distances = Distances(perceptual_distance(device), identity_distance(device), mesh_distance(device))
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        chosen = ("pairs", "generator", "identity", "delta", "adversarial", "rate")
+        chosen = ("pairs", "generator", "identity", "mesh", "delta", "adversarial", "rate")
         return {name: getattr(self._args, name) for name in chosen}
 
     @property
@@ -161,11 +176,11 @@ class EncoderTask:
         elif self._encoder is None:
             self._encoder, quality = closed_form_encoder(args.pairs)
             logger.info("closed form: R2 %.3f on %d held-out codes", quality, 300)
-        encoder, critic = self._encoder.requires_grad_(True), LatentDiscriminator()
-        weights = Weights(args.identity, args.delta, args.adversarial)
-        objective = EncoderObjective(encoder, critic, self._synthesis, self._distance, self._identity, weights)
+        encoder, critic = self._encoder, LatentDiscriminator()
+        weights = Weights(args.identity, args.mesh, args.delta, args.adversarial)
+        objective = EncoderObjective(encoder, critic, self._synthesis, self._distances, weights)
         groups = [
-            {"params": list(getattr(encoder, name).parameters()), "peak": args.rate * peak}
+            {"params": [p for p in getattr(encoder, name).parameters() if p.requires_grad], "peak": args.rate * peak}
             for name, peak in PEAK_RATES.items()
         ]
         players = [Player("encoder", objective, groups, encoder)]

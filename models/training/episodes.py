@@ -11,11 +11,14 @@ from torch import Tensor
 
 from engine.errors import UsageError
 from engine.geometry import CROP_SIZE, Affine, compose, invert_affine
-from models.training.augment import draw_degradation, misalign
+from models.training.augment import change_light, cut_off, draw_degradation, misalign
 from models.training.packs import ClipSequence
 from models.training.samples import image_tensor
 
 LONGEST_STRIDE = 3
+CHANGING_LIGHT, CUT_OFF = 0.25, 0.1
+"""Shares of the episodes whose light changes, and whose crops reach beyond the picture."""
+
 FLIPPED: Affine = np.array([[-1.0, 0.0, CROP_SIZE - 1.0], [0.0, 1.0, 0.0]])
 
 
@@ -62,7 +65,7 @@ class EpisodeSource:
         return crops[int(rng.integers(len(crops)))]
 
     def draw(self, length: int, rngs: Sequence[np.random.Generator]) -> Episode:
-        """One episode for each generator; webcam degradations are the same over an episode."""
+        """One episode for each generator; webcam degradations are the same over an episode, light may change."""
         drawn = [self._one(length, rng) for rng in rngs]
         crops = [image_tensor(np.stack(frames)) for frames in zip(*(frames for frames, _ in drawn), strict=True)]
         places = np.stack([np.stack(places) for _, places in drawn], axis=1)
@@ -78,6 +81,10 @@ class EpisodeSource:
         if rng.random() < 0.5:
             frames = [frame[:, ::-1] for frame in frames]
             places = [compose(FLIPPED, compose(place, FLIPPED)) for place in places]
+        if rng.random() < CUT_OFF:
+            frames = cut_off(frames, rng)
+        if rng.random() < CHANGING_LIGHT:
+            frames = change_light(frames, rng)
         if rng.random() < 0.4:
             degradation = draw_degradation(rng)
             frames = [degradation.apply(frame, rng) for frame in frames]

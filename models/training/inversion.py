@@ -18,6 +18,7 @@ from models.parsing import CLASSES, FACE_CLASSES, FaceParser
 from models.perceptual import perceptual_distance
 from models.recurrent import RecurrentEncoder
 from models.training.encoder import encoded
+from models.training.landmarks import mesh_distance
 from models.training.losses import (
     LOSS_RESOLUTION,
     Distance,
@@ -49,7 +50,8 @@ that the memory has behind it after the first frame's; the share of a picture th
 `engine/steadying.py` does, where the crops are alike."""
 
 UNLIKE = 0.1
-"""Difference of crops, on the [-1, 1] scale, at which that share has fallen to 1/e; about as there."""
+"""Difference of crops, on the [-1, 1] scale, at which that share has fallen to 1/e; about as there. Of their means, the
+same for what L_ibfcc counts."""
 
 UNLIKE_CELL = 8
 """Side of the cells in which crops are compared, px."""
@@ -68,12 +70,14 @@ class Inverter(nn.Module):
 class Judges:
     """The frozen networks that losses are taken with; not modules of the objective.
 
-    distance: perceptual, at 128 px. identity: how far two crops at 256 px are from being one person's. flow: between
-    images in [0, 1]. parser: crop -> logits. visible: the visible net of Eq. 8.
+    distance: perceptual, at 128 px. identity: how far two crops at 256 px are from being one person's. mesh: how far
+    their faces' meshes lie from each other. flow: between images in [0, 1]. parser: crop -> logits. visible: the
+    visible net of Eq. 8.
     """
 
     distance: Distance
     identity: Distance
+    mesh: Distance
     flow: SpyNet
     parser: nn.Module
     visible: VisibleNet
@@ -85,7 +89,8 @@ class Judges:
         unfold_norms(parser, load_weights("parser"), torch.zeros(2, 3, 256, 256))
         for network in (parser, visible):
             network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-        return cls(perceptual_distance(device), identity_distance(device), SpyNet.load().to(device), parser, visible)
+        distances = perceptual_distance(device), identity_distance(device), mesh_distance(device)
+        return cls(*distances, SpyNet.load().to(device), parser, visible)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Terms:
     """Weights of the losses. paper: Eq. 16's. The others are ours.
 
     bare: an inversion without the noise map, so that the code is one by itself. person: whether it, and the inversion
-    with the map, is the person (e4e's identity loss): what an edit paints anew it paints from the code. survive: what
+    with the map, is the person (e4e's identity loss): what an edit paints anew it paints from the code. mesh: whether
+    the faces that the code alone makes are turned and open their mouths as in the frame. survive: what
     the map takes from an edit. steady: differences over time. map_size, code_size: keep the two outputs small; at a
     low price w'_t becomes a constant, the same for everybody, that helps the map and leads codes away from where edits
     work: eyeglasses turn into sunglasses.
@@ -102,6 +108,7 @@ class Terms:
     paper: LossWeights
     bare: float = 1.0
     person: float = 0.25
+    mesh: float = 3.0
     survive: float = 0.3
     steady: float = 0.5
     map_size: float = 0.02
@@ -157,8 +164,9 @@ class EpisodeObjective(nn.Module):
         steps = self._unroll(crops, ws, offset, past, carried)
         terms = self._terms
         small = [shrink(crop, LOSS_RESOLUTION) for crop in crops]
+        anchored = self._generate(ws[0], None)
         parts = {
-            "anchor": self._reconstruction(self._generate(ws[0], None), crops[0]),
+            "anchor": self._reconstruction(anchored, crops[0]),
             "rec": sum(self._reconstruction(step.inversion, crop) for step, crop in zip(steps, crops, strict=True)),
         }
         parts |= self._over_time(steps, crops, canvas_from_crop)
@@ -167,11 +175,12 @@ class EpisodeObjective(nn.Module):
             steadiness_loss(made[t - 1 : t + 1], small[t - 1 : t + 1]) for t in range(1, len(steps))
         ) + made[0].new_zeros(())
         middle = len(steps) // 2
-        parts["bare"], parts["person"], parts["survive"] = self._bare(steps[middle], crops[middle], offset)
+        parts["bare"], parts["person"], lost, parts["survive"] = self._bare(steps[middle], crops[middle], offset)
+        parts["mesh"] = lost + self._meshes(anchored, crops[0])
         parts["map_size"] = sum(step.noise.square().mean() for step in steps)
         parts["code_size"] = sum(step.dws.square().mean() for step in steps)
         loss = parts["anchor"] + total_loss(parts["rec"], parts["tc"], parts["ibfcc"], terms.paper)
-        for name in ("bare", "person", "survive", "steady", "map_size", "code_size"):
+        for name in ("bare", "person", "mesh", "survive", "steady", "map_size", "code_size"):
             loss = loss + getattr(terms, name) * parts[name]
         return loss / len(steps), {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
@@ -243,17 +252,21 @@ class EpisodeObjective(nn.Module):
     def _reconstruction(self, made: Tensor, crop: Tensor) -> Tensor:
         return patch_reconstruction(made, crop, self._judges.distance)
 
-    def _bare(self, step: Step, crop: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How far the code alone is from the crop; how far it and the inversion are from the person; and how much of
-        the edit the map takes away."""
+    def _bare(self, step: Step, crop: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """How far the code alone is from the crop; how far it and the inversion are from the person; how far its mesh
+        lies from the crop's; and how much of the edit the map takes away."""
         if "nm" in self._without:
             nothing = step.code.new_zeros(())
-            return nothing, self._person([step.inversion], crop), nothing
+            return nothing, self._person([step.inversion], crop), nothing, nothing
         bare = self._generate(step.code, None)
         with torch.no_grad():
             wanted = self._synthesis(step.code + offset, None) - bare
         person = self._person([bare, step.inversion], crop)
-        return self._reconstruction(bare, crop), person, edit_loss(step.edit - step.inversion, wanted)
+        lost = self._meshes(bare, crop)
+        return self._reconstruction(bare, crop), person, lost, edit_loss(step.edit - step.inversion, wanted)
+
+    def _meshes(self, made: Tensor, crop: Tensor) -> Tensor:
+        return self._judges.mesh(enlarge(made), crop).mean() if self._terms.mesh else crop.new_zeros(())
 
     def _person(self, made: list[Tensor], crop: Tensor) -> Tensor:
         if not self._terms.person:
@@ -284,15 +297,22 @@ class EpisodeObjective(nn.Module):
         unions = [torch.maximum(face, self._face(enlarge(step.edit))) for face, step in zip(faces, steps, strict=True)]
         edits = [self._in_frame(step.edit, *rest) for step, *rest in zip(steps, unions, real, places, strict=True)]
         return sum(
-            (self._between(*edits[t - 1 : t + 2]) for t in range(1, len(edits) - 1)), start=real[0].new_zeros(())
+            (
+                self._between(*edits[t - 1 : t + 2], lit=_equally_lit(real[t - 1], real[t + 1]))
+                for t in range(1, len(edits) - 1)
+            ),
+            start=real[0].new_zeros(()),
         )
 
-    def _between(self, previous: Tensor, edit: Tensor, after: Tensor) -> Tensor:
-        """Eqs. 8 and 9 of one frame; the flows are of the edited frames and carry no gradient."""
+    def _between(self, previous: Tensor, edit: Tensor, after: Tensor, *, lit: Tensor) -> Tensor:
+        """Eqs. 8 and 9 of one frame; the flows are of the edited frames and carry no gradient.
+
+        lit: how much an episode counts, [B, 1, 1, 1]: what is made of neighbours in another light is no frame's edit.
+        """
         brought = [warp(frame, self._flow(edit, frame)) for frame in (previous, after)]
         with torch.no_grad():
             visibility = self._judges.visible(torch.cat(brought, dim=1))
-        return composition_loss(edit, composition(visibility, *brought))
+        return composition_loss(lit * edit, lit * composition(visibility, *brought))
 
     def _flow(self, a: Tensor, b: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(a.device.type, torch.bfloat16):
@@ -311,6 +331,12 @@ class EpisodeObjective(nn.Module):
         """B(UA(image), frame, M) on the canvas, [B, 3, 128, 128] (Eqs. 6 and 7)."""
         mask = unalign(soft_masks(face, MASK_ERODE, MASK_FEATHER), canvas_from_crop, "zeros")
         return blend(unalign(shrink(image, LOSS_RESOLUTION), canvas_from_crop), frame, mask)
+
+
+def _equally_lit(a: Tensor, b: Tensor) -> Tensor:
+    """1 where two frames [B, 3, S, S] are equally bright, 0 where one is much darker, [B, 1, 1, 1]."""
+    darker = (a - b).mean(dim=(1, 2, 3), keepdim=True)
+    return torch.exp(-(darker / UNLIKE).square())
 
 
 def _carried(left: Left, crop: Tensor, made: Tensor, share: float) -> Tensor:

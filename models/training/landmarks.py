@@ -28,8 +28,9 @@ from engine.landmarks import (
     WINDOW_SIZE,
 )
 from models.checkpoints.weights import fitting, load_weights, save_fresh
-from models.tracking import POINTS, LandmarkNet
+from models.tracking import POINTS, LandmarkNet, mesh_window
 from models.training.loop import Player, sample_rng
+from models.training.losses import Distance
 from models.training.parsing_samples import CROP_PX
 from models.training.splits import Split
 from models.training.tracking_samples import (
@@ -59,6 +60,9 @@ HIDDEN, SEEN = 0.85, 0.6
 DEPTH_WEIGHT, CROP_POINT_WEIGHT, PRESENCE_WEIGHT = 0.3, 3.0, 1.0
 START_FACES = 1500
 VALIDATION_STILLS, VALIDATION_FACES = 20, 192
+
+NEAR_PX = 0.3
+"""Distance, in pixels of the window, at which one between points begins to count in full."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Windows uint8 RGB [B, 192, 192, 3]; points [B, 468, 3], of no meaning in empty windows; presence [B]: 1 there, 0 not,
@@ -160,6 +164,27 @@ def load_landmarks(folder: Path | None = None) -> LandmarkNet:
     weights = {name: tensor.flatten() if tensor.ndim == 3 else tensor for name, tensor in stored.items()}
     network.load_state_dict(fitting(weights, network.state_dict(), "landmarks"))
     return network.eval()
+
+
+def mesh_distance(device: torch.device) -> Distance:
+    """How far the meshes of crops [B, 3, 256, 256] lie from each other, as a share of the eyes' distance, [B].
+
+    Mean over the points, in the picture; no gradient reaches the second crops. 0 where these show no face. Raises
+    CheckpointError.
+    """
+    network = load_landmarks().to(device).requires_grad_(False)
+
+    def seen(crop: Tensor) -> tuple[Tensor, Tensor]:
+        points, presence = network(mesh_window(crop.clamp(-1.0, 1.0)).permute(0, 2, 3, 1))
+        return points.unflatten(1, (POINTS, 3)), presence[:, 0]
+
+    def distance(made: Tensor, real: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted, presence = seen(real)
+        away = (seen(made)[0] - wanted)[..., :2].square().sum(2).add(NEAR_PX**2).sqrt().mean(1)
+        return torch.where(presence > 0, away / eye_distance(wanted), 0.0)
+
+    return distance
 
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.float32], float]

@@ -6,10 +6,10 @@ and its end at full size.
 
 import argparse
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=1.0, help="share of the peak learning rates")
     add("--bare", type=float, default=1.0, help="weight of the inversion without the noise map")
     add("--person", type=float, default=Terms.person, help="weight of the distance between dlib's embeddings")
+    add("--mesh", type=float, default=Terms.mesh, help="weight of how far the meshes of code and frame lie apart")
     add("--survive", type=float, default=0.3, help="weight of what the map takes from an edit")
     add("--steady", type=float, default=Terms.steady, help="weight of what moves in the inversion and not in the video")
     add("--checkpointing", action="store_true", help="recompute activations: less memory, a third slower")
@@ -94,7 +95,8 @@ class RecurrentTask:
         paper = LossWeights(
             tc=0.0 if "tc" in without else LossWeights.tc, ibfcc=0.0 if "ibfcc" in without else LossWeights.ibfcc
         )
-        terms = Terms(paper, bare=args.bare, person=args.person, survive=args.survive, steady=args.steady)
+        names = ("bare", "person", "mesh", "survive", "steady")
+        terms = Terms(paper, **{name: getattr(args, name) for name in names})
         self._objective = EpisodeObjective(
             self._inverter,
             open_synthesis(args.generator == "full", device),
@@ -119,13 +121,16 @@ class RecurrentTask:
     def players(self) -> tuple[Player, ...]:
         base, recurrent = self._inverter.base, self._inverter.recurrent
         assert recurrent.map_head is not None
-        gate = [recurrent.map_head.keep.bias]
-        trained = {
+        gate = [cast(Tensor, recurrent.map_head.keep.bias)]
+        trained: dict[str, Iterable[Tensor]] = {
             "recurrent": [p for p in recurrent.parameters() if p is not gate[0]],
             "keep": gate,
             **{name: part.parameters() for name, part in base.named_children()},
         }
-        groups = [{"params": list(part), "peak": self._rate * PEAK_RATES[name]} for name, part in trained.items()]
+        groups = [
+            {"params": [p for p in part if p.requires_grad], "peak": self._rate * PEAK_RATES[name]}
+            for name, part in trained.items()
+        ]
         return (Player("recurrent", self._objective, groups, self._inverter),)
 
     def draw(self, step: int, samples: range) -> Batch:
@@ -144,8 +149,8 @@ class RecurrentTask:
     def start_from(self, folder: Path) -> str:
         self._inverter.base.load_state_dict(load_encoder(folder).state_dict())
         self._inverter.recurrent.load_state_dict(load_recurrent(folder).state_dict())
-        fresh = (folder / "recurrent.safetensors").is_file()
-        return f"the weights in {folder}" if fresh else "the weights that ship"
+        fresh = [name for name in ("encoder", "recurrent") if (folder / f"{name}.safetensors").is_file()]
+        return f"the weights that ship, but for {', '.join(fresh)} in {folder}" if fresh else "the weights that ship"
 
     def validate(self, average: nn.Module) -> dict[str, float]:
         assert isinstance(average, Inverter)

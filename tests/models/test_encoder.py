@@ -21,13 +21,15 @@ def test_pool_covers_every_pixel_and_keeps_the_mean_of_a_constant() -> None:
 
 
 @torch.no_grad()
-def test_the_last_features_are_a_thumbnail() -> None:
+def test_the_last_features_are_a_thumbnail_and_the_mesh() -> None:
     """Means of 16 x 16 pixels, colour by colour, although the trunk has them shrunk and side by side."""
     crop = torch.rand(2, 3, 256, 256) * 2.0 - 1.0
-    features = FaceFeatures(BaseEncoderConfig.widths)(crop)
-    assert features.shape == (2, sum(BaseEncoderConfig().parts))
-    thumbnail = torch.nn.functional.avg_pool2d(crop, 16).flatten(1)
-    assert torch.allclose(features[:, -BaseEncoderConfig().parts[-1] :], thumbnail, atol=1e-5)
+    network, parts = FaceFeatures(BaseEncoderConfig.widths), BaseEncoderConfig().parts
+    features = network(crop)
+    assert features.shape == (2, sum(parts))
+    *_, thumbnail, mesh = features.split(parts, dim=1)
+    assert torch.allclose(thumbnail, torch.nn.functional.avg_pool2d(crop, 16).flatten(1), atol=1e-5)
+    assert torch.equal(mesh, network.mesh(crop))
 
 
 @torch.no_grad()

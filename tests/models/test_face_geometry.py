@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.face_geometry import face_axes, measure
+from models.face_geometry import face_axes, measure, mesh_distance
 
 MOUTH_CORNERS = [61, 291]
 BROWS = [70, 63, 105, 66, 107, 300, 293, 334, 296, 336]
@@ -91,3 +91,9 @@ def test_the_axes_are_a_rotation() -> None:
     axes = face_axes(turned(drawn_face(), 30.0, -12.0))
     assert axes @ axes.transpose(0, 2, 1) == pytest.approx(np.eye(3)[None], abs=1e-5)
     assert np.linalg.det(axes) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_meshes_are_compared_in_the_picture_by_the_distance_of_the_eyes():
+    face, moved = drawn_face(), drawn_face() + np.array([3.0, -4.0, 50.0], np.float32)
+    assert mesh_distance(face, moved)[0] == pytest.approx(5.0 / 80.0)
+    assert mesh_distance(face, face)[0] == 0.0

@@ -31,7 +31,10 @@ class Brightness:
         return {"age": crops.mean(axis=(1, 2, 3)), "gender": crops.mean(axis=(1, 2, 3)) - 128}
 
     def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((len(crops), 468, 3), 128.0, np.float32), np.ones(len(crops), np.float32)
+        """All points in the middle, further right in a brighter crop, but for an eye 50 px from there."""
+        points = np.full((len(crops), 468, 3), 128.0, np.float32)
+        points[:, 33, 0] = 78.0
+        return points + crops.mean(axis=(1, 2, 3))[:, None, None], np.ones(len(crops), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,10 @@ def test_responses_are_measured_with_and_without_the_map(loaded: LoadedBundle) -
         assert scores.responses["age"][name] == pytest.approx(moved.mean())
         error = np.square((neutral.inversions.astype(float) - crops) / 127.5).mean() * 100
         assert scores.inversion[name].mse_x100 == pytest.approx(error, rel=1e-4)
-        assert list(scores.inversion[name].named("st_lpips")) == ["mse_x100", "st_lpips", "dlib_l2", "same_person"]
+        darker = np.abs(neutral.inversions.mean(axis=(1, 2, 3)) - crops.mean(axis=(1, 2, 3)))
+        assert scores.inversion[name].nme == pytest.approx(100.0 * 2**0.5 / 50.0 * darker.mean(), rel=1e-3)
+        names = ["mse_x100", "st_lpips", "dlib_l2", "nme", "same_person"]
+        assert list(scores.inversion[name].named("st_lpips")) == names
     for group, (count, inversion) in scores.groups.items():
         assert 0 < count <= 3, group
         assert (inversion == scores.inversion["with_map"]) == (count == 3)

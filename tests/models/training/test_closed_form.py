@@ -60,9 +60,9 @@ def test_channels_that_never_light_can_go() -> None:
 def test_features_come_to_the_same_spread_and_faint_ones_stay_faint() -> None:
     torch.manual_seed(0)
     parts = BaseEncoderConfig(widths=STAGE_WIDTHS["alex"]).parts
-    strong, weak, thumbnail = (torch.randn(200, count) for count in parts)
+    strong, weak, *others = (torch.randn(200, count) for count in parts)
     strong[:, 0] *= 1e-4
-    features = torch.cat((1000.0 * strong, 0.01 * weak, thumbnail), dim=1)
+    features = torch.cat((1000.0 * strong, 0.01 * weak, *others), dim=1)
     spreads = (features * levels(features)).std(dim=0)
     assert spreads[0] < 1e-3
     assert spreads[1:].min() > 0.7

@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.encoder import MESH
 from models.training import encoder as training
-from models.training.encoder import CriticObjective, EncoderObjective, LatentDiscriminator, Weights, encoded
+from models.training.encoder import (
+    CriticObjective,
+    Distances,
+    EncoderObjective,
+    LatentDiscriminator,
+    Weights,
+    encoded,
+)
 from models.training.stand_in import enlarge
 
 
@@ -37,6 +45,14 @@ def identity(made: Tensor, real: Tensor) -> Tensor:
     return (made.mean(dim=(1, 2, 3)) - real.mean(dim=(1, 2, 3))).square()
 
 
+def mesh(made: Tensor, real: Tensor) -> Tensor:
+    assert made.shape == real.shape == (2, 3, 256, 256)
+    return (made.amax(dim=(1, 2, 3)) - real.amax(dim=(1, 2, 3))).abs()
+
+
+DISTANCES = Distances(distance, identity, mesh)
+
+
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
@@ -48,13 +64,15 @@ def test_the_encoders_loss_is_the_weighted_sum_of_its_terms(
 ):
     monkeypatch.setattr(training, "DROPPED", 0.0)
     encoder, critic = Linear(), LatentDiscriminator()
-    weights = Weights(identity=5.0, delta=3.0, adversarial=2.0)
-    objective = EncoderObjective(encoder, critic, synthesis, distance, identity, weights)  # type: ignore[arg-type]
+    weights = Weights(identity=5.0, mesh=4.0, delta=3.0, adversarial=2.0)
+    objective = EncoderObjective(encoder, critic, synthesis, DISTANCES, weights)  # type: ignore[arg-type]
     loss, told = objective(batch)
-    expected = told["rec"] + 5.0 * told["person"] + 3.0 * told["differences"] + 2.0 * told["realness"]
+    shares = {"rec": 1.0, "person": 5.0, "mesh": 4.0, "differences": 3.0, "realness": 2.0}
+    expected = sum(share * told[name] for name, share in shares.items())
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     made = synthesis(encoder.codes(encoder.features(batch[0])), None)
     assert told["person"].item() == pytest.approx(identity(enlarge(made), batch[0]).mean().item(), rel=1e-3)
+    assert told["mesh"].item() == pytest.approx(mesh(enlarge(made), batch[0]).mean().item(), rel=1e-3)
     loss.backward()
     assert encoder.rows.grad is not None
     # The critic is another player's: it is not registered here, so that no optimiser of this one finds it.
@@ -65,9 +83,9 @@ def test_equal_rows_cost_nothing_and_no_critic_no_realness(batch: tuple[Tensor, 
     encoder = Linear()
     with torch.no_grad():
         encoder.rows.copy_(encoder.rows[:1].expand(4, -1))
-    weights = Weights(identity=0.0, delta=3.0, adversarial=0.0)
+    weights = Weights(identity=0.0, mesh=0.0, delta=3.0, adversarial=0.0)
     critic = LatentDiscriminator()
-    objective = EncoderObjective(encoder, critic, synthesis, distance, identity, weights)  # type: ignore[arg-type]
+    objective = EncoderObjective(encoder, critic, synthesis, DISTANCES, weights)  # type: ignore[arg-type]
     loss, told = objective(batch)
     assert told["differences"].item() == pytest.approx(0.0, abs=1e-10)
     assert loss.item() == pytest.approx(told["rec"].item(), rel=1e-6)
@@ -119,3 +137,17 @@ def test_each_step_does_without_other_features(batch: tuple[Tensor, Tensor]):
         assert left.mean().item() == pytest.approx(1.0, abs=0.07)
     assert not torch.equal(first, second)
     assert torch.equal(encoded(Shown(), batch[0]), torch.ones(2, 1000))  # type: ignore[arg-type]
+
+
+def test_features_are_left_out_but_the_meshs_are_not():
+    class Shown(Linear):
+        def features(self, crops: Tensor) -> Tensor:
+            return torch.ones(len(crops), 400)
+
+        def codes(self, features: Tensor) -> Tensor:
+            return features
+
+    torch.manual_seed(0)
+    seen, mesh = encoded(Shown(), torch.zeros(2, 3, 256, 256), 0.25).tensor_split([-MESH], dim=1)  # type: ignore[arg-type]
+    assert (seen == 0).float().mean().item() == pytest.approx(0.25, abs=0.08)
+    assert (mesh == 1.0).all()

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.errors import UsageError
-from models.training.augment import draw_degradation, misalign
+from models.training import episodes
+from models.training.augment import change_light, cut_off, draw_degradation, misalign
 from models.training.episodes import EpisodeSource, drift, from_clip
 from models.training.losses import unalign
 from models.training.pack_files import ClipSequence
@@ -49,8 +50,9 @@ def test_an_episode_is_a_function_of_its_generator():
     assert torch.equal(alone.crops[:, 0], once.crops[:, 2])
 
 
-def test_a_drifting_still_stands_still_on_the_canvas():
+def test_a_drifting_still_stands_still_on_the_canvas(monkeypatch: pytest.MonkeyPatch):
     """Flipped or not: the canvas knows where each crop lies."""
+    monkeypatch.setattr(episodes, "CHANGING_LIGHT", 0.0)
     source = EpisodeSource([smooth()], [])
     for seed in range(6):
         episode = source.draw(5, generators(1, seed))
@@ -95,3 +97,34 @@ def test_degradations_keep_size_and_type():
         seen = draw_degradation(rng).apply(misalign(image, rng), rng)
         assert seen.shape == image.shape
         assert seen.dtype == np.uint8
+
+
+def test_light_changes_evenly_and_the_first_frame_keeps_it():
+    """Dark pictures, so that nothing is cut off at white."""
+    frames = [smooth() // 2] * 4
+    ends = []
+    for seed in range(20):
+        changed = change_light(frames, np.random.default_rng(seed))
+        assert np.array_equal(changed[0], frames[0])
+        levels = [frame.mean() / frames[0].mean() for frame in changed]
+        assert levels == pytest.approx(levels[-1] ** np.linspace(0, 1, 4), rel=0.02)
+        ends.append(levels[-1])
+    assert min(ends) < 0.5
+    assert max(ends) > 1.1
+
+
+def test_beyond_its_border_a_picture_is_mirrored():
+    frames = [smooth(0), smooth(1)]
+    untouched = 0
+    for seed in range(20):
+        first, second = cut_off(frames, np.random.default_rng(seed))
+        same = (first == frames[0]).all(axis=2)
+        rows, columns = same.all(axis=1).nonzero()[0], same.all(axis=0).nonzero()[0]
+        middle = slice(SIDE // 4, -SIDE // 4)
+        assert np.array_equal(first[middle, middle], frames[0][middle, middle])
+        assert np.array_equal(second[middle, middle], frames[1][middle, middle])
+        if len(rows) == len(columns) == SIDE:
+            untouched += 1
+        top = next(n for n in range(SIDE) if same[n, middle].all())
+        assert np.array_equal(first[:top, middle], frames[0][top : 2 * top][::-1, middle])
+    assert 0 < untouched < 10

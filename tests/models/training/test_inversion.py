@@ -65,6 +65,11 @@ def identity(made: Tensor, real: Tensor) -> Tensor:
     return (made.mean(dim=(2, 3)) - real.mean(dim=(2, 3))).square().sum(dim=1)
 
 
+def mesh(made: Tensor, real: Tensor) -> Tensor:
+    assert made.shape == real.shape
+    return (made.amax(dim=(1, 2, 3)) - real.amax(dim=(1, 2, 3))).abs()
+
+
 @pytest.fixture
 def inverter() -> Inverter:
     torch.manual_seed(0)
@@ -78,7 +83,8 @@ def inverter() -> Inverter:
 def objective(inverter: Inverter, without: tuple[str, ...] = (), **terms: float) -> EpisodeObjective:
     torch.manual_seed(1)
     visible = VisibleNet(LIGHT).eval()
-    judges = Judges(lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), identity, SpyNet(), FixedParser(), visible)
+    distances = lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), identity, mesh
+    judges = Judges(*distances, SpyNet(), FixedParser(), visible)
     return EpisodeObjective(inverter, synthesis, judges, Terms(LossWeights(), **terms), without)
 
 
@@ -94,7 +100,7 @@ def test_the_loss_reaches_both_encoders_through_time(inverter: Inverter):
     loss, told = objective(inverter)(batch())
     loss.backward()
     assert torch.isfinite(loss)
-    assert {"rec", "tc", "ibfcc", "bare", "person", "survive"} <= told.keys()
+    assert {"rec", "tc", "ibfcc", "bare", "person", "mesh", "survive"} <= told.keys()
     recurrent = inverter.recurrent
     assert recurrent.map_head is not None
     watched = (inverter.base.scale, recurrent.convs[0].weight, recurrent.map_head.to_map.weight)
@@ -178,11 +184,9 @@ def test_an_episode_starts_as_a_track_does():
 
 def test_every_term_has_its_weight(inverter: Inverter):
     torch.manual_seed(0)
-    loss, told = objective(inverter, bare=2.0, person=7.0, survive=3.0, steady=4.0, map_size=5.0, code_size=6.0)(
-        batch(4)
-    )
+    ours = {"bare": 2.0, "person": 7.0, "mesh": 8.0, "survive": 3.0, "steady": 4.0, "map_size": 5.0, "code_size": 6.0}
+    loss, told = objective(inverter, **ours)(batch(4))
     expected = told["anchor"] + 1.0 * told["rec"] + 2.0 * told["tc"] + 5.0 * told["ibfcc"]
-    ours = {"bare": 2.0, "person": 7.0, "survive": 3.0, "steady": 4.0, "map_size": 5.0, "code_size": 6.0}
     expected = expected + sum(weight * told[name] for name, weight in ours.items())
     assert loss.item() == pytest.approx(expected.item() / 4, rel=1e-5)
     assert all(told[name].item() > 0 for name in (*ours, "tc", "ibfcc", "rec"))
@@ -248,3 +252,12 @@ def test_wrong_flags_are_refused_in_one_line(flags: list[str], message: str):
     training.add_arguments(parser)
     with pytest.raises(UsageError, match=message):
         training.run(parser.parse_args(["--data", "nowhere", *flags]))
+
+
+def test_neighbours_in_another_light_are_not_composed(inverter: Inverter):
+    frames, *rest = batch(4)
+    lit = objective(inverter)((frames, *rest))[1]["ibfcc"]
+    gains = torch.tensor([1.0, 0.6, 0.2, -0.2]).view(4, 1, 1, 1, 1)
+    dark = objective(inverter)((frames * 0.2 + gains, *rest))[1]["ibfcc"]
+    assert lit > 0.01
+    assert dark < 1e-3

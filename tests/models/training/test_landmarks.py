@@ -81,3 +81,29 @@ def test_scores_are_zero_for_a_network_that_knows():
     told = scores(Knows(1, 1), batches)
     assert told["nme_clean"] == told["missed_clean"] == told["false_empty"] == 0.0
     assert {"nme_clean", "missed_clean", "false_empty"} <= told.keys()
+
+
+def test_meshes_are_compared_in_the_picture_where_there_is_a_face(monkeypatch: pytest.MonkeyPatch):
+    class Mesh(torch.nn.Module):
+        """The outer corners of the eyes 50 px apart; all points lie further right in a brighter picture, by 20 px for
+        white; black is no face."""
+
+        def forward(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            assert rgb.shape[1:] == (192, 192, 3)
+            level = rgb.mean(dim=(1, 2, 3))
+            points = torch.zeros(len(rgb), POINTS, 3)
+            points[:, EYE_CORNER_RIGHT, 0] = 50.0
+            points = points + torch.tensor([20.0, 0.0, 1000.0]) * level[:, None, None]
+            return points.flatten(1), (level - 0.01)[:, None]
+
+    monkeypatch.setattr(landmarks, "load_landmarks", Mesh)
+    distance = landmarks.mesh_distance(torch.device("cpu"))
+    levels = torch.tensor([0.5, 0.5, 0.5], requires_grad=True)
+    real = torch.tensor([0.5, 0.75, 0.0], requires_grad=True)
+    made, wanted = ((2.0 * x - 1.0).view(3, 1, 1, 1).expand(-1, 3, 256, 256) for x in (levels, real))
+    away = distance(made, wanted)
+    away.sum().backward()
+    assert away.tolist() == pytest.approx([0.3 / 50, 5.0 / 50, 0.0], rel=0.01)
+    assert levels.grad is not None
+    assert levels.grad[1].item() == pytest.approx(-20.0 / 50, rel=0.01)
+    assert real.grad is None
