@@ -25,6 +25,7 @@ from export.parser import PARSER, lineage_line
 from export.pinned import refer_to_asset
 from export.slope import with_slope
 from export.to_onnx import compress, export_fixed, export_graph
+from export.tracking import name_slopes
 from models.checkpoints.published import load_light_generator, trained_tensors
 from models.checkpoints.weights import FRESH
 from models.identity import FaceIdentity
@@ -65,6 +66,8 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
                 assert isinstance(network, MobileStyleGan)
                 inline = refer_to_asset(path, "synthesis_bin", BAND_ORDERS)
                 assert set(inline) <= _ours(network).keys(), "a third party's weights would be committed"
+            if name == "encoder":
+                name_slopes(path, network, inputs["crop"])
             compress(path, quantize=True)
             graphs[name] = path
         manifest = _manifest(folder)

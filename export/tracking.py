@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from export.to_onnx import compress, export_graph
 from models.checkpoints.weights import COMMITTED, FRESH
@@ -32,9 +32,10 @@ def export_tracking(trained: Path, folder: Path) -> tuple[Path, ...]:
     }
     for name, (network, outputs) in networks.items():
         graph, note = folder / f"{name}.onnx", trained / f"{name}.json"
-        export_graph(network, graph, {"rgb": torch.zeros(2, INPUT_PX, INPUT_PX, 3)}, outputs)
+        rgb = torch.zeros(2, INPUT_PX, INPUT_PX, 3)
+        export_graph(network, graph, {"rgb": rgb}, outputs)
         _one_image(graph)
-        _name_slopes(graph, network)
+        name_slopes(graph, network, rgb)
         compress(graph)
         if note.is_file():
             shutil.copyfile(note, folder / note.name)
@@ -49,13 +50,13 @@ def _one_image(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _name_slopes(path: Path, network: nn.Module) -> None:
+def name_slopes(path: Path, network: nn.Module, example: Tensor) -> None:
     """Stores the slopes of each activation as [C, 1, 1] under their parameter's name.
 
-    The exporter names what it has reshaped anew, and keeps one tensor for all that are equal.
+    The exporter names what it has reshaped anew, and keeps one tensor for all that are equal. example: an input.
     """
     model, names = onnx.load(path), {layer: name for name, layer in network.named_modules()}
-    slopes = [f"{names[layer]}.weight" for layer in layers_as_run(network) if isinstance(layer, nn.PReLU)]
+    slopes = [f"{names[layer]}.weight" for layer in layers_as_run(network, example) if isinstance(layer, nn.PReLU)]
     nodes = [node for node in model.graph.node if node.op_type == "PRelu"]
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     replaced = {node.input[1] for node in nodes}

@@ -8,7 +8,7 @@ Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mob
 "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -139,7 +139,7 @@ class MeshComponents(nn.Module):
         return made.eval()
 
     def forward(self, crop: Tensor) -> Tensor:
-        with torch.autocast(crop.device.type, enabled=False):
+        with torch.autocast("cuda" if crop.is_cuda else "cpu", enabled=False):
             found: Tensor = self.components(self.trunk(mesh_window(crop.float())))
         return found.flatten(1)
 
@@ -148,6 +148,11 @@ def mesh_window(crop: Tensor) -> Tensor:
     """What the face mesh sees of aligned crops [B, 3, 256, 256] RGB [-1, 1]: [B, 3, 192, 192] in [0, 1]."""
     window = crop[:, :, FACE_ROWS, FACE_COLUMNS]
     return 0.5 * F.interpolate(window, size=(INPUT_PX, INPUT_PX), mode="bilinear") + 0.5
+
+
+def plain_slopes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a graph that ships, which keeps the slopes of activations as [C, 1, 1], as a module has them."""
+    return {name: tensor.flatten() if tensor.ndim == 3 else tensor for name, tensor in weights.items()}
 
 
 def _narrowing(blocks: int) -> list[nn.Module]:
@@ -217,7 +222,7 @@ def load_published(network: nn.Module, path: Path) -> None:
 
     Raises CheckpointError when its layers are others.
     """
-    layers, stored = layers_as_run(network), list(_stored_layers(path))
+    layers, stored = layers_as_run(network, torch.zeros(1, INPUT_PX, INPUT_PX, 3)), list(_stored_layers(path))
     if len(layers) != len(stored):
         raise CheckpointError(f"{path} has {len(stored)} layers with weights, but {len(layers)} were expected")
     with torch.no_grad():
@@ -228,13 +233,13 @@ def load_published(network: nn.Module, path: Path) -> None:
                 parameter.copy_(torch.from_numpy(array.copy()).reshape(parameter.shape))
 
 
-def layers_as_run(network: nn.Module) -> list[nn.Module]:
-    """The convolutions and the activations with slopes of one of these networks, in the order in which they run."""
+def layers_as_run(network: nn.Module, example: Tensor) -> list[nn.Module]:
+    """The convolutions and the activations with slopes of a network, in the order in which they run on an input."""
     run: list[nn.Module] = []
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.PReLU)]
     handles = [layer.register_forward_pre_hook(lambda layer, _: run.append(layer)) for layer in layers]
     with torch.no_grad():
-        network(torch.zeros(1, INPUT_PX, INPUT_PX, 3))
+        network(example)
     for handle in handles:
         handle.remove()
     return run

@@ -18,6 +18,7 @@ from models.checkpoints.weights import FRESH, fitting, load_weights, save_fresh
 from models.encoder import MESH, BaseEncoder
 from models.identity import identity_distance
 from models.perceptual import perceptual_distance
+from models.tracking import plain_slopes
 from models.training.closed_form import closed_form_encoder
 from models.training.episodes import EpisodeSource
 from models.training.landmarks import mesh_distance
@@ -220,5 +221,6 @@ class EncoderTask:
 def load_encoder(folder: Path | None = None) -> BaseEncoder:
     """The base encoder: fresh from `folder` where it is, else as it ships. Raises CheckpointError."""
     encoder = BaseEncoder()
-    encoder.load_state_dict(fitting(load_weights("encoder", folder), encoder.state_dict(), "encoder"))
+    weights = plain_slopes(load_weights("encoder", folder))
+    encoder.load_state_dict(fitting(weights, encoder.state_dict(), "encoder"))
     return encoder.eval()

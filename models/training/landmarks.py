@@ -28,7 +28,7 @@ from engine.landmarks import (
     WINDOW_SIZE,
 )
 from models.checkpoints.weights import fitting, load_weights, save_fresh
-from models.tracking import POINTS, LandmarkNet, mesh_window
+from models.tracking import POINTS, LandmarkNet, mesh_window, plain_slopes
 from models.training.loop import Player, sample_rng
 from models.training.losses import Distance
 from models.training.parsing_samples import CROP_PX
@@ -159,9 +159,7 @@ class LandmarksTask:
 def load_landmarks(folder: Path | None = None) -> LandmarkNet:
     """The trained network: fresh from `folder` where it is, else the committed one. Raises CheckpointError."""
     network = LandmarkNet()
-    stored = load_weights("landmarks", folder)
-    # The graph that ships keeps the slopes of activations as [C, 1, 1].
-    weights = {name: tensor.flatten() if tensor.ndim == 3 else tensor for name, tensor in stored.items()}
+    weights = plain_slopes(load_weights("landmarks", folder))
     network.load_state_dict(fitting(weights, network.state_dict(), "landmarks"))
     return network.eval()
 
