@@ -124,8 +124,11 @@ def _pad(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:
     _needs(not any(part is not None for part in rest), "a pad with a value or axes")
     mode = {b"constant": "constant", b"reflect": "reflect", b"edge": "replicate"}[attributes.get("mode", b"constant")]
     before, after = pads[: x.dim()].tolist(), pads[x.dim() :].tolist()
-    _needs(not any(before[:2] + after[:2]), "a pad of batch or channels")
-    return (F.pad(x, (before[3], after[3], before[2], after[2]), mode=mode),)
+    sides = [size for axis in reversed(range(x.dim())) for size in (before[axis], after[axis])]
+    if mode == "constant":
+        return (F.pad(x, sides),)
+    _needs(not any(sides[4:]), "a pad of batch or channels by what is there")
+    return (F.pad(x, sides[:4], mode=mode),)
 
 
 def _slice(inputs: Inputs, attributes: Attributes) -> Sequence[Tensor]:

@@ -26,6 +26,9 @@ SEED = 0
 _SWING = 0.3
 """How far the sliders of the drawn film go, in units of their range."""
 
+_TURNS = 8
+"""How often a grey picture is inverted and drawn anew before it is taken for a face."""
+
 _GRAIN = 0.05
 """Half the height of the drawn film's noise, on images in [-1, 1]."""
 
@@ -86,13 +89,17 @@ def record(networks: Networks, bundle: Bundle, crops: Sequence[FloatArray]) -> l
 def drawn_faces(networks: Networks, bundle: Bundle, steps: int, seed: int = SEED) -> list[FloatArray]:
     """A seeded film that the bundle's own generator draws, with grain; RGB [-1, 1] [1, 3, S, S] a frame.
 
-    From the code of a grey picture, every slider swings at its own pace. Pictures that are no faces, such as noise,
-    lead trained networks to where no crop of a session ever is: images reach 100,000, and nothing can be judged.
+    From the face that becomes of a grey picture, every slider swings at its own pace. Pictures that are no faces, such
+    as noise, lead trained networks to where no crop of a session ever is: images reach 100,000, and nothing can be
+    judged.
     """
     manifest, rng = bundle.manifest, np.random.default_rng(seed)
     size = manifest.resolution
-    code = networks.encoder_anchor(crop=np.zeros((1, 3, size, size), np.float32))["ws"]
     noise = np.zeros((1, *manifest.noise), np.float32)
+    picture = np.zeros((1, 3, size, size), np.float32)
+    for _ in range(_TURNS):
+        code = networks.encoder_anchor(crop=picture)["ws"]
+        picture = np.clip(networks.generator(ws=code, noise=noise)["image"], -1.0, 1.0)
     directions = list(bundle.directions.values())
     phases, paces = rng.uniform(0.0, 2 * np.pi, len(directions)), rng.uniform(0.1, 0.4, len(directions))
     crops = []

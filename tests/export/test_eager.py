@@ -3,14 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from engine.bundle import GraphSpec
-from engine.errors import BundleError, RuntimeUnavailable
+from engine.errors import BundleError, ExportError, RuntimeUnavailable
 from engine.recurrence import advance
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from export.eager import EagerRuntime
+from export.onnx_ops import OPERATORS
 from tests.engine.conftest import tiny, tiny_folder, tiny_networks
 
 __all__ = ["tiny", "tiny_folder", "tiny_networks"]
@@ -83,3 +85,15 @@ def test_refusals(tiny, tmp_path):
     onnx.save(helper.make_model(graph), tmp_path / "erf.onnx")
     with pytest.raises(BundleError, match="does not know: Erf"):
         EagerRuntime().open(tmp_path / "erf.onnx", spec, "cpu", "fp32")
+
+
+@pytest.mark.parametrize("pads", [(0, 0, 1, 2, 0, 0, 3, 4), (0, 2, 0, 0, 0, 3, 0, 0), (0, 1, 0, 2, 0, 0, 1, 0)])
+def test_zeros_are_put_around_any_axis(pads):
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4) + 1.0
+    (made,) = OPERATORS["Pad"]((torch.from_numpy(x), torch.tensor(pads)), {})
+    np.testing.assert_array_equal(made.numpy(), np.pad(x, list(zip(pads[:4], pads[4:], strict=True))))
+
+
+def test_channels_are_not_continued_by_what_is_there():
+    with pytest.raises(ExportError, match="a pad of batch or channels"):
+        OPERATORS["Pad"]((torch.ones(1, 2, 3, 4), torch.tensor((0, 1, 0, 0, 0, 0, 0, 0))), {"mode": b"edge"})
