@@ -26,8 +26,8 @@ SEED = 0
 _SWING = 0.3
 """How far the sliders of the drawn film go, in units of their range."""
 
-_TURNS = 8
-"""How often a grey picture is inverted and drawn anew before it is taken for a face."""
+_TURNS = 7
+"""How often a grey picture's code is drawn and inverted anew before it is taken for a face's."""
 
 _GRAIN = 0.05
 """Half the height of the drawn film's noise, on images in [-1, 1]."""
@@ -96,10 +96,10 @@ def drawn_faces(networks: Networks, bundle: Bundle, steps: int, seed: int = SEED
     manifest, rng = bundle.manifest, np.random.default_rng(seed)
     size = manifest.resolution
     noise = np.zeros((1, *manifest.noise), np.float32)
-    picture = np.zeros((1, 3, size, size), np.float32)
+    code = networks.encoder_anchor(crop=np.zeros((1, 3, size, size), np.float32))["ws"]
     for _ in range(_TURNS):
-        code = networks.encoder_anchor(crop=picture)["ws"]
         picture = np.clip(networks.generator(ws=code, noise=noise)["image"], -1.0, 1.0)
+        code = networks.encoder_anchor(crop=picture)["ws"]
     directions = list(bundle.directions.values())
     phases, paces = rng.uniform(0.0, 2 * np.pi, len(directions)), rng.uniform(0.1, 0.4, len(directions))
     crops = []

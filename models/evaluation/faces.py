@@ -19,7 +19,7 @@ from models.evaluation.identity import SAME_PERSON, distances
 from models.evaluation.judges import Judges
 from models.evaluation.rollout import LoadedBundle, settle_stills
 from models.evaluation.scores import squared_errors
-from models.face_geometry import mesh_distance
+from models.face_geometry import Landmarks, mesh_distance
 from models.pictures import Pictures
 from models.training.splits import Split, load_splits
 
@@ -110,8 +110,9 @@ def score_faces(
             edits = settle_stills(loaded, crops, {attribute: 1.0}, VARIANTS[MAP_VARIANTS[name]], steps).edits
             moved = judges.scorers.score(edits)[attribute] - before[attribute]
             responses[attribute][name] = float(np.mean(moved))
-    each = {name: _each_inversion(crops, inversions, judges) for name, inversions in neutral.items()}
-    tone_deg = skin_tone(crops, judges.scorers.landmarks(crops)[0])
+    meshes = judges.scorers.landmarks(crops)[0]
+    each = {name: _each_inversion(crops, meshes, inversions, judges) for name, inversions in neutral.items()}
+    tone_deg = skin_tone(crops, meshes)
     members = {name: who for name, who in groups_of(judges.scorers.score(crops), tone_deg).items() if who.any()}
     return FaceScores(
         stills=len(crops),
@@ -141,10 +142,9 @@ class _EachInversion:
         )
 
 
-def _each_inversion(crops: Pictures, inversions: Pictures, judges: Judges) -> _EachInversion:
+def _each_inversion(crops: Pictures, meshes: Landmarks, inversions: Pictures, judges: Judges) -> _EachInversion:
     away = distances(judges.embedder.embed(crops), judges.embedder.embed(inversions))
-    meshes = [judges.scorers.landmarks(pictures)[0] for pictures in (crops, inversions)]
-    nme = np.asarray(100.0 * mesh_distance(*meshes), np.float32)
+    nme = np.asarray(100.0 * mesh_distance(meshes, judges.scorers.landmarks(inversions)[0]), np.float32)
     return _EachInversion(squared_errors(crops, inversions), judges.perceptual_distances(crops, inversions), away, nme)
 
 

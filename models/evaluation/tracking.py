@@ -26,6 +26,7 @@ from engine.landmarks import EYE_CORNER_LEFT, EYE_CORNER_RIGHT, WINDOW_SIZE, Fac
 from models.checkpoints.weights import COMMITTED
 from models.compiled import take_turns
 from models.evaluation.clips import clip_names, find_clips, read_frames
+from models.face_geometry import mesh_distance
 from models.training.detector import matched
 from models.training.parsing_samples import CROP_PX, U8
 from models.training.splits import Split, load_splits
@@ -219,7 +220,7 @@ def eye_distance(points: NDArray[Any]) -> float:
 
 def distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Mean over the points [468, 3], in the picture, in percent of the eyes' distance."""
-    return 100.0 * float(np.linalg.norm(found[:, :2] - wanted[:, :2], axis=1).mean()) / eye_distance(wanted)
+    return 100.0 * float(mesh_distance(wanted[None], found[None])[0])
 
 
 def score_photographs(paths: Sequence[Path], contenders: Sequence[Contender]) -> Figures:

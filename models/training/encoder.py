@@ -8,7 +8,7 @@ import argparse
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,11 @@ class Distances(NamedTuple):
     identity: Distance
     mesh: Distance
 
+    @classmethod
+    def open(cls, device: torch.device) -> Self:
+        """With the frozen networks. Raises AssetMissing, CheckpointError."""
+        return cls(perceptual_distance(device), identity_distance(device), mesh_distance(device))
+
 
 class EncoderObjective(nn.Module):
     """Crops and codes of the mapping network -> the encoder's loss."""
@@ -161,7 +166,7 @@ class EncoderTask:
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._encoder: BaseEncoder | None = None
         self._synthesis = open_synthesis(args.generator == "full", device)
-        self._distances = Distances(perceptual_distance(device), identity_distance(device), mesh_distance(device))
+        self._distances = Distances.open(device)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -13,12 +13,9 @@ from engine.recurrence import PRIMING_STEPS
 from models.checkpoints.weights import load_weights
 from models.encoder import BaseEncoder
 from models.flow import SpyNet, warp
-from models.identity import identity_distance
 from models.parsing import CLASSES, FACE_CLASSES, FaceParser
-from models.perceptual import perceptual_distance
 from models.recurrent import RecurrentEncoder
-from models.training.encoder import encoded
-from models.training.landmarks import mesh_distance
+from models.training.encoder import Distances, encoded
 from models.training.losses import (
     LOSS_RESOLUTION,
     Distance,
@@ -89,8 +86,7 @@ class Judges:
         unfold_norms(parser, load_weights("parser"), torch.zeros(2, 3, 256, 256))
         for network in (parser, visible):
             network.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-        distances = perceptual_distance(device), identity_distance(device), mesh_distance(device)
-        return cls(*distances, SpyNet.load().to(device), parser, visible)
+        return cls(*Distances.open(device), SpyNet.load().to(device), parser, visible)
 
 
 @dataclass(frozen=True)
