@@ -14,7 +14,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16", "int8"),
     "lost_face": ("hold", "freeze", "blank", "passthrough"),
-    "variant": ("full", "half_rate", "paper", "unsteadied", "no_tcc", "no_nm", "no_lfd", "per_frame"),
+    "variant": ("full", "whole_rate", "paper", "unsteadied", "no_tcc", "no_nm", "no_lfd", "per_frame"),
 }
 
 

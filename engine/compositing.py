@@ -106,13 +106,14 @@ class Patch:
     """One edited face on its way back: image RGB [-1, 1] [3, S, S], mask [0, 1] [S, S], and where the crop lies.
 
     crop: I_t, RGB [-1, 1] [3, S, S], to keep the frame's own detail by (`paste`); None lays the image over the frame as
-    it is.
+    it is. reshaped: as `give_back` takes it.
     """
 
     image: FloatArray
     mask: FloatArray
     crop_from_frame: Affine
     crop: FloatArray | None = None
+    reshaped: float = 1.0
 
 
 def image_from_u8(crop_u8: ImageU8) -> FloatArray:
@@ -135,6 +136,7 @@ def give_back(
     edit: FloatArray,
     zone: FloatArray,
     shift: Sequence[int] | NDArray[np.int32] = (0, 0),
+    reshaped: float = 1.0,
     off: FloatArray | None = None,
 ) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
@@ -146,10 +148,11 @@ def give_back(
     crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
     row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
-    over as many pixels again the one turns into the other. off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
+    over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
+    colours alone (`directions.reshaped_weight`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    gate = _unchanged_between(inversion, edit, off)
+    gate = _unchanged_between(inversion, edit, reshaped, off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
@@ -177,12 +180,12 @@ def _moved_line(size: int, by: int) -> tuple[NDArray[np.intp], FloatArray]:
     return np.clip(source, 0, size - 1), share.astype(np.float32)
 
 
-def _unchanged_between(a: FloatArray, b: FloatArray, off: FloatArray | None = None) -> FloatArray:
+def _unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: FloatArray | None = None) -> FloatArray:
     """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`."""
     change = a - b
     change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
     small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    share = unchanged_share(np.asarray(small, dtype=np.float32))
+    share = np.maximum(unchanged_share(np.asarray(small, dtype=np.float32)), np.float32(1.0 - reshaped))
     if off is not None:
         share = share * (np.float32(1.0) - off)
     return np.asarray(cv2.resize(share, change.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
@@ -405,7 +408,7 @@ class _Layer:
 def _layer(patch: Patch) -> _Layer:
     levels, shares = levels_from_image(patch.image), [patch.mask]
     if patch.crop is not None:
-        gate = _unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0))
+        gate = _unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0), patch.reshaped)
         levels -= levels_from_image(patch.crop) * gate[..., None]
         shares.append(gate)
     frame_from_levels = frame_from_crop = invert_affine(patch.crop_from_frame)

@@ -48,13 +48,14 @@ def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float],
 class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
-    hair, outline: float32 [F], `hair_weight` and `outline_weight`. zones: float32 [F, S], `zone_shares`. shifts: int32
-    [F, 2], `edit_shift`.
+    hair, outline, reshaped: float32 [F], `hair_weight`, `outline_weight` and `reshaped_weight`. zones: float32 [F, S],
+    `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
     off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
     """
 
     hair: NDArray[np.float32]
     outline: NDArray[np.float32]
+    reshaped: NDArray[np.float32]
     zones: NDArray[np.float32]
     shifts: NDArray[np.int32]
     off: NDArray[np.float32] | None = None
@@ -62,7 +63,8 @@ class Reach(NamedTuple):
     def of(self, faces: Sequence[int]) -> "Reach":
         """Of these faces alone."""
         off = None if self.off is None else self.off[faces]
-        return Reach(self.hair[faces], self.outline[faces], self.zones[faces], self.shifts[faces], off)
+        hair, outline, reshaped = (part[faces] for part in (self.hair, self.outline, self.reshaped))
+        return Reach(hair, outline, reshaped, self.zones[faces], self.shifts[faces], off)
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
@@ -71,6 +73,7 @@ def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str,
     return Reach(
         np.array([hair_weight(directions, one) for one in values], np.float32),
         np.array([outline_weight(directions, one) for one in values], np.float32),
+        np.array([reshaped_weight(directions, one) for one in values], np.float32),
         np.stack([zone_shares(directions, one, size) for one in values]),
         np.stack([edit_shift(directions, one, size) for one in values]),
     )
@@ -90,6 +93,14 @@ def outline_weight(directions: Mapping[str, Direction], values: Mapping[str, flo
     values: as `edit_offset` takes them.
     """
     return _share_of("outline", directions, values)
+
+
+def reshaped_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
+    """How much an edit may paint anew, [0, 1]: 0 where all of its sliders change colours alone.
+
+    values: as `edit_offset` takes them.
+    """
+    return _share_of("reshapes", directions, values)
 
 
 def _share_of(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,12 +17,19 @@ from engine.compositing import MaskShape, Patch, face_mask, give_back, image_fro
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
-from engine.runtimes.base import FloatArray, Network
+from engine.runtimes.base import FloatArray, Network, begin
 from engine.steadying import Motion, Steady, steadied
 from engine.surroundings import cut_out
 
 PlacedFrame = Any
 """A frame where the work is done: the frame's own array, or a copy on a card."""
+
+
+class Kept(NamedTuple):
+    """What the frame's own detail is kept by, of F faces: `Patch.crop` [F, 3, S, S] and `Patch.reshaped` [F]."""
+
+    crops: FloatArray
+    reshaped: FloatArray
 
 
 class Imaging(Protocol):
@@ -80,10 +87,9 @@ class Imaging(Protocol):
         edits: FloatArray,
         masks: FloatArray,
         crops_from_frame: Sequence[Affine],
-        crops: FloatArray | None = None,
+        kept: Kept | None = None,
     ) -> ImageU8:
-        """The frame with the edits over it, `compositing.blend`: a new array of NumPy; the placed frame is used up.
-        crops: `Patch.crop` of each."""
+        """The frame with the edits over it, `compositing.blend`: a new array of NumPy; the placed frame is used up."""
         ...
 
 
@@ -145,12 +151,12 @@ class CpuImaging:
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         off = [None] * len(crops) if reach.off is None else reach.off
-        faces = zip(crops, inversions, edits, reach.zones, reach.shifts, off, strict=True)
+        faces = zip(crops, inversions, edits, reach.zones, reach.shifts, reach.reshaped, off, strict=True)
         return _batch([give_back(*face) for face in faces])
 
     def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
         """See `Imaging.worn`."""
-        logits = parser(crop=crops)["logits"]
+        logits = begin(parser, crop=crops)()["logits"]  # as the parser always runs, so that nothing is compiled for it
         return np.stack([worn(face, self._parts, off) for face, off in zip(logits, things, strict=True)])
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
@@ -172,12 +178,12 @@ class CpuImaging:
         edits: FloatArray,
         masks: FloatArray,
         crops_from_frame: Sequence[Affine],
-        crops: FloatArray | None = None,
+        kept: Kept | None = None,
     ) -> ImageU8:
         """See `Imaging.blend`."""
         out: ImageU8 = frame.take()
-        of_crops = [None] * len(edits) if crops is None else crops
-        paste(out, [Patch(*patch) for patch in zip(edits, masks, crops_from_frame, of_crops, strict=True)])
+        faces = zip(edits, masks, crops_from_frame, *(kept or ()), strict=True)
+        paste(out, [Patch(*face) for face in faces])
         return out
 
 

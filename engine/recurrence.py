@@ -42,6 +42,7 @@ class Switches:
     Off is the paper's rule.
     half_rate: every second inversion is not generated but estimated from the edit, which halves the generator's work on
     those frames: O_t := E_t - (E_{t-1} - O_{t-1}), for what an edit changes moves little from one frame to the next.
+    Off is the paper's rule.
     """
 
     tcc: bool = True
@@ -54,7 +55,7 @@ class Switches:
     map_yields: bool = True
     following: bool = True
     steadied: bool = True
-    half_rate: bool = False
+    half_rate: bool = True
 
 
 PRIMING_STEPS = 2
@@ -81,9 +82,15 @@ FULL = Switches()
 VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
-        "half_rate": Switches(half_rate=True),
+        "whole_rate": Switches(half_rate=False),
         "paper": Switches(
-            primed=False, residual=False, surrounded=False, map_yields=False, following=False, steadied=False
+            primed=False,
+            residual=False,
+            surrounded=False,
+            map_yields=False,
+            following=False,
+            steadied=False,
+            half_rate=False,
         ),
         "unsteadied": Switches(steadied=False),
         "no_tcc": Switches(tcc=False),
@@ -92,8 +99,8 @@ VARIANTS: Mapping[str, Switches] = MappingProxyType(
         "per_frame": Switches(lfd=False, memory=False, steadied=False),
     }
 )
-"""What ships, the same with fewer inversions, the paper's rules to the letter, what ships but for `steadied`, the
-paper's ablations at run time, and the frame-by-frame baseline."""
+"""What ships, the same with every inversion generated, the paper's rules to the letter, what ships but for `steadied`,
+the paper's ablations at run time, and the frame-by-frame baseline."""
 
 Advance = tuple[RecurrentState, FloatArray, FloatArray]
 """(state for the next frame, inversion O_t, edit E_t)."""
@@ -163,7 +170,7 @@ def _first_frame(
 ) -> Advance:
     """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
-        anchor = networks.encoder_anchor(crop=crop)["ws"]
+        anchor = begin(networks.encoder_anchor, crop=crop)()["ws"]
     with stage("generate"):
         taken = fitting(networks, crop, anchor, likeness)
         nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
@@ -198,7 +205,7 @@ def fitting(networks: Networks, crop: FloatArray, ws: FloatArray, likeness: Floa
 def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switches: Switches, stage: Stage) -> Advance:
     """A frame that knows nothing of the ones before it, nor of a likeness; the state only tells what was seen."""
     with stage("encode"):
-        ws = networks.encoder_anchor(crop=crop)["ws"]
+        ws = begin(networks.encoder_anchor, crop=crop)()["ws"]
     state = _started(networks, crop, crop, crop, ws)
     with stage("recur"):
         compensated, noise, _, _ = _compensate(networks, state, crop, ws, switches)
@@ -273,8 +280,8 @@ def _kept_share(
 ) -> FloatArray | None:
     """What the noise map may say in the edits, on its grid; None where it may say all.
 
-    `kept_share`, but all at a head's outline where the edit is not meant for it: there the code alone would draw ears
-    and jaw where it takes the head to be. Nothing where something is taken off.
+    `kept_share`, but all where the edit is of colours alone, and at a head's outline where it is not meant for that:
+    there the code alone would draw ears and jaw where it takes the head to be. Nothing where something is taken off.
     """
     if not switches.map_yields:
         return None
@@ -283,7 +290,8 @@ def _kept_share(
     if reach is None:
         return kept
     elsewhere = (1.0 - within_face(side, like=kept)) * (1.0 - reach.outline)[:, None, None, None]
-    kept = kept + elsewhere.astype(kept.dtype) * (1.0 - kept)
+    share: FloatArray = np.maximum(elsewhere, (1.0 - reach.reshaped)[:, None, None, None]).astype(kept.dtype)
+    kept = kept + share * (1.0 - kept)
     if reach.off is not None:
         cells = reach.off.reshape(len(kept), 1, side, reach.off.shape[-1] // side, side, -1).mean(axis=(3, 5))
         kept = kept * (1.0 - cells).astype(kept.dtype)

@@ -38,7 +38,7 @@ from engine.faces import (
 )
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
 from engine.geometry import CROP_SIZE, Affine, align, translation
-from engine.imaging import CpuImaging, Imaging, PlacedFrame
+from engine.imaging import CpuImaging, Imaging, Kept, PlacedFrame
 from engine.kernels.load import CudaKernels
 from engine.kernels.whole_step import WholeSteps, open_card
 from engine.later import LaterPicture
@@ -455,7 +455,7 @@ class Session:
             else:
                 masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
-            kept = crops if self._settings.switches.residual else None
+            kept = Kept(crops, reach.reshaped) if self._settings.switches.residual else None
             return self._imaging.blend(placed, edits, masks, crops_from_frame, kept)
 
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:

@@ -10,6 +10,7 @@ from engine.bundle import ParserSpec
 from engine.compositing import MaskShape
 from engine.directions import Reach
 from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
+from engine.imaging import Kept
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, CudaKernels, Kernels
 from engine.kernels.mask import mask_buffers
@@ -100,7 +101,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
     zones = kernels.put(np.ones((case.faces, CROP_SIZE), np.float32))
-    reach = Reach(hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
+    reach = Reach(hair, hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -156,7 +157,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             + prepared_px * 24
             + _bytes(masks)
             + read_px * 6,
-            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px, inversions),
+            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px, Kept(inversions, hair)),
         ),
     )
 

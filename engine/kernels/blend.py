@@ -24,6 +24,7 @@ from engine.geometry import (
     resized_from_crop,
     translation,
 )
+from engine.imaging import Kept
 from engine.kernels.load import Array, Kernels, check, frame_arguments
 from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_between
 
@@ -146,14 +147,14 @@ def blend_faces(
     masks: Array,
     buffers: BlendBuffers,
     extent_px: tuple[int, int],
-    crops: Array | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """The frame with the faces over it that `place_patches` was called for, in their order.
 
     frame: uint8 BGR [H, W, 3] (any view) on the device; changed in place, and only inside the faces' rectangles.
     images: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE]. masks: float32 [0, 1] [F, CROP_SIZE, CROP_SIZE]. Both
     contiguous. extent_px: what `place_patches` gave; a caller that captures the launches for later frames gives the
-    largest that they are to hold. crops: as images, `Patch.crop` of each.
+    largest that they are to hold. kept: on the device, its crops as images.
     """
     faces = images.shape[0]
     check(images, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
@@ -161,17 +162,18 @@ def blend_faces(
     assert frame.ndim == 3, "the frame to be changed must be BGR"
     if extent_px == (0, 0):
         return
-    if crops is not None:
-        check(crops, kernels.real, images.shape)
-        unchanged_between(kernels, crops, images, buffers.gate)
+    if kept is not None:
+        check(kept.crops, kernels.real, images.shape)
+        check(kept.reshaped, np.float32, (faces,))
+        unchanged_between(kernels, kept.crops, images, kept.reshaped, buffers.gate)
     kernels.launch(
         "blend",
         "take",
         (CROP_SIZE, CROP_SIZE, faces),
         images,
-        images if crops is None else crops,
+        images if kept is None else kept.crops,
         buffers.gate.gates,
-        0 if crops is None else GATE_RESOLUTION,
+        0 if kept is None else GATE_RESOLUTION,
         buffers.layers,
         buffers.opens,
         CROP_SIZE,

@@ -16,7 +16,7 @@ from engine.compositing import MaskShape, worn
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
-from engine.imaging import PlacedFrame
+from engine.imaging import Kept, PlacedFrame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.load import Array, Kernels
 from engine.kernels.mask import mask_buffers, soft_masks
@@ -128,11 +128,11 @@ class CardImaging:
         edits: FloatArray,
         masks: FloatArray,
         crops_from_frame: Sequence[Affine],
-        crops: FloatArray | None = None,
+        kept: Kept | None = None,
     ) -> ImageU8:
         """See `Imaging.blend`; waits for all that the step has asked of the card."""
         extent_px = place_patches(self._kernels, crops_from_frame, _size_px(frame), self.patch_buffers)
-        blend_faces(self._kernels, frame, edits, masks, self.patch_buffers, extent_px, crops)
+        blend_faces(self._kernels, frame, edits, masks, self.patch_buffers, extent_px, kept)
         out = self._kernels.staging(frame.shape, np.uint8)
         self._kernels.download(out, frame)
         self._kernels.wait()

@@ -35,9 +35,10 @@ extern "C" __global__ void widen(const float* changes, int reach, float* widened
 __device__ inline int mirrored(int n, int count) { return n < 0 ? -n : (n < count ? n : 2 * count - 2 - n); }
 
 // gates: float32 [faces, side, side], near 1 where little changes. taps: of the blur, from the middle outwards, `reach`
-// of them beside it. per_change: one over the change that counts as another thing.
-extern "C" __global__ void gate(const float* widened, const float* taps, int reach, float per_change, float* gates,
-                                int side) {
+// of them beside it. per_change: one over the change that counts as another thing. reshaped: float32 [faces], one less
+// the least gate.
+extern "C" __global__ void gate(const float* widened, const float* taps, int reach, float per_change,
+                                const float* reshaped, float* gates, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
     widened += (long long)face * side * side;
@@ -49,7 +50,7 @@ extern "C" __global__ void gate(const float* widened, const float* taps, int rea
         sum += taps[abs(j)] * line;
     }
     float share = sum * per_change;
-    gates[((long long)face * side + y) * side + x] = expf(-share * share);
+    gates[((long long)face * side + y) * side + x] = fmaxf(expf(-share * share), 1.0f - reshaped[face]);
 }
 
 // How much of a line's pixel is what was moved `by` pixels to it from `source`, the rest being the crop.

@@ -14,20 +14,23 @@ from engine.kernels.load import Array, Kernels, check
 class RestoreBuffers:
     """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION.
 
-    changes, widened, gates: float32 [F, G, G]. taps: of the blur, from the middle outwards, float32 [1 + reach].
+    changes, widened, gates: float32 [F, G, G]. taps: of the blur, from the middle outwards, float32 [1 + reach]. whole:
+    float32 [F], `Reach.reshaped` of faces that may be painted anew.
     """
 
     changes: Array
     widened: Array
     gates: Array
     taps: Array
+    whole: Array
 
 
 def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
     """Buffers for up to so many faces."""
     plane = (faces, GATE_RESOLUTION, GATE_RESOLUTION)
     changes, widened, gates = (kernels.empty(plane, np.float32) for _ in range(3))
-    return RestoreBuffers(changes, widened, gates, kernels.put(blur_taps(GATE_BLUR, np.float32)))
+    constants = kernels.put(blur_taps(GATE_BLUR, np.float32)), kernels.put(np.ones(faces, np.float32))
+    return RestoreBuffers(changes, widened, gates, *constants)
 
 
 def give_back_faces(
@@ -47,9 +50,10 @@ def give_back_faces(
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
+    check(reach.reshaped, np.float32, (faces,))
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
-    unchanged_between(kernels, inversions, edits, buffers)
+    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers)
     if reach.off is not None:
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
     size = (CROP_SIZE, CROP_SIZE, faces)
@@ -57,17 +61,17 @@ def give_back_faces(
     kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *gates, out, CROP_SIZE)
 
 
-def unchanged_between(kernels: Kernels, a: Array, b: Array, buffers: RestoreBuffers) -> None:
+def unchanged_between(kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers) -> None:
     """`compositing.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
-    `buffers.gates`."""
+    `buffers.gates`; at least one less `reshaped`, float32 [F]."""
     faces, side = a.shape[0], GATE_RESOLUTION
     kernels.launch("restore", "change", (side, side, faces), a, b, CROP_SIZE, buffers.changes, side)
-    unchanged_shares(kernels, faces, buffers)
+    unchanged_shares(kernels, faces, reshaped, buffers)
 
 
-def unchanged_shares(kernels: Kernels, faces: int, buffers: RestoreBuffers) -> None:
-    """`compositing.unchanged_share` of `buffers.changes`, into `buffers.gates`."""
+def unchanged_shares(kernels: Kernels, faces: int, reshaped: Array, buffers: RestoreBuffers) -> None:
+    """The same of `buffers.changes`."""
     small, side, taps = (GATE_RESOLUTION, GATE_RESOLUTION, faces), GATE_RESOLUTION, buffers.taps
     kernels.launch("restore", "widen", small, buffers.changes, GATE_REACH, buffers.widened, side)
     blur = (taps, taps.shape[0] - 1, np.float32(1.0 / CHANGED))
-    kernels.launch("restore", "gate", small, buffers.widened, *blur, buffers.gates, side)
+    kernels.launch("restore", "gate", small, buffers.widened, *blur, reshaped, buffers.gates, side)

@@ -91,7 +91,7 @@ def cut_out_faces(
     images, known, gate = buffers.images, buffers.known, buffers.gate
     reduced = (images[0], known[0], gate.changes, side)
     kernels.launch("surroundings", "reduce", (side, side, faces), crops, edits, CROP_SIZE, hidden, *grid, *reduced)
-    unchanged_shares(kernels, faces, gate)
+    unchanged_shares(kernels, faces, gate.whole, gate)
     levels, least = range(len(images) - 1), (STEP, np.float32(LEAST_KNOWN))
     for n in levels:
         few, coarse = images[n + 1].shape[-1], (images[n + 1], known[n + 1])

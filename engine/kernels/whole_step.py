@@ -12,6 +12,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | offsets | float32 [F, L, D], the sliders' moves |
 | hair | float32 [F], how much of it the edit takes in |
 | outline | float32 [F], how much it may change at a head's outline |
+| reshaped | float32 [F], how much it may paint anew |
 | zones | float32 [F, S], how much of the edit each row of a crop takes |
 | shifts | int32 [F, 2], how far the edit is moved within its crop |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
@@ -36,6 +37,7 @@ from engine.directions import Reach
 from engine.errors import CardFailed
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
+from engine.imaging import Kept
 from engine.kernels import blend, warp
 from engine.kernels.blend import blend_faces, plan_patches
 from engine.kernels.imaging import CardImaging
@@ -201,7 +203,7 @@ class WholeSteps:
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
-        kept = after.crop if self._switches.residual else None
+        kept = Kept(after.crop, reach.reshaped) if self._switches.residual else None
         blend_faces(kernels, frame, edit, masks, patches, key.extent_px, kept)
 
     def _parcel_for(self, image: ImageU8) -> "_Parcel":
@@ -247,7 +249,8 @@ class _Parcel:
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
         self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
         self._outline = _aligned(self._hair + 4 * faces)
-        self._zones = _aligned(self._outline + 4 * faces)
+        self._reshaped = _aligned(self._outline + 4 * faces)
+        self._zones = _aligned(self._reshaped + 4 * faces)
         self._shifts = _aligned(self._zones + 4 * faces * CROP_SIZE)
         self._motions = _aligned(self._shifts + 8 * faces)
         self._shapes = shape, offsets
@@ -298,10 +301,11 @@ class _Parcel:
         return frame, crops, patches, offsets, self._reach(placed, faces), motions.reshape(faces, *one.shape), total
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
-        hair, outline = (parcel[at : at + 4 * faces].view(np.float32) for at in (self._hair, self._outline))
+        starts = self._hair, self._outline, self._reshaped
+        hair, outline, reshaped = (parcel[at : at + 4 * faces].view(np.float32) for at in starts)
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, outline, zones, shifts)
+        return Reach(hair, outline, reshaped, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

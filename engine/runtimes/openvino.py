@@ -1,8 +1,9 @@
 """OpenVINO, the default on the CPU: in what this processor is best at, the images of a batch side by side.
 
-A frame always has two things to do at once: inversion and edit, two masks, the two encoders. Each gets half of the
+A frame mostly has two things to do at once: inversion and edit, two masks, the two encoders. Each gets half of the
 threads and a graph compiled for one image. Threads that share one image wait for each other after every layer, and
-wait long where another program takes a core: on two busy cores two images took half as long this way.
+wait long where another program takes a core: on two busy cores two images took half as long this way. A single image
+that somebody waits for, an edit whose inversion is estimated, has all threads all the same.
 """
 
 import importlib
@@ -10,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import platform
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,6 @@ class OpenVinoRuntime:
         if wrong is not None:
             raise BundleError(f"{model} {wrong}")
         options: dict[str, Any] = {
-            "NUM_STREAMS": SIDE_BY_SIDE,
             # Streams of two graphs would be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[resolved],
@@ -89,10 +90,11 @@ class OpenVinoRuntime:
         try:
             graph.reshape({name: list(shape_for(spec, name, 1)) for name in spec.inputs})
             graph = _with_channels_last(graph, spec)
-            compiled = openvino_core().compile_model(graph, "CPU", options)
+            return _OpenVinoNetwork(
+                partial(_Compiled, graph, options), importlib.import_module("openvino").Tensor, spec
+            )
         except RuntimeError as error:
             raise BundleError(f"{model} does not run with the manifest's shapes: {_first_line(error)}") from error
-        return _OpenVinoNetwork(compiled, importlib.import_module("openvino").Tensor, spec)
 
     def _can(self, capability: str) -> bool:
         return capability in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -124,15 +126,27 @@ def _has_amx() -> bool:
         return False
 
 
-class _OpenVinoNetwork:
-    """One graph, with an inference request for every face image that is under way at the same time."""
+class _Compiled:
+    """A graph for one image, with an inference request for every one that is under way at the same time."""
 
-    def __init__(self, compiled: Any, tensor: Callable[..., Any], spec: GraphSpec) -> None:
-        """compiled: the graph for one image. tensor: `openvino.Tensor`."""
-        self._compiled = compiled
+    def __init__(self, graph: Any, options: Mapping[str, Any], streams: int) -> None:
+        self._compiled = openvino_core().compile_model(graph, "CPU", {**options, "NUM_STREAMS": streams})
+        self.idle: list[Any] = []
+
+    def request(self) -> Any:
+        """One that is idle, or a new one."""
+        return self.idle.pop() if self.idle else self._compiled.create_infer_request()
+
+
+class _OpenVinoNetwork:
+    """One graph, compiled for images side by side and, when one is first waited for, for one that has all threads."""
+
+    def __init__(self, compiled: Callable[[int], _Compiled], tensor: Callable[..., Any], spec: GraphSpec) -> None:
+        """compiled: for so many streams. tensor: `openvino.Tensor`."""
+        self._compiled = cache(compiled)
+        self._compiled(SIDE_BY_SIDE)
         self._tensor = tensor
         self._spec = spec
-        self._idle: list[Any] = []
         # What OpenVINO reads and writes until an answer is fetched, even when nobody fetches it.
         self._in_use: dict[int, object] = {}
 
@@ -143,15 +157,18 @@ class _OpenVinoNetwork:
 
     def __call__(self, **arrays: FloatArray) -> Mapping[str, FloatArray]:
         """See `Network.__call__`."""
-        return self.begin(**arrays)()
+        batch = batch_of(self._spec, arrays)
+        return self._begun(self._compiled(1 if batch == 1 else SIDE_BY_SIDE), batch, arrays)()
 
     def begin(self, **arrays: FloatArray) -> Answer:
         """See `SideBySide.begin`."""
-        batch = batch_of(self._spec, arrays)
+        return self._begun(self._compiled(SIDE_BY_SIDE), batch_of(self._spec, arrays), arrays)
+
+    def _begun(self, compiled: _Compiled, batch: int, arrays: Mapping[str, FloatArray]) -> Answer:
         inputs = {name: np.ascontiguousarray(_as_it_lies(array)) for name, array in arrays.items()}
         answer = {name: _room(shape_for(self._spec, name, batch)) for name in self._spec.outputs}
         outputs = {name: _as_it_lies(array) for name, array in answer.items()}
-        requests = [self._idle.pop() if self._idle else self._compiled.create_infer_request() for _ in range(batch)]
+        requests = [compiled.request() for _ in range(batch)]
         self._in_use[id(answer)] = (inputs, answer, requests)
         for row, request in enumerate(requests):
             for name, array in (inputs | outputs).items():
@@ -162,15 +179,14 @@ class _OpenVinoNetwork:
             for request in requests:
                 request.wait()
             del self._in_use[id(answer)]
-            self._idle.extend(requests)
+            compiled.idle.extend(requests)
             return answer
 
         return fetched
 
     def close(self) -> None:
         """See `Network.close`."""
-        self._idle.clear()
-        self._compiled = None
+        self._compiled.cache_clear()
 
 
 def _with_channels_last(graph: Any, spec: GraphSpec) -> Any:

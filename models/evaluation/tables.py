@@ -15,7 +15,7 @@ _METHODS = {
     "no_ibfcc": "w/o L_ibfcc",
     "no_tc": "w/o L_tc",
     "per_frame": "frame by frame",
-    "half_rate": "every second inversion estimated",
+    "whole_rate": "every inversion generated",
     "paper": "the paper's rules",
     "unsteadied": "not held steady",
     "full": "full",

@@ -45,7 +45,8 @@ class Recipe:
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
-    outline: whether the head's outline may change with it, or what is seen there.
+    outline: whether the head's outline may change with it, or what is seen there. reshapes: whether shapes may; else
+    colours alone change, and the frame's own detail is kept everywhere.
     """
 
     label: str
@@ -65,6 +66,7 @@ class Recipe:
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""
     outline: bool = False
+    reshapes: bool = True
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -94,7 +96,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.05,
+        furthest=1.85,
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
@@ -123,13 +125,22 @@ RECIPES: Mapping[str, Recipe] = {
     # In the rows above these the skin darkens as well.
     "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True),
     "hair_colour": Recipe(
-        "Hair colour", "hair_colour", (5, 12), also=_TONE, furthest_back=1.0, face=False, hair=True, outline=True
+        "Hair colour",
+        "hair_colour",
+        (5, 12),
+        also=_TONE,
+        furthest=1.8,
+        furthest_back=1.0,
+        face=False,
+        hair=True,
+        outline=True,
+        reshapes=False,
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
-    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=1.5, furthest_back=1.0),
+    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False),
     "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES),
     # Coarser rows would move features, and take off glasses, along with the light.
-    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light")),
+    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light"), furthest=2.4, reshapes=False),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",

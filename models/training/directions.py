@@ -192,6 +192,8 @@ class Trial:
         effects: list[Effect] = []
         usable = 0.0
         furthest = slider.recipe.furthest if sign > 0 else slider.recipe.furthest_back or slider.recipe.furthest
+        if not slider.recipe.reshapes:
+            return sign * furthest  # what it does to bare codes beside its colours is not shown
         for step in (*(step for step in STEPS if step < furthest), furthest):
             steps.append(sign * step)
             effects.append(self.bench.effect(faces, slider.direction * sign * step))
@@ -284,6 +286,7 @@ def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
             recipe.shift,
             recipe.takes_off,
             recipe.outline,
+            recipe.reshapes,
         )
         for name, slider in sliders.items()
         for recipe in [slider.recipe]

@@ -66,6 +66,14 @@ def test_a_small_change_lands_on_the_frame_and_a_new_thing_replaces_it():
     np.testing.assert_allclose(shown[:, :80, 100:], 0.5, atol=1e-3)
 
 
+def test_a_large_change_of_colours_alone_lands_on_the_frame_too():
+    rng = np.random.default_rng(0)
+    crop, inversion = rng.uniform(-0.9, 0.1, (2, 3, 256, 256)).astype(np.float32)
+    shown = give_back(crop, inversion, inversion + 0.8, EVERYWHERE, reshaped=0.0)
+    np.testing.assert_allclose(shown, crop + 0.8, atol=1e-5)
+    assert np.abs(give_back(crop, inversion, inversion + 0.8, EVERYWHERE) - crop - 0.8).mean() > 0.3
+
+
 def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_frame():
     rng = np.random.default_rng(0)
     crop, inversion = rng.uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
@@ -306,6 +314,17 @@ def test_a_change_lands_on_the_frames_own_detail():
     crop = image_from_u8(align(frame, crop_from_frame))[0]
     out = blend(frame, [Patch(crop + 4 / 127.5, WHOLE, crop_from_frame, crop)])
     assert np.abs(out[100:500, 100:500].astype(int) - frame[100:500, 100:500] - 4).max() <= 2
+
+
+def test_a_large_change_of_colours_alone_lands_on_it_too():
+    frame = np.random.default_rng(2).integers(140, 250, (600, 600, 3), np.uint8)
+    crop_from_frame = crop_at(300.0, 300.0, 256.0)
+    crop = image_from_u8(align(frame, crop_from_frame))[0]
+    darker = crop - 90 / 127.5
+    out = blend(frame, [Patch(darker, WHOLE, crop_from_frame, crop, reshaped=0.0)])
+    assert np.abs(out[100:500, 100:500].astype(int) - frame[100:500, 100:500] + 90).max() <= 2
+    anew = blend(frame, [Patch(darker, WHOLE, crop_from_frame, crop)])
+    assert np.abs(anew[100:500, 100:500].astype(int) - frame[100:500, 100:500] + 90).mean() > 10
 
 
 def test_a_face_made_smaller_is_not_aliased():

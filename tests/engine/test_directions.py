@@ -13,6 +13,7 @@ from engine.directions import (
     edit_shift,
     hair_weight,
     outline_weight,
+    reshaped_weight,
     taken_off,
     zone_shares,
 )
@@ -21,7 +22,7 @@ ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
     "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False, outline=False),
     "turn": Direction("turn", "Turn", 10.0 * ONES, -3.0, 1.0),
-    "dye": Direction("dye", "Dye", ONES, -1.0, 1.0, face=False),
+    "dye": Direction("dye", "Dye", ONES, -1.0, 1.0, face=False, reshapes=False),
 }
 
 
@@ -54,6 +55,14 @@ def test_an_edit_takes_in_what_its_sliders_move(values, weight):
 )
 def test_a_heads_outline_changes_as_far_as_sliders_are_set_that_change_it(values, weight):
     assert outline_weight(DIRECTIONS, values) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize(
+    ("values", "weight"),
+    [({}, 0.0), ({"dye": 1.0}, 0.0), ({"dye": 1.0, "smile": WHOLE_FROM / 4}, 0.25), ({"turn": -0.3}, 1.0)],
+)
+def test_an_edit_paints_anew_as_far_as_sliders_are_set_that_change_shapes(values, weight):
+    assert reshaped_weight(DIRECTIONS, values) == pytest.approx(weight)
 
 
 ZONED = {
@@ -110,13 +119,16 @@ def test_an_edit_is_moved_as_far_as_its_sliders_turn_the_head(values, shift):
 
 
 def test_the_reach_is_that_of_each_face():
-    everyone = TURNING | ZONED | {"smile": DIRECTIONS["smile"]}
-    faces = [{"turn": 1.0}, {"smile": 1.0}]
+    everyone = TURNING | ZONED | {name: DIRECTIONS[name] for name in ("smile", "dye")}
+    faces = [{"turn": 1.0}, {"smile": 1.0}, {"dye": 1.0}]
     reach = edit_reach(everyone, faces, 256)
-    assert reach.outline.tolist() == [1.0, 0.0]
+    assert reach.outline.tolist() == [1.0, 0.0, 1.0]
+    assert reach.reshaped.tolist() == [1.0, 1.0, 0.0]
     assert reach.hair.tolist() == [hair_weight(everyone, values) for values in faces]
     np.testing.assert_array_equal(reach.zones, [zone_shares(everyone, values, 256) for values in faces])
-    assert reach.shifts.tolist() == [[23, 0], [0, 0]]
+    assert reach.shifts.tolist() == [[23, 0], [0, 0], [0, 0]]
+    assert reach.of([2, 0]).reshaped.tolist() == [0.0, 1.0]
+    assert reach.of([2]).off is None
 
 
 def test_a_slider_below_0_takes_off_what_it_is_made_for():

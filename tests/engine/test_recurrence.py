@@ -49,10 +49,15 @@ def one_encoder_networks(tmp_path_factory):
     networks.close()
 
 
-def reach_of(outline, off=None):
-    """Of one face, whole but for how much may change at the head's outline, and where something is taken off."""
-    weights, taken = np.array([outline], np.float32), None if off is None else np.full((1, 64, 64), off, np.float32)
-    return Reach(np.ones(1, np.float32), weights, np.ones((1, 256), np.float32), np.zeros((1, 2), np.int32), taken)
+WHOLE_RATE = VARIANTS["whole_rate"]
+
+
+def reach_of(outline, off=None, reshaped=1.0):
+    """Of one face, whole but for how much may change at the head's outline, where something is taken off, and how much
+    may be painted anew."""
+    weights = (np.array([weight], np.float32) for weight in (1.0, outline, reshaped))
+    taken = None if off is None else np.full((1, 64, 64), off, np.float32)
+    return Reach(*weights, np.ones((1, 256), np.float32), np.zeros((1, 2), np.int32), taken)
 
 
 def run(networks, crops, offset, switches=FULL):
@@ -125,7 +130,7 @@ def test_a_slider_reaches_the_latter_rows_at_once(tiny_networks, crops, offset):
     latter = offset.copy()
     latter[:, :FORMER] = 0.0
     state, *_ = advance(tiny_networks, None, crops[0], np.zeros_like(offset))
-    _, inversion, edit = advance(tiny_networks, state, crops[1], latter)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], latter, WHOLE_RATE)
     assert np.abs(edit - inversion).max() > 1e-2
 
 
@@ -150,7 +155,7 @@ def test_priming_is_the_first_frame_shown_again(tiny_networks, crops, offset):
     """The steps after the first see what the one before made, as if the frame had come again."""
     networks = replace(tiny_networks, encoder=tiny_networks.encoder_anchor)
     # What the map yields to is seen on an inversion; on the very first frame there is one in the primed step alone.
-    one_map = Switches(map_yields=False)
+    one_map = Switches(map_yields=False, half_rate=False)
     primed, *_ = advance(networks, None, crops[0], offset, one_map)
     state, *_ = advance(networks, None, crops[0], offset, replace(one_map, primed=False))
     for _ in range(PRIMING_STEPS):
@@ -211,8 +216,9 @@ def test_a_faint_edit_keeps_its_map():
 
 def test_the_edit_alone_is_drawn_with_the_map_that_yields(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
-    _, inversion, edit = advance(tiny_networks, state, crops[1], offset)
-    _, one_map_inversion, one_map_edit = advance(tiny_networks, state, crops[1], offset, Switches(map_yields=False))
+    one_map = replace(WHOLE_RATE, map_yields=False)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, WHOLE_RATE)
+    _, one_map_inversion, one_map_edit = advance(tiny_networks, state, crops[1], offset, one_map)
     np.testing.assert_allclose(inversion, one_map_inversion, atol=1e-6)
     assert np.abs(edit - one_map_edit).max() > 1e-4
 
@@ -221,8 +227,8 @@ def test_where_something_is_taken_off_the_edit_is_drawn_without_the_map(tiny_net
     state, *_ = advance(tiny_networks, None, crops[0], offset)
     state = replace(state, edit=state.inversion)  # nothing is painted anew, so that all of the map would be there
     everywhere = reach_of(1.0, off=1.0)
-    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, reach=everywhere)
-    _, with_map, _ = advance(tiny_networks, state, crops[1], offset)
+    _, inversion, edit = advance(tiny_networks, state, crops[1], offset, WHOLE_RATE, reach=everywhere)
+    _, with_map, _ = advance(tiny_networks, state, crops[1], offset, WHOLE_RATE)
     _, _, without = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False))
     np.testing.assert_array_equal(inversion, with_map)
     np.testing.assert_allclose(edit, without, atol=1e-6)
@@ -248,6 +254,19 @@ def test_at_a_heads_outline_only_sliders_that_are_meant_for_it_make_the_map_yiel
     assert np.abs(half[ear] - meant[ear]).max() > 1e-4
 
 
+def test_the_map_does_not_yield_to_sliders_that_change_colours_alone(tiny_networks, crops, offset):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    state = replace(state, inversion=np.ones_like(crops[0]), edit=-np.ones_like(crops[0]))
+    one_map = advance(tiny_networks, state, crops[1], offset, Switches(map_yields=False))[2]
+    reaches = (reach_of(1.0, reshaped=weight) for weight in (0.0, 0.5, 1.0))
+    colours, both, shapes = (advance(tiny_networks, state, crops[1], offset, reach=reach)[2] for reach in reaches)
+    np.testing.assert_allclose(colours, one_map, atol=1e-6)
+    assert np.abs(both - colours).max() > 1e-4
+    assert np.abs(both - shapes).max() > 1e-4
+    worn = advance(tiny_networks, state, crops[1], offset, reach=reach_of(1.0, off=1.0, reshaped=0.0))[2]
+    np.testing.assert_allclose(worn, shapes, atol=1e-6)  # glasses are taken off all the same
+
+
 def test_a_face_ends_where_ffhq_has_its_outline():
     within = within_face(32, like=np.ones(1))
     assert within.dtype == np.float32
@@ -259,7 +278,8 @@ def test_a_face_ends_where_ffhq_has_its_outline():
 
 def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
-    after, inversion, _ = advance(tiny_networks, state, crops[1], offset, Switches(noise_map=False, tcc=False))
+    code_alone = Switches(noise_map=False, tcc=False, half_rate=False)
+    after, inversion, _ = advance(tiny_networks, state, crops[1], offset, code_alone)
     ws = state.anchor.copy()
     ws[:, :FORMER] = tiny_networks.encoder(crop=crops[1])["ws"]
     noise = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
@@ -288,7 +308,7 @@ def test_the_anchor_follows_slowly_where_the_encoder_gives_all_rows(one_encoder_
 
 def test_the_latter_rows_are_the_anchors_of_this_frame(one_encoder_networks, crops, offset):
     """They move with it, a little; by the paper's rule they never do."""
-    for name, moves in (("full", True), ("paper", False)):
+    for name, moves in (("whole_rate", True), ("paper", False)):
         codes = []
 
         def generator(codes=codes, **arrays):
@@ -317,11 +337,11 @@ def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_chan
         return tiny_networks.generator(**arrays)
 
     counting = replace(tiny_networks, generator=_Counted(tiny_networks.generator.spec, generator))
-    half, state, before = VARIANTS["half_rate"], None, None
+    state, before = None, None
     for t, crop in enumerate(crops):
-        _, full_inversion, full_edit = advance(tiny_networks, state, crop, offset, FULL)
+        _, full_inversion, full_edit = advance(tiny_networks, state, crop, offset, WHOLE_RATE)
         pictures.clear()
-        state, inversion, edit = advance(counting, state, crop, offset, half)
+        state, inversion, edit = advance(counting, state, crop, offset)
         np.testing.assert_allclose(edit, full_edit, atol=1e-5)
         if t % 2:
             assert pictures == [1]
@@ -336,16 +356,15 @@ def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_chan
 
 def test_at_half_rate_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
     """A batch is generated whole when any of its faces was estimated last; each face remembers for itself."""
-    half = VARIANTS["half_rate"]
-    first, *_ = advance(tiny_networks, None, crops[0], offset, half)
-    second, *_ = advance(tiny_networks, first, crops[1], offset, half)
+    first, *_ = advance(tiny_networks, None, crops[0], offset)
+    second, *_ = advance(tiny_networks, first, crops[1], offset)
     assert (first.estimated, second.estimated) == ((), (True,))
     both = stack([second, first])
     assert both.estimated == (True, False)
     assert [state.estimated for state in unstack(both)] == [(True,), (False,)]
-    after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0))
     assert after.estimated == (False, False)
-    again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0), half)
+    again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0))
     assert again.estimated == (True, True)
 
 
@@ -384,7 +403,7 @@ def test_without_a_likeness_the_generator_is_not_asked(tiny_networks, crops):
 
 
 def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, offset):
-    codes_alone = Switches(noise_map=False, tcc=False, following=False)
+    codes_alone = Switches(noise_map=False, tcc=False, following=False, half_rate=False)
     aim = np.random.default_rng(6).standard_normal((1, ROWS, DIM)).astype(np.float32)
     state, *_ = advance(tiny_networks, None, crops[0], offset, codes_alone)
     after, inversion, edit = advance(tiny_networks, replace(state, aim=aim), crops[1], offset, codes_alone)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.bundle import open_bundle, read_manifest
 from engine.errors import BundleError, RuntimeUnavailable
+from engine.runtimes import openvino
 from engine.runtimes.base import shape_for
 from engine.runtimes.onnxruntime import OnnxRuntime
 from engine.runtimes.openvino import OpenVinoRuntime
@@ -51,6 +52,25 @@ def test_many_channels_lie_last_in_memory_and_nobody_sees_it(tiny, monkeypatch):
     for noise in (one["noise"], np.ascontiguousarray(one["noise"])):
         images = [networks.generator(ws=codes, noise=noise)["image"] for networks in (first, second)]
         np.testing.assert_allclose(*images, atol=1e-5)
+
+
+def test_openvino_compiles_for_one_image_alone_when_somebody_first_waits_for_one(tiny, monkeypatch):
+    streams = []
+
+    class Counted(openvino._Compiled):
+        def __init__(self, graph, options, count):
+            streams.append(count)
+            super().__init__(graph, options, count)
+
+    monkeypatch.setattr(openvino, "_Compiled", Counted)
+    network = RUNTIMES[0].open(tiny.graph_path("encoder"), tiny.manifest.graphs["encoder"], "cpu", "fp32")
+    crop = inputs_for(network.spec, 1)["crop"]
+    beside = network.begin(crop=crop)()["ws"]
+    np.testing.assert_allclose(network(crop=np.concatenate([crop, crop]))["ws"], beside.repeat(2, axis=0), atol=1e-6)
+    assert streams == [2]
+    for _ in range(2):
+        np.testing.assert_allclose(network(crop=crop)["ws"], beside, atol=1e-6)
+    assert streams == [2, 1]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)

@@ -96,16 +96,15 @@ def nearly_unchanged(frame: np.ndarray, faces) -> tuple[np.ndarray, np.ndarray]:
     return crops, crops + change
 
 
-def blended(bench, frame, size_px, faces, images, soft, crops=None) -> None:
-    """The kernels' blend, into `frame`. frame, images, soft, crops: on the device."""
+def blended(bench, frame, size_px, faces, images, soft, kept=None) -> None:
+    """The kernels' blend, into `frame`. frame, images, soft, kept: on the device."""
     buffers = blend_buffers(bench.kernels, len(faces))
     extent_px = place_patches(bench.kernels, faces, size_px, buffers)
-    blend_faces(bench.kernels, frame, images, soft, buffers, extent_px, crops)
+    blend_faces(bench.kernels, frame, images, soft, buffers, extent_px, kept)
 
 
-def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray, crops=None) -> np.ndarray:
-    of_crops = [None] * len(faces) if crops is None else crops
-    patches = [Patch(*patch) for patch in zip(images, soft, faces, of_crops, strict=True)]
+def defined_blend(frame: np.ndarray, faces, images: np.ndarray, soft: np.ndarray, kept=()) -> np.ndarray:
+    patches = [Patch(*patch) for patch in zip(images, soft, faces, *kept, strict=True)]
     return blend(np.ascontiguousarray(frame), patches)
 
 

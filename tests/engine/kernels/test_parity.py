@@ -9,6 +9,7 @@ import pytest
 
 from engine.compositing import MaskShape
 from engine.geometry import translation
+from engine.imaging import Kept
 from engine.kernels import bandwidth
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.warp import BLOCKS_SIDE, crop_buffers, place_crops
@@ -169,13 +170,14 @@ def test_the_frames_own_detail_is_kept_as_the_definition_keeps_it(bench, half_si
     for centre, degrees in PLACES:
         faces = [face_at(centre, half_side_px, degrees)]
         crops, images, soft = *nearly_unchanged(noise(), faces), masks(1)
-        frame = bench.put(noise())
-        blended(bench, frame, SIZE_PX, faces, *map(bench.put, (images, soft, crops)))
-        expected = defined_blend(noise(), faces, images, soft, crops)
-        # Edit, crop and frame are rounded each before they are summed.
-        difference = cv2.absdiff(bench.get(frame), expected)
-        assert difference.max() <= 2
-        assert (difference > 1).mean() < 1e-3
+        for reshaped in (1.0, 0.4):
+            frame, kept = bench.put(noise()), Kept(crops, np.array([reshaped], np.float32))
+            blended(bench, frame, SIZE_PX, faces, *map(bench.put, (images, soft)), Kept(*map(bench.put, kept)))
+            expected = defined_blend(noise(), faces, images, soft, kept)
+            # Edit, crop and frame are rounded each before they are summed.
+            difference = cv2.absdiff(bench.get(frame), expected)
+            assert difference.max() <= 2
+            assert (difference > 1).mean() < 1e-3
 
 
 def test_faces_that_overlap_lie_over_one_another_in_order(bench):
@@ -301,8 +303,9 @@ def test_a_planted_mistake_shows(name, open_bench):
     elif source == "blend":
         frame, soft = noise().copy(), np.ascontiguousarray(masks(2)[::-1])
         crops, images = nearly_unchanged(noise(), faces)
-        blended(bench, frame, SIZE_PX, faces, images, soft, crops)
-        found = cv2.absdiff(frame, defined_blend(noise(), faces, images, soft, crops)).max()
+        kept = Kept(crops, np.ones(2, np.float32))
+        blended(bench, frame, SIZE_PX, faces, images, soft, kept)
+        found = cv2.absdiff(frame, defined_blend(noise(), faces, images, soft, kept)).max()
     else:
         answer = 0.3 * logits(3, 128, 128)  # less sure, so that things grow further
         hair = hair_weights(3)

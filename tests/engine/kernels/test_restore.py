@@ -35,9 +35,14 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
-    reach = Reach(nothing, nothing, bench.put(zones(count)), bench.put(shifts(count)))
+    reach = Reach(nothing, nothing, *(bench.put(part(count)) for part in (reshaped, zones, shifts)))
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
+
+
+def reshaped(count: int) -> np.ndarray:
+    """Painted anew, a part of it and not at all."""
+    return np.array([1.0, 1.0, 0.0, 0.4], np.float32)[:count]
 
 
 def zones(count: int) -> np.ndarray:
@@ -54,7 +59,8 @@ def shifts(count: int) -> np.ndarray:
 
 def defined(arrays) -> np.ndarray:
     count = len(arrays[0])
-    return np.stack([give_back(*face) for face in zip(*arrays, zones(count), shifts(count), strict=True)])
+    parts = zones(count), shifts(count), reshaped(count)
+    return np.stack([give_back(*face) for face in zip(*arrays, *parts, strict=True)])
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -95,6 +101,7 @@ MISTAKES = {
     "no fading at the lower border": ("size - 1 - source) + 0.5f", "by) + 0.5f"),
     "another crop than where it is moved to": ("own = read(crops[(plane + y) * size + x])", "own = crop"),
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
+    "one least gate for all": ("1.0f - reshaped[face]", "1.0f - reshaped[0]"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
 }  # fmt: skip
 

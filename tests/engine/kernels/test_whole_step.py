@@ -59,7 +59,7 @@ def test_a_steady_frame_is_one_copy_up_one_graph_and_one_copy_down(make_both, co
         assert counts["bytes down"] == frame.image.nbytes + 4
 
 
-@pytest.mark.parametrize("variant", ["full", "half_rate", "paper", "per_frame", "no_nm"])
+@pytest.mark.parametrize("variant", ["full", "whole_rate", "paper", "per_frame", "no_nm"])
 def test_a_replay_knows_where_the_faces_are_now_and_what_the_sliders_say(make_both, variant):
     """Everything moves from frame to frame; a value of an earlier frame that stayed in the graph would show."""
 
