@@ -149,7 +149,7 @@ def give_back(
     row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
     over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
-    colours alone (`directions.reshaped_weight`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
+    colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     gate = _unchanged_between(inversion, edit, reshaped, off)

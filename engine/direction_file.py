@@ -2,8 +2,8 @@
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
 and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
-float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline` and `NAME.reshapes`; and
-`generator_id`, which ties them to the generator they were found in.
+float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`,
+`NAME.mouth` and `NAME.reshapes`; and `generator_id`, which ties them to the generator they were found in.
 """
 
 import os
@@ -34,9 +34,9 @@ class Direction:
     it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
     shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
-    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline: whether the head's outline
-    changes with it, or what is seen there; else the noise map has its full say there. reshapes: whether shapes change
-    with it; else colours alone do, and all detail stays the frame's.
+    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the
+    head's outline, or what is seen there, eyes and brows, and lips change with it; else the noise map has its full say
+    there. reshapes: whether shapes change with it; else colours alone do, and all detail stays the frame's.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Direction:
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""
     outline: bool = True
+    eyes: bool = True
+    mouth: bool = True
     reshapes: bool = True
 
 
@@ -89,7 +91,8 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Dir
         raise BundleError(f"{path}: {name}.shift is {shift}, but two numbers from -1 to 1 were expected")
     direction.flags.writeable = False
     label, takes_off = str(arrays.get(f"{name}.label", name)), str(arrays.get(f"{name}.takes_off", ""))
-    said = {part: bool(arrays.get(f"{name}.{part}", True)) for part in ("face", "hair", "outline", "reshapes")}
+    parts = ("face", "hair", "outline", "eyes", "mouth", "reshapes")
+    said = {part: bool(arrays.get(f"{name}.{part}", True)) for part in parts}
     (lo, hi), (top, bottom), (x, y) = (numbers.tolist() for numbers in (span, zone, shift))
     return Direction(name, label, direction, lo, hi, zone=(top, bottom), shift=(x, y), takes_off=takes_off, **said)
 
@@ -107,6 +110,8 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.shift"] = np.array(direction.shift, np.float32)
         arrays[f"{direction.name}.takes_off"] = np.array(direction.takes_off)
         arrays[f"{direction.name}.outline"] = np.array(direction.outline)
+        arrays[f"{direction.name}.eyes"] = np.array(direction.eyes)
+        arrays[f"{direction.name}.mouth"] = np.array(direction.mouth)
         arrays[f"{direction.name}.reshapes"] = np.array(direction.reshapes)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")

@@ -48,13 +48,15 @@ def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float],
 class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
-    hair, outline, reshaped: float32 [F], `hair_weight`, `outline_weight` and `reshaped_weight`. zones: float32 [F, S],
+    hair, outline, eyes, mouth, reshaped: float32 [F], `hair_weight` and `meant_for` of the four. zones: float32 [F, S],
     `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
     off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
     """
 
     hair: NDArray[np.float32]
     outline: NDArray[np.float32]
+    eyes: NDArray[np.float32]
+    mouth: NDArray[np.float32]
     reshaped: NDArray[np.float32]
     zones: NDArray[np.float32]
     shifts: NDArray[np.int32]
@@ -63,19 +65,26 @@ class Reach(NamedTuple):
     def of(self, faces: Sequence[int]) -> "Reach":
         """Of these faces alone."""
         off = None if self.off is None else self.off[faces]
-        hair, outline, reshaped = (part[faces] for part in (self.hair, self.outline, self.reshaped))
-        return Reach(hair, outline, reshaped, self.zones[faces], self.shifts[faces], off)
+        weights = self.hair, self.outline, self.eyes, self.mouth, self.reshaped
+        hair, outline, eyes, mouth, reshaped = (weight[faces] for weight in weights)
+        return Reach(hair, outline, eyes, mouth, reshaped, self.zones[faces], self.shifts[faces], off)
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
     """Of faces with these values of the sliders (as `edit_offset` takes them), in crops of that size."""
     values = tuple(faces)
+
+    def weights(part: str) -> NDArray[np.float32]:
+        return np.array([meant_for(part, directions, one) for one in values], np.float32)
+
     return Reach(
-        np.array([hair_weight(directions, one) for one in values], np.float32),
-        np.array([outline_weight(directions, one) for one in values], np.float32),
-        np.array([reshaped_weight(directions, one) for one in values], np.float32),
-        np.stack([zone_shares(directions, one, size) for one in values]),
-        np.stack([edit_shift(directions, one, size) for one in values]),
+        hair=np.array([hair_weight(directions, one) for one in values], np.float32),
+        outline=weights("outline"),
+        eyes=weights("eyes"),
+        mouth=weights("mouth"),
+        reshaped=weights("reshapes"),
+        zones=np.stack([zone_shares(directions, one, size) for one in values]),
+        shifts=np.stack([edit_shift(directions, one, size) for one in values]),
     )
 
 
@@ -84,27 +93,15 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
 
     values: as `edit_offset` takes them.
     """
-    return 1.0 + _share_of("hair", directions, values) - _share_of("face", directions, values)
+    return 1.0 + meant_for("hair", directions, values) - meant_for("face", directions, values)
 
 
-def outline_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
-    """How much an edit may change at a head's outline, [0, 1]: 0 without any slider that is meant to.
+def meant_for(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
+    """How far the sliders are set that change this part, [0, 1]: 0 without any that is meant to.
 
-    values: as `edit_offset` takes them.
+    part: of what a `Direction` says of itself: face, hair, outline, eyes, mouth, reshapes. values: as `edit_offset`
+    takes them.
     """
-    return _share_of("outline", directions, values)
-
-
-def reshaped_weight(directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
-    """How much an edit may paint anew, [0, 1]: 0 where all of its sliders change colours alone.
-
-    values: as `edit_offset` takes them.
-    """
-    return _share_of("reshapes", directions, values)
-
-
-def _share_of(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
-    """How far the sliders that change this part are set, [0, 1]."""
     moves = attrgetter(part)
     return min(sum(abs(value) for name, value in values.items() if moves(directions[name])) / WHOLE_FROM, 1.0)
 

@@ -6,8 +6,9 @@ networks together, L the latent rows, D the latent width; images are RGB [-1, 1]
 paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
@@ -69,6 +70,14 @@ FACE_MIDDLE, FACE_HALF = (0.5, 0.59), (0.25, 0.32)
 
 OUTLINE, OUTLINE_RISE = 1.08, 0.22
 """How far from its middle a face ends, in FACE_HALF, and over how much of that its inside turns into its outside."""
+
+Feature = tuple[tuple[float, float], tuple[float, float]]
+"""The middle and half the extent of a part of a face, likewise."""
+
+EYES: tuple[Feature, ...] = (((0.385, 0.47), (0.126, 0.099)), ((0.615, 0.47), (0.126, 0.099)))
+MOUTH: tuple[Feature, ...] = (((0.5, 0.735), (0.12, 0.08)),)
+FEATURE_RISE = 0.55
+"""Eyes with brows and lids; lips; and over how much of their extent what belongs to them turns into what does not."""
 
 FOLLOWED_SHARE = 0.0125
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.
@@ -280,8 +289,9 @@ def _kept_share(
 ) -> FloatArray | None:
     """What the noise map may say in the edits, on its grid; None where it may say all.
 
-    `kept_share`, but all where the edit is of colours alone, and at a head's outline where it is not meant for that:
-    there the code alone would draw ears and jaw where it takes the head to be. Nothing where something is taken off.
+    `kept_share`, but all where the edit is of colours alone, and at a head's outline, eyes and mouth where it is not
+    meant for them: the code alone would draw ears and jaw where it takes the head to be, eyes of its own, and lips that
+    hardly speak. Nothing where something is taken off.
     """
     if not switches.map_yields:
         return None
@@ -289,8 +299,14 @@ def _kept_share(
     kept = kept_share(inversion, edit, side)
     if reach is None:
         return kept
-    elsewhere = (1.0 - within_face(side, like=kept)) * (1.0 - reach.outline)[:, None, None, None]
-    share: FloatArray = np.maximum(elsewhere, (1.0 - reach.reshaped)[:, None, None, None]).astype(kept.dtype)
+    places = {
+        "outline": 1.0 - within_face(side, like=kept),
+        "eyes": at_features(side, EYES, like=kept),
+        "mouth": at_features(side, MOUTH, like=kept),
+        "reshaped": np.ones_like(kept[0, 0]),
+    }
+    shares = [place * (1.0 - getattr(reach, part)[:, None, None, None]) for part, place in places.items()]
+    share: FloatArray = reduce(np.maximum, shares).astype(kept.dtype)
     kept = kept + share * (1.0 - kept)
     if reach.off is not None:
         cells = reach.off.reshape(len(kept), 1, side, reach.off.shape[-1] // side, side, -1).mean(axis=(3, 5))
@@ -300,10 +316,23 @@ def _kept_share(
 
 def within_face(side: int, like: FloatArray) -> FloatArray:
     """1 within a face in an aligned crop, 0 from its outline on, [side, side]; an array as `like` is."""
-    places = (np.arange(side, dtype=np.float32, like=like) + np.float32(0.5)) / np.float32(side)
-    across, down = (np.square((places - middle) / half) for middle, half in zip(FACE_MIDDLE, FACE_HALF, strict=True))
-    share: FloatArray = np.clip((OUTLINE - np.sqrt(down[:, None] + across)) / OUTLINE_RISE, 0.0, 1.0)
+    share: FloatArray = np.clip((OUTLINE - _away(side, FACE_MIDDLE, FACE_HALF, like)) / OUTLINE_RISE, 0.0, 1.0)
     return share
+
+
+def at_features(side: int, features: Sequence[Feature], like: FloatArray) -> FloatArray:
+    """1 at these features of a face in an aligned crop, 0 from their ends on, [side, side]; an array as `like` is."""
+    nearest = reduce(np.minimum, [_away(side, middle, half, like) for middle, half in features])
+    share: FloatArray = np.clip((1.0 - nearest) / FEATURE_RISE, 0.0, 1.0)
+    return share
+
+
+def _away(side: int, middle: tuple[float, float], half: tuple[float, float], like: FloatArray) -> FloatArray:
+    """How far each place of a crop is from a middle, in units of the half extents across and down, [side, side]."""
+    places = (np.arange(side, dtype=np.float32, like=like) + np.float32(0.5)) / np.float32(side)
+    across, down = (np.square((places - at) / extent) for at, extent in zip(middle, half, strict=True))
+    away: FloatArray = np.sqrt(down[:, None] + across)
+    return away
 
 
 def kept_share(inversion: FloatArray, edit: FloatArray, side: int) -> FloatArray:

@@ -10,9 +10,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | total | float32, the sum of the new state, which is not finite where a number of it is not |
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
-| hair | float32 [F], how much of it the edit takes in |
-| outline | float32 [F], how much it may change at a head's outline |
-| reshaped | float32 [F], how much it may paint anew |
+| weights | float32 [5, F], what the edit is meant for: hair, outline, eyes, mouth and shapes, of `directions.Reach` |
 | zones | float32 [F, S], how much of the edit each row of a crop takes |
 | shifts | int32 [F, 2], how far the edit is moved within its crop |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
@@ -55,6 +53,9 @@ LEAST_EXTENT_PX = 256
 
 KEPT_GRAPHS = 16
 """For two sets of state, a few sizes of face and numbers of faces; a graph of large networks takes some memory."""
+
+WEIGHTS = 5
+"""Of a `Reach`: hair, outline, eyes, mouth, reshaped."""
 
 Stepped = tuple[ImageU8, tuple[RecurrentState, ...]]
 """The edited frame, of NumPy and the caller's, and what each face leaves to the next frame."""
@@ -247,10 +248,8 @@ class _Parcel:
         self._crops = _aligned(self.returned)
         self._patches = _aligned(self._crops + faces * warp.RECORD.itemsize)
         self._offsets = _aligned(self._patches + faces * blend.RECORD.itemsize)
-        self._hair = _aligned(self._offsets + 4 * math.prod(offsets))
-        self._outline = _aligned(self._hair + 4 * faces)
-        self._reshaped = _aligned(self._outline + 4 * faces)
-        self._zones = _aligned(self._reshaped + 4 * faces)
+        self._weights = _aligned(self._offsets + 4 * math.prod(offsets))
+        self._zones = _aligned(self._weights + 4 * WEIGHTS * faces)
         self._shifts = _aligned(self._zones + 4 * faces * CROP_SIZE)
         self._motions = _aligned(self._shifts + 8 * faces)
         self._shapes = shape, offsets
@@ -301,11 +300,11 @@ class _Parcel:
         return frame, crops, patches, offsets, self._reach(placed, faces), motions.reshape(faces, *one.shape), total
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
-        starts = self._hair, self._outline, self._reshaped
-        hair, outline, reshaped = (parcel[at : at + 4 * faces].view(np.float32) for at in starts)
+        weights = parcel[self._weights : self._weights + 4 * WEIGHTS * self._shapes[1][0]].view(np.float32)
+        hair, outline, eyes, mouth, reshaped = weights.reshape(WEIGHTS, -1)[:, :faces]
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, outline, reshaped, zones, shifts)
+        return Reach(hair, outline, eyes, mouth, reshaped, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

@@ -45,8 +45,9 @@ class Recipe:
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
-    outline: whether the head's outline may change with it, or what is seen there. reshapes: whether shapes may; else
-    colours alone change, and the frame's own detail is kept everywhere.
+    outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: the same of eyes
+    and brows, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's own detail is
+    kept everywhere.
     """
 
     label: str
@@ -66,6 +67,8 @@ class Recipe:
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""
     outline: bool = False
+    eyes: bool = False
+    mouth: bool = False
     reshapes: bool = True
 
     @property
@@ -103,9 +106,13 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
-    "smile": Recipe("Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, furthest_back=1.1, power=0.5),
-    "mouth_open": Recipe("Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES),
-    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES),
+    "smile": Recipe(
+        "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, furthest_back=1.1, power=0.5, mouth=True
+    ),
+    "mouth_open": Recipe(
+        "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
+    ),
+    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES, eyes=True),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True),
     # Further on than this the lenses turn dark.
@@ -120,8 +127,11 @@ RECIPES: Mapping[str, Recipe] = {
         zone=_EYES,
         takes_off="glasses",
         outline=True,  # their arms end there
+        eyes=True,
     ),
-    "beard": Recipe("Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES, outline=True),
+    "beard": Recipe(
+        "Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES, outline=True, mouth=True
+    ),
     # In the rows above these the skin darkens as well.
     "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True),
     "hair_colour": Recipe(
@@ -138,7 +148,9 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
     "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False),
-    "gaze": Recipe("Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES),
+    "gaze": Recipe(
+        "Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES, eyes=True
+    ),
     # Coarser rows would move features, and take off glasses, along with the light.
     "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light"), furthest=2.4, reshapes=False),
     # Few of the samples show these emotions.
@@ -150,6 +162,7 @@ RECIPES: Mapping[str, Recipe] = {
         also=("happy", "gaze", "light", "eye_light"),
         furthest=1.75,
         rare=True,
+        mouth=True,
     ),
     "angry": Recipe(
         "Angry",
@@ -160,6 +173,7 @@ RECIPES: Mapping[str, Recipe] = {
         furthest=2.5,
         power=0.5,
         rare=True,
+        mouth=True,
     ),
     # With a mouth that may open and close as well, sadness wrecked the face.
     "sad": Recipe(
@@ -171,5 +185,6 @@ RECIPES: Mapping[str, Recipe] = {
         furthest=2.0,
         power=0.5,
         rare=True,
+        mouth=True,
     ),
 }

@@ -286,6 +286,8 @@ def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
             recipe.shift,
             recipe.takes_off,
             recipe.outline,
+            recipe.eyes,
+            recipe.mouth,
             recipe.reshapes,
         )
         for name, slider in sliders.items()

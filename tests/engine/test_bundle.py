@@ -156,7 +156,9 @@ def test_a_direction_that_does_not_fit_is_refused(tmp_path: Path, change: dict[s
 
 def test_all_that_a_direction_says_is_kept(tmp_path: Path) -> None:
     said = {"face": False, "hair": False, "zone": (0.25, 0.5), "shift": (0.5, -0.25)}
-    written = replace(blank_directions()[0], **said, takes_off="glasses", outline=False, reshapes=False)
+    written = replace(
+        blank_directions()[0], **said, takes_off="glasses", outline=False, eyes=False, mouth=False, reshapes=False
+    )
     found = write_and_load(tmp_path / "directions.npz", [written], blank_manifest())
     assert isinstance(found, Mapping)
     assert replace(found["smile"], direction=written.direction) == written

@@ -12,15 +12,14 @@ from engine.directions import (
     edit_reach,
     edit_shift,
     hair_weight,
-    outline_weight,
-    reshaped_weight,
+    meant_for,
     taken_off,
     zone_shares,
 )
 
 ONES = np.ones((2, 4), np.float32)
 DIRECTIONS = {
-    "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False, outline=False),
+    "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False, outline=False, eyes=False, mouth=False),
     "turn": Direction("turn", "Turn", 10.0 * ONES, -3.0, 1.0),
     "dye": Direction("dye", "Dye", ONES, -1.0, 1.0, face=False, reshapes=False),
 }
@@ -53,8 +52,9 @@ def test_an_edit_takes_in_what_its_sliders_move(values, weight):
     ("values", "weight"),
     [({}, 0.0), ({"smile": 1.0}, 0.0), ({"smile": 1.0, "turn": -WHOLE_FROM / 4}, 0.25), ({"turn": 0.3}, 1.0)],
 )
-def test_a_heads_outline_changes_as_far_as_sliders_are_set_that_change_it(values, weight):
-    assert outline_weight(DIRECTIONS, values) == pytest.approx(weight)
+def test_outline_eyes_and_mouth_change_as_far_as_sliders_are_set_that_change_them(values, weight):
+    assert meant_for("outline", DIRECTIONS, values) == pytest.approx(weight)
+    assert meant_for("eyes", DIRECTIONS, values) == meant_for("mouth", DIRECTIONS, values) == pytest.approx(weight)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_heads_outline_changes_as_far_as_sliders_are_set_that_change_it(values
     [({}, 0.0), ({"dye": 1.0}, 0.0), ({"dye": 1.0, "smile": WHOLE_FROM / 4}, 0.25), ({"turn": -0.3}, 1.0)],
 )
 def test_an_edit_paints_anew_as_far_as_sliders_are_set_that_change_shapes(values, weight):
-    assert reshaped_weight(DIRECTIONS, values) == pytest.approx(weight)
+    assert meant_for("reshapes", DIRECTIONS, values) == pytest.approx(weight)
 
 
 ZONED = {
@@ -123,6 +123,7 @@ def test_the_reach_is_that_of_each_face():
     faces = [{"turn": 1.0}, {"smile": 1.0}, {"dye": 1.0}]
     reach = edit_reach(everyone, faces, 256)
     assert reach.outline.tolist() == [1.0, 0.0, 1.0]
+    assert reach.eyes.tolist() == reach.mouth.tolist() == [1.0, 0.0, 1.0]
     assert reach.reshaped.tolist() == [1.0, 1.0, 0.0]
     assert reach.hair.tolist() == [hair_weight(everyone, values) for values in faces]
     np.testing.assert_array_equal(reach.zones, [zone_shares(everyone, values, 256) for values in faces])

@@ -8,14 +8,17 @@ import pytest
 from engine.bundle import open_bundle
 from engine.directions import Reach
 from engine.recurrence import (
+    EYES,
     FADED_SHARE,
     FOLLOWED_SHARE,
     FULL,
+    MOUTH,
     PRIMING_STEPS,
     REPAINTED,
     VARIANTS,
     Switches,
     advance,
+    at_features,
     fitting,
     kept_share,
     within_face,
@@ -52,10 +55,10 @@ def one_encoder_networks(tmp_path_factory):
 WHOLE_RATE = VARIANTS["whole_rate"]
 
 
-def reach_of(outline, off=None, reshaped=1.0):
-    """Of one face, whole but for how much may change at the head's outline, where something is taken off, and how much
-    may be painted anew."""
-    weights = (np.array([weight], np.float32) for weight in (1.0, outline, reshaped))
+def reach_of(outline, off=None, eyes=1.0, mouth=1.0, reshaped=1.0):
+    """Of one face, whole but for how much may change at the head's outline, its eyes and its mouth, where something is
+    taken off, and how much may be painted anew."""
+    weights = (np.array([weight], np.float32) for weight in (1.0, outline, eyes, mouth, reshaped))
     taken = None if off is None else np.full((1, 64, 64), off, np.float32)
     return Reach(*weights, np.ones((1, 256), np.float32), np.zeros((1, 2), np.int32), taken)
 
@@ -252,6 +255,43 @@ def test_at_a_heads_outline_only_sliders_that_are_meant_for_it_make_the_map_yiel
     assert np.abs(meant[ear] - one_map[ear]).max() > 1e-4
     assert np.abs(half[ear] - one_map[ear]).max() > 1e-4
     assert np.abs(half[ear] - meant[ear]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("feature", "place"), [("eyes", np.s_[..., 116:124, 94:102]), ("mouth", np.s_[..., 184:192, 124:132])]
+)
+def test_at_eyes_and_mouth_only_sliders_that_are_meant_for_them_make_the_map_yield(
+    tiny_networks, crops, offset, feature, place
+):
+    state, *_ = advance(tiny_networks, None, crops[0], offset)
+    state = replace(state, inversion=np.ones_like(crops[0]), edit=-np.ones_like(crops[0]))
+    one_map = advance(tiny_networks, state, crops[1], offset, Switches(map_yields=False))[2]
+    reaches = (reach_of(1.0, **{feature: weight}) for weight in (1.0, 0.0))
+    meant, others = (advance(tiny_networks, state, crops[1], offset, reach=reach)[2] for reach in reaches)
+    nose = np.s_[..., 146:154, 124:132]
+    yielding = np.abs(meant[place] - one_map[place]).mean()
+    assert yielding > 1e-4
+    assert np.abs(others[place] - one_map[place]).mean() < 0.5 * yielding  # the map's grid is coarse
+    np.testing.assert_allclose(others[nose], meant[nose], atol=1e-5)
+
+
+def test_eyes_and_brows_are_where_ffhq_has_them():
+    eyes = at_features(256, EYES, like=np.ones(1))
+    assert eyes.dtype == np.float32
+    assert eyes[120, 98] == eyes[120, 158] == 1.0
+    assert eyes[107, 98] > 0.5  # a brow
+    assert eyes[:, 127].max() < eyes[120, 115]  # less between them
+    assert not eyes[:92].any()
+    assert not eyes[150:].any()
+    np.testing.assert_allclose(eyes, eyes[:, ::-1], atol=1e-5)
+
+
+def test_a_mouth_is_where_ffhq_has_it():
+    mouth = at_features(256, MOUTH, like=np.ones(1))
+    assert mouth[188, 128] == 1.0
+    assert min(mouth[188, 112], mouth[188, 144]) > 0.5
+    assert not mouth[:167].any()
+    assert not mouth[210:].any()
 
 
 def test_the_map_does_not_yield_to_sliders_that_change_colours_alone(tiny_networks, crops, offset):

@@ -35,7 +35,7 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
-    reach = Reach(nothing, nothing, *(bench.put(part(count)) for part in (reshaped, zones, shifts)))
+    reach = Reach(*[nothing] * 4, *(bench.put(part(count)) for part in (reshaped, zones, shifts)))
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
