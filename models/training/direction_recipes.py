@@ -99,7 +99,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=1.85,
+        furthest=2.05,
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
