@@ -43,7 +43,7 @@ bench: setup-dev
 	$(BENCH) --baseline eager --report out/bench/1_default_bundle.json --plot out/bench/1_default_bundle.png
 	$(BENCH) --bundle paper-256 --precision auto fp32 --frames 12 --baseline eager --report out/bench/2_same_size.json
 	$(BENCH) --runtime openvino onnxruntime eager --frames 30 --report out/bench/3_runtimes.json --plot out/bench/3_runtimes.png
-	$(BENCH) --precision auto fp32 --variant full half_rate --frames 60 --report out/bench/4_precisions_and_variants.json
+	$(BENCH) --precision auto fp32 --variant full whole_rate --frames 60 --report out/bench/4_precisions_and_variants.json
 	$(BIN)/rigid-live bench --size 1280x720 --faces 1 2 3 4 --frames 45 --report out/bench/5_faces.json
 	$(BENCH) 1280x720 1920x1080 3840x2160 --frames 45 --report out/bench/6_frame_sizes.json
 	$(BENCH) --pace --report out/bench/7_live.json

@@ -103,6 +103,7 @@ RECIPES: Mapping[str, Recipe] = {
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
+        mouth=True,
     ),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
