@@ -35,7 +35,7 @@ class Direction:
     shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
     takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the
-    head's outline, or what is seen there, eyes and brows, and lips change with it; else the noise map has its full say
+    head's outline, or what is seen there, eyes, and lips change with it; else the noise map has its full say
     there. reshapes: whether shapes change with it; else colours alone do, and all detail stays the frame's.
     """
 

@@ -74,10 +74,10 @@ OUTLINE, OUTLINE_RISE = 1.08, 0.22
 Feature = tuple[tuple[float, float], tuple[float, float]]
 """The middle and half the extent of a part of a face, likewise."""
 
-EYES: tuple[Feature, ...] = (((0.385, 0.47), (0.126, 0.099)), ((0.615, 0.47), (0.126, 0.099)))
+EYES: tuple[Feature, ...] = (((0.385, 0.47), (0.099, 0.072)), ((0.615, 0.47), (0.099, 0.072)))
 MOUTH: tuple[Feature, ...] = (((0.5, 0.735), (0.12, 0.08)),)
 FEATURE_RISE = 0.55
-"""Eyes with brows and lids; lips; and over how much of their extent what belongs to them turns into what does not."""
+"""Eyes with their lids; lips; and over how much of their extent what belongs to them turns into what does not."""
 
 FOLLOWED_SHARE = 0.0125
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.

@@ -46,8 +46,8 @@ class Recipe:
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
     outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: the same of eyes
-    and brows, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's own detail is
-    kept everywhere.
+    with their lids, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's own
+    detail is kept everywhere.
     """
 
     label: str
@@ -99,7 +99,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.05,
+        furthest=1.85,
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,

@@ -275,14 +275,14 @@ def test_at_eyes_and_mouth_only_sliders_that_are_meant_for_them_make_the_map_yie
     np.testing.assert_allclose(others[nose], meant[nose], atol=1e-5)
 
 
-def test_eyes_and_brows_are_where_ffhq_has_them():
+def test_eyes_are_where_ffhq_has_them():
     eyes = at_features(256, EYES, like=np.ones(1))
     assert eyes.dtype == np.float32
     assert eyes[120, 98] == eyes[120, 158] == 1.0
-    assert eyes[107, 98] > 0.5  # a brow
+    assert eyes[112, 98] > 0.5  # a lid
     assert eyes[:, 127].max() < eyes[120, 115]  # less between them
-    assert not eyes[:92].any()
-    assert not eyes[150:].any()
+    assert not eyes[:101].any()  # brows
+    assert not eyes[140:].any()
     np.testing.assert_allclose(eyes, eyes[:, ::-1], atol=1e-5)
 
 
