@@ -21,6 +21,9 @@ from engine.errors import BundleError
 
 DIRECTIONS = "directions.npz"
 
+SAID = ("face", "hair", "outline", "eyes", "mouth", "reshapes")
+"""What a direction says of itself, each yes or no."""
+
 WHOLE_CROP = (0.0, 1.0)
 """The zone of a direction that changes all of a face."""
 
@@ -91,8 +94,7 @@ def _direction(name: str, arrays: Mapping[str, NDArray[Any]], path: Path) -> Dir
         raise BundleError(f"{path}: {name}.shift is {shift}, but two numbers from -1 to 1 were expected")
     direction.flags.writeable = False
     label, takes_off = str(arrays.get(f"{name}.label", name)), str(arrays.get(f"{name}.takes_off", ""))
-    parts = ("face", "hair", "outline", "eyes", "mouth", "reshapes")
-    said = {part: bool(arrays.get(f"{name}.{part}", True)) for part in parts}
+    said = {part: bool(arrays.get(f"{name}.{part}", True)) for part in SAID}
     (lo, hi), (top, bottom), (x, y) = (numbers.tolist() for numbers in (span, zone, shift))
     return Direction(name, label, direction, lo, hi, zone=(top, bottom), shift=(x, y), takes_off=takes_off, **said)
 
@@ -104,15 +106,11 @@ def write_directions(path: Path, directions: Iterable[Direction], generator_id: 
         arrays[f"{direction.name}.direction"] = direction.direction.astype(np.float32)
         arrays[f"{direction.name}.range"] = np.array([direction.lo, direction.hi], np.float32)
         arrays[f"{direction.name}.label"] = np.array(direction.label)
-        arrays[f"{direction.name}.face"] = np.array(direction.face)
-        arrays[f"{direction.name}.hair"] = np.array(direction.hair)
+        for part in SAID:
+            arrays[f"{direction.name}.{part}"] = np.array(getattr(direction, part))
         arrays[f"{direction.name}.zone"] = np.array(direction.zone, np.float32)
         arrays[f"{direction.name}.shift"] = np.array(direction.shift, np.float32)
         arrays[f"{direction.name}.takes_off"] = np.array(direction.takes_off)
-        arrays[f"{direction.name}.outline"] = np.array(direction.outline)
-        arrays[f"{direction.name}.eyes"] = np.array(direction.eyes)
-        arrays[f"{direction.name}.mouth"] = np.array(direction.mouth)
-        arrays[f"{direction.name}.reshapes"] = np.array(direction.reshapes)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

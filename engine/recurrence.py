@@ -303,7 +303,7 @@ def _kept_share(
         "outline": 1.0 - within_face(side, like=kept),
         "eyes": at_features(side, EYES, like=kept),
         "mouth": at_features(side, MOUTH, like=kept),
-        "reshaped": np.ones_like(kept[0, 0]),
+        "reshaped": 1.0,
     }
     shares = [place * (1.0 - getattr(reach, part)[:, None, None, None]) for part, place in places.items()]
     share: FloatArray = reduce(np.maximum, shares).astype(kept.dtype)
