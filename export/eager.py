@@ -123,7 +123,7 @@ class EagerNetwork:
     def __init__(self, model: onnx.ModelProto, spec: GraphSpec, device: torch.device) -> None:
         self._spec = spec
         self.device = device
-        self._weights = {tensor.name: _tensor(tensor, device) for tensor in model.graph.initializer}
+        self._weights = _weights(model, device)
         self._steps = tuple(_step(node) for node in model.graph.node)
 
     @property
@@ -215,7 +215,8 @@ class _CardNetwork(EagerNetwork):
         with _exact():
             torch.cuda.synchronize(self.device)  # the weights were sent on another stream
             self.run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
-            with torch.cuda.graph(graph):
+            # Relaxed for the other threads, which may ask for memory meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = self.run(fixed)
         cupy = importlib.import_module("cupy")
         arrays = {name: cupy.from_dlpack(tensor) for name, tensor in {**fixed, **outputs}.items()}
@@ -262,6 +263,13 @@ def _step(node: onnx.NodeProto) -> _Step:
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     operator = OPERATORS[node.op_type]
     return _Step(operator, tuple(node.input), tuple(node.output), attributes, node.op_type == "Cast")
+
+
+def _weights(model: onnx.ModelProto, device: torch.device) -> dict[str, Tensor]:
+    """By name. What a picture is enlarged by stays with the host, which cannot ask a card that captures."""
+    host = torch.device("cpu")
+    read = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    return {weight.name: _tensor(weight, host if weight.name in read else device) for weight in model.graph.initializer}
 
 
 def _tensor(weight: onnx.TensorProto, device: torch.device) -> Tensor:

@@ -97,6 +97,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     shrunk_px = place_crops(kernels, crops, case.size_px, of_crops)
     means_px = case.faces * shrunk_px[0] * shrunk_px[1]
     of_restore = restore_buffers(kernels, case.faces)
+    of_gate = 2 * sum(map(_bytes, (of_restore.changes, of_restore.lines, of_restore.blurred, of_restore.gates)))
     of_masks = mask_buffers(kernels, case.faces, PARTS, (PARTS.size, PARTS.size), MaskShape())
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
@@ -124,34 +125,33 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "restore",
-            4,
+            5,
             # Three images in and one out, inversion and edit once more for the gate, its planes between the passes.
-            6 * _bytes(images) + 6 * _bytes(of_restore.gates),
+            6 * _bytes(images) + of_gate,
             lambda: give_back_faces(kernels, images, inversions, edits, reach, of_restore, restored),
         ),
         timing(
             "mask",
-            24,
-            # Logits in, the frames' for what is before a face and for long hair too and the edits' for what is around
-            # a face and for the face once more, both for hair, what is found in them twice; margins twice, the three
-            # planes between the passes twice, masks out and once more in and out. Crops and edits in and edits once
-            # more, filled edits out; the small grids twice.
-            4 * _bytes(logits)
-            + 2 * sum(map(_bytes, (of_masks.found, of_masks.before, of_masks.cores, of_masks.near, of_masks.margins)))
-            + 2 * _bytes(of_masks.shares)
+            19,
+            # Logits in; margins, what is seen around them by rows and by squares, the other planes between the passes,
+            # each written and read; masks out and once more in and out. Crops and edits in and edits once more, filled
+            # edits out; the grids that are pulled and pushed.
+            _bytes(logits)
+            + 2 * sum(map(_bytes, (of_masks.margins, of_masks.lines, of_masks.squares)))
+            + 2 * sum(map(_bytes, (of_masks.cores, of_masks.near, of_masks.united, of_masks.shares)))
             + case.faces * square * (2 + 2 + 4 + 4 + 4 + 4)
             + 4 * _bytes(images)
-            + 2 * sum(map(_bytes, (of_surround.around, of_surround.shown, of_surround.hair, of_surround.bare)))
-            + 2 * sum(map(_bytes, (of_surround.hidden, of_surround.stays, of_surround.gate.gates)))
-            + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known))),
+            + 2 * sum(map(_bytes, (of_surround.hidden, of_surround.bare, of_surround.stays)))
+            + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known)))
+            + of_gate,
             lambda: cut_out_faces(kernels, logits, images, edits, hair, of_masks, of_surround, restored, masks),
         ),
         timing(
             "blend",
-            6,
+            7,
             # Edits and crops in, for the gate and once more; its planes and the layers between the passes; masks.
             4 * _bytes(images)
-            + 6 * _bytes(of_restore.gates)
+            + of_gate
             + 2 * _bytes(of_blend.layers)
             + 3 * _bytes(of_blend.opens)
             + prepared_px * 24

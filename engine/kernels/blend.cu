@@ -48,23 +48,39 @@ extern "C" __global__ void take(const REAL* images, const REAL* crops, const flo
     if (x >= size || y >= size) return;
     long long plane = (long long)size * size, place = (long long)y * size + x;
     float open = side ? enlarged(gates + (long long)face * side * side, side, side, x, y, size) : 0.0f;
-    opens[face * plane + place] = open;
+    float bgr[3];
+#pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
         long long from = (face * 3 + 2 - channel) * plane + place;
         float taken = side ? open * level(crops[from]) : 0.0f;
-        layers[(face * plane + place) * 3 + channel] = level(images[from]) - taken;
+        bgr[channel] = level(images[from]) - taken;
     }
+    opens[face * plane + place] = open;
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) layers[(face * plane + place) * 3 + channel] = bgr[channel];
 }
 
 // Crop pixels around (u, v) by the cubic, clamped at the edge.
 __device__ inline Colour cubic_sample(const Layer& image, int side, float u, float v) {
-    float left = floorf(u), top = floorf(v);
+    Place column = place(u), row = place(v);
     Colour sum = {0.0f, 0.0f, 0.0f};
-    for (int j = -1; j <= 2; ++j)
-        for (int i = -1; i <= 2; ++i) {
-            int x = clamped((int)left + i, 0, side - 1), y = clamped((int)top + j, 0, side - 1);
-            add(sum, image.at(x, y), cubic(u - left - i) * cubic(v - top - j));
-        }
+    int x[4];
+    float across[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        x[i] = clamped(column.pixel + i - 1, 0, side - 1);
+        across[i] = cubic(column.rest - (i - 1));
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        int y = clamped(row.pixel + j - 1, 0, side - 1);
+        Colour line = {0.0f, 0.0f, 0.0f}, colours[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) colours[i] = image.at(x[i], y);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) add(line, colours[i], across[i]);
+        add(sum, line, cubic(row.rest - (j - 1)));
+    }
     return sum;
 }
 
@@ -164,8 +180,9 @@ extern "C" __global__ void composite(unsigned char* frame, int row, int column, 
         Colour colour = patch.how == CUBIC ? cubic_sample(image, patch.side, u, v)
                                            : image_sample(image, patch, u, v);
         float share = 1.0f / (mask + (1.0f - mask) + 1e-5f);
-        pixel[0] = mixed(colour.b + open * pixel[0], pixel[0], mask, share);
-        pixel[channel] = mixed(colour.g + open * pixel[channel], pixel[channel], mask, share);
-        pixel[2 * channel] = mixed(colour.r + open * pixel[2 * channel], pixel[2 * channel], mask, share);
+        unsigned char b = pixel[0], g = pixel[channel], r = pixel[2 * channel];
+        pixel[0] = mixed(colour.b + open * b, b, mask, share);
+        pixel[channel] = mixed(colour.g + open * g, g, mask, share);
+        pixel[2 * channel] = mixed(colour.r + open * r, r, mask, share);
     }
 }

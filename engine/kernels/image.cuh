@@ -83,32 +83,39 @@ __device__ inline Place place(float u) {
     return {(int)whole, u - whole};
 }
 
-// Bilinear over the blurred part of an image that begins at (x0, y0) and is mirrored at its edges, with MOST or fewer
-// blur taps on a side. The weights of a row are the same for all rows, so they are made once and stay in registers.
+// Bilinear over the blurred part of an image that begins at (x0, y0) and is mirrored at its edges, with REACH blur taps on
+// a side. The weights of a row are the same for all rows, so they are made once and stay in registers.
+template <int REACH, class Image>
+__device__ typename Image::Value blurred(const Image& image, int x0, int y0, int columns, int rows, const float* taps,
+                                         Place u, Place v) {
+    const int count = 2 * REACH + 2;
+    int x[count];
+    float across[count];
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+        x[i] = x0 + reflected(u.pixel + i - REACH, columns);
+        across[i] = weight(taps, REACH, u.rest, i - REACH);
+    }
+    typename Image::Value sum = {};
+#pragma unroll (REACH < 2 ? count : 2)
+    for (int j = 0; j < count; ++j) {
+        int y = y0 + reflected(v.pixel + j - REACH, rows);
+        typename Image::Value line = {};
+#pragma unroll
+        for (int i = 0; i < count; ++i) add(line, image.at(x[i], y), across[i]);
+        add(sum, line, weight(taps, REACH, v.rest, j - REACH));
+    }
+    return sum;
+}
+
+// The same with `reach` taps, MOST or fewer: the number is known where it is compiled, so that all pixels of a row are
+// asked for before the first is used.
 template <int MOST, class Image>
 __device__ typename Image::Value sample(const Image& image, int x0, int y0, int columns, int rows, const float* taps,
                                         int reach, Place u, Place v) {
-    const int most = 2 * MOST + 2;
-    int count = 2 * reach + 2, x[most];
-    float across[most];
-#pragma unroll
-    for (int i = 0; i < most; ++i) {
-        if (i == count) break;
-        x[i] = x0 + reflected(u.pixel + i - reach, columns);
-        across[i] = weight(taps, reach, u.rest, i - reach);
-    }
-    typename Image::Value sum = {};
-    for (int j = 0; j < count; ++j) {
-        int y = y0 + reflected(v.pixel + j - reach, rows);
-        typename Image::Value line = {};
-#pragma unroll
-        for (int i = 0; i < most; ++i) {
-            if (i == count) break;
-            add(line, image.at(x[i], y), across[i]);
-        }
-        add(sum, line, weight(taps, reach, v.rest, j - reach));
-    }
-    return sum;
+    if constexpr (MOST > 0)
+        if (reach < MOST) return sample<MOST - 1>(image, x0, y0, columns, rows, taps, reach, u, v);
+    return blurred<MOST>(image, x0, y0, columns, rows, taps, u, v);
 }
 
 // Where on an axis of `count` points a pixel of an axis of `size` lies: OpenCV's INTER_LINEAR.
@@ -116,16 +123,32 @@ __device__ inline float scaled(int n, int count, int size) {
     return clamped((n + 0.5f) * ((float)count / size) - 0.5f, 0.0f, count - 1.0f);
 }
 
-// A plane of width x height numbers, enlarged to size x size, at (x, y).
-__device__ inline float enlarged(const float* plane, int width, int height, int x, int y, int size) {
+// Numbers `at` the pixels of width x height, enlarged to size x size, at (x, y).
+template <class At>
+__device__ inline float enlarged_of(const At& at, int width, int height, int x, int y, int size) {
     float u = scaled(x, width, size), v = scaled(y, height, size);
     int left = (int)u, top = (int)v;
     int right = left + 1 < width ? left + 1 : left, bottom = top + 1 < height ? top + 1 : top;
     float across = u - left, down = v - top;
-    const float *above = plane + top * width, *below = plane + bottom * width;
-    float upper = above[left] * (1.0f - across) + above[right] * across;
-    float lower = below[left] * (1.0f - across) + below[right] * across;
+    float upper = at(left, top) * (1.0f - across) + at(right, top) * across;
+    float lower = at(left, bottom) * (1.0f - across) + at(right, bottom) * across;
     return upper * (1.0f - down) + lower * down;
+}
+
+// A plane of width x height numbers, enlarged to size x size, at (x, y).
+__device__ inline float enlarged(const float* plane, int width, int height, int x, int y, int size) {
+    return enlarged_of([=](int u, int v) { return plane[v * width + u]; }, width, height, x, y, size);
+}
+
+// Four numbers that are read at once; the first must lie at a multiple of four.
+template <class Number>
+struct alignas(4 * sizeof(Number)) Four {
+    Number at[4];
+};
+
+template <class Number>
+__device__ inline Four<Number> four(const Number* place) {
+    return *reinterpret_cast<const Four<Number>*>(place);
 }
 
 // OpenCV's cubic (a = -0.75): weight of a pixel at a distance below 2.

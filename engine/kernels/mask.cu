@@ -1,39 +1,90 @@
-// The parser's logits -> soft masks: compositing.face_mask for all faces at once, separable passes.
+// The parser's logits -> soft masks: compositing.face_mask for all faces at once. What a thread reads it asks for at once,
+// in loops of a length known here and with no way out: where a window is smaller, its last pixels are asked for again.
 #include "image.cuh"
 
 // Less than any logit; compilers at run time have no name for infinity.
 #define LOWEST -3.4e38f
 
-// How far the best of the classes in a set (bit n: class n) lies above the best of the others, in an image of
-// [classes, plane] logits. As compositing._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
-__device__ inline float margin(const REAL* logits, int classes, unsigned set, unsigned others, int plane) {
+const int MOST_CLASSES = 32, MOST_REACH = 4, MOST_CORE = 2, MOST_GROWTH = 10, MOST_PART = 1;  // as in mask.py
+const int AT_ONCE = 5;  // pixels of a line of any length
+
+// Planes of margins, the first four of frames and the others of edits: engine.kernels.mask.Margin.
+enum { FOUND = 0, BEFORE = 1, SKIN = 2, HAIR = 3, FACE = 4, PAINTED = 5, REST = 6, MARGINS = 7 };
+
+// How far the best of the classes in a set (bit n: class n) lies above the best of the others. nans: the classes without a
+// number. As compositing._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
+__device__ inline float margin(const float (&logits)[MOST_CLASSES], unsigned nans, unsigned set, unsigned others) {
     float inside = LOWEST, outside = LOWEST;
-    for (int n = 0; n < classes; ++n) {
-        if (!((set | others) >> n & 1u)) continue;
-        float logit = read(logits[(long long)n * plane]);
-        float& best = set >> n & 1u ? inside : outside;
-        if (logit > best || isnan(logit)) best = logit;
+#pragma unroll
+    for (int n = 0; n < MOST_CLASSES; ++n) {
+        if (set >> n & 1u) inside = fmaxf(inside, logits[n]);
+        if (others >> n & 1u) outside = fmaxf(outside, logits[n]);
     }
     float above = inside - outside;
-    if (isnan(above)) return 0.0f;
+    if ((set | others) & nans || isnan(above)) return 0.0f;
     return fabsf(above) > 3e38f ? copysignf(1.0f, above) : above;
 }
 
-// logits: REAL [>= faces, classes, height, width]. means: float32 [faces, height, width], the mean margin of a set of
-// classes above all others `reach` pixels around, the border repeated.
-extern "C" __global__ void mean_margins(const REAL* logits, int classes, unsigned set, int reach, int width, int height,
-                                        float* means) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+// logits: REAL [2 faces, classes, height, width], first the frames, then their edits. sets: uint32 [MARGINS, 2], of each
+// plane its classes and the others, none beyond `classes`. margins: float32 [MARGINS, >= faces, height, width], `room`
+// faces from one plane to the next. Run for 2 faces.
+extern "C" __global__ void find_margins(const REAL* logits, int classes, const unsigned* sets, int faces, int room,
+                                        int width, int height, float* margins) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, image = blockIdx.z;
     if (x >= width || y >= height) return;
-    int plane = width * height;
-    logits += (long long)face * classes * plane;
-    float sum = 0.0f;
-    for (int v = y - reach; v <= y + reach; ++v)
-        for (int u = x - reach; u <= x + reach; ++u) {
-            int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
-            sum += margin(logits + place, classes, set, ~set, plane);
-        }
-    means[(long long)face * plane + y * width + x] = sum / ((2 * reach + 1) * (2 * reach + 1));
+    int plane = width * height, place = y * width + x;
+    logits += (long long)image * classes * plane + place;
+    float values[MOST_CLASSES];
+    unsigned nans = 0;
+#pragma unroll
+    for (int n = 0; n < MOST_CLASSES; ++n) values[n] = n < classes ? read(logits[(long long)n * plane]) : LOWEST;
+#pragma unroll
+    for (int n = 0; n < MOST_CLASSES; ++n) nans |= isnan(values[n]) ? 1u << n : 0u;
+    bool edit = image >= faces;
+    int face = edit ? image - faces : image, end = edit ? MARGINS : FACE;
+    for (int n = edit ? FACE : FOUND; n < end; ++n)
+        margins[((long long)n * room + face) * plane + place] = margin(values, nans, sets[2 * n], sets[2 * n + 1]);
+}
+
+// Of the numbers of a line, `step` apart, that lie up to `reach` from the one at `at`, the border repeated: their sum or
+// the largest.
+__device__ inline float seen(const float* line, int step, int at, int count, int reach, bool largest) {
+    float values[2 * MOST_REACH + 1], sum = 0.0f, most = LOWEST;
+#pragma unroll
+    for (int n = -MOST_REACH; n <= MOST_REACH; ++n)
+        values[n + MOST_REACH] = line[clamped(at + clamped(n, -reach, reach), 0, count - 1) * step];
+#pragma unroll
+    for (int n = -MOST_REACH; n <= MOST_REACH; ++n) {
+        most = fmaxf(most, values[n + MOST_REACH]);
+        sum += abs(n) <= reach ? values[n + MOST_REACH] : 0.0f;
+    }
+    return largest ? most : sum;
+}
+
+// margins: as find_margins gives them. windows: int32 [n, 3], of each window the plane that is looked at, how far it
+// reaches to each side, and 1 for the largest number in it or 0 for the mean. lines: float32 [n, room, height, width], of
+// the pixels in the row. Run for n x faces.
+extern "C" __global__ void see_rows(const float* margins, const int* windows, int faces, int room, int width, int height,
+                                    float* lines) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    int window = blockIdx.z / faces, face = blockIdx.z % faces;
+    if (x >= width || y >= height) return;
+    const int* of = windows + 3 * window;
+    const float* row = margins + (((long long)of[0] * room + face) * height + y) * width;
+    lines[(((long long)window * room + face) * height + y) * width + x] = seen(row, 1, x, width, of[1], of[2]);
+}
+
+// As see_rows, of the columns of its lines. squares: float32 [n, room, height, width].
+extern "C" __global__ void see_columns(const float* lines, const int* windows, int faces, int room, int width, int height,
+                                       float* squares) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    int window = blockIdx.z / faces, face = blockIdx.z % faces;
+    if (x >= width || y >= height) return;
+    const int* of = windows + 3 * window;
+    long long first = ((long long)window * room + face) * height * width;
+    int reach = of[1], largest = of[2], side = 2 * reach + 1;
+    float all = seen(lines + first + x, width, y, height, reach, largest);
+    squares[first + y * width + x] = largest ? all : all / (side * side);
 }
 
 // cores: uint8 [faces, height, width], 1 where `before` is positive `core` pixels around, as far as the image goes.
@@ -41,11 +92,24 @@ extern "C" __global__ void find_cores(const float* before, int core, int width, 
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     before += (long long)face * width * height;
-    bool sure = true;
-    for (int v = y - core; v <= y + core; ++v)
-        for (int u = x - core; u <= x + core; ++u)
-            sure = sure && before[clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1)] > 0.0f;
-    cores[((long long)face * height + y) * width + x] = sure;
+    float least = before[y * width + x];
+#pragma unroll
+    for (int v = -MOST_CORE; v <= MOST_CORE; ++v)
+#pragma unroll
+        for (int u = -MOST_CORE; u <= MOST_CORE; ++u) {
+            int row = clamped(y + clamped(v, -core, core), 0, height - 1);
+            least = fminf(least, before[row * width + clamped(x + clamped(u, -core, core), 0, width - 1)]);
+        }
+    cores[((long long)face * height + y) * width + x] = least > 0.0f;
+}
+
+// Whether one of the numbers of a line, `step` apart, up to `growth` from the one at `at` is not 0.
+__device__ inline bool grown(const unsigned char* line, int step, int at, int count, int growth) {
+    unsigned found = 0;
+#pragma unroll
+    for (int n = -MOST_GROWTH; n <= MOST_GROWTH; ++n)
+        found |= line[clamped(at + clamped(n, -growth, growth), 0, count - 1) * step];
+    return found;
 }
 
 // near: uint8 [faces, height, width], 1 where a core is within `growth` pixels in the row.
@@ -53,75 +117,61 @@ extern "C" __global__ void grow_rows(const unsigned char* cores, int growth, int
                                      unsigned char* near) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
-    cores += ((long long)face * height + y) * width;
-    bool found = false;
-    for (int u = x - growth; u <= x + growth; ++u) found = found || (u >= 0 && u < width && cores[u]);
-    near[((long long)face * height + y) * width + x] = found;
+    long long row = ((long long)face * height + y) * width;
+    near[row + x] = grown(cores + row, 1, x, width, growth);
 }
 
-// logits: REAL [>= faces, classes, height, width], the frames'. found: float32 [faces, height, width], the margin of the
-// face classes above all others but the occluders'.
-extern "C" __global__ void find_faces(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
-                                      int width, int height, float* found) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
-    if (x >= width || y >= height) return;
-    int plane = width * height, place = y * width + x;
-    logits += (long long)face * classes * plane + place;
-    unsigned others = ~(face_classes | occluder_classes);
-    found[(long long)face * plane + place] = margin(logits, classes, face_classes, others, plane);
-}
-
-// logits: REAL [>= faces, classes, height, width], the edits'. found: of the frames, which count as `growth` pixels
-// larger. margins: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not
-// where the frame shows a thing: where a core is near, by `near` within `reach` rows, and `before` above -`benefit`.
-// covered: uint32 [faces], set to 0.
-extern "C" __global__ void unite(const REAL* logits, int classes, unsigned face_classes, unsigned occluder_classes,
-                                 const float* found, int growth, const float* before, const unsigned char* near,
-                                 int reach, float benefit, int width, int height, float* margins, unsigned* covered) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
-    if (x >= width || y >= height) return;
-    int plane = width * height, place = y * width + x;
-    long long first = (long long)face * plane;
-    float larger = margin(logits + classes * first + place, classes, face_classes, ~face_classes, plane);
-    for (int v = clamped(y - growth, 0, height - 1); v <= clamped(y + growth, 0, height - 1); ++v)
-        for (int u = clamped(x - growth, 0, width - 1); u <= clamped(x + growth, 0, width - 1); ++u)
-            larger = fmaxf(larger, found[first + v * width + u]);
-    if (occluder_classes) {
-        bool thing = false;
-        for (int v = y - reach; v <= y + reach; ++v)
-            thing = thing || (v >= 0 && v < height && near[first + v * width + x]);
-        if (thing) larger = fminf(larger, -(before[first + place] + benefit));
+// How much of the mask is left at (x, y) by `hair`, as face_mask takes it, from a margin's mean `reach` pixels around,
+// over `span` of it. skin, hairy, painted: the planes SKIN, HAIR and PAINTED of a face; bald: there is no class of hair.
+__device__ inline float part_share(const float* skin, const float* hairy, const float* painted, bool bald, float hair,
+                                   int reach, float span, int width, int height, int x, int y) {
+    const int side = 2 * MOST_PART + 1;
+    float sum = 0.0f, of_frame[side * side], of_hair[side * side], of_edit[side * side];
+#pragma unroll
+    for (int n = 0; n < side * side; ++n) {
+        int row = clamped(y + n / side - MOST_PART, 0, height - 1);
+        int place = row * width + clamped(x + n % side - MOST_PART, 0, width - 1);
+        of_frame[n] = skin[place];
+        of_hair[n] = hairy[place];
+        of_edit[n] = painted[place];
     }
-    margins[first + place] = larger;
-    if (place == 0) covered[face] = 0;
+#pragma unroll
+    for (int n = 0; n < side * side; ++n) {
+        float bare = bald ? span : fminf(-of_hair[n], fmaxf(of_frame[n], of_edit[n]) + 0.25f * span);
+        float part = hair < 1.0f ? bare : -of_frame[n];
+        bool within = abs(n / side - MOST_PART) <= reach && abs(n % side - MOST_PART) <= reach;
+        sum += within ? part : 0.0f;
+    }
+    float share = clamped(0.5f + sum / ((2 * reach + 1) * (2 * reach + 1)) / span, 0.0f, 1.0f);
+    return 1.0f + fabsf(1.0f - hair) * (share - 1.0f);
 }
 
-// frames, edits: REAL [>= faces, classes, height, width], logits. hair: float32 [faces], how much of it a mask takes in: 0
-// leaves the frame's and adds none, 1 takes face and hair, 2 leaves the frame's face. shares: float32 [faces, height,
-// width], how much of the mask is left by that, from the margin's mean `reach` pixels around, over `span` of it.
-extern "C" __global__ void share_parts(const REAL* frames, const REAL* edits, int classes, unsigned face_classes,
-                                       unsigned hair_classes, unsigned occluder_classes, const float* hair, int reach,
-                                       float span, int width, int height, float* shares) {
+// margins: as find_margins gives them. found: float32 [faces, height, width], of the frames' faces, as large as they
+// count. united: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not where
+// the frame shows one of `things`: where a core is near, by `near` within `growth` rows, and `before` above -`benefit`.
+// hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
+// leaves the frame's face. bald, part_reach, span: as part_share takes them. shares: float32 [faces, height, width], what
+// it gives. covered: uint32 [faces], set to 0.
+extern "C" __global__ void unite(const float* margins, int room, const float* found, int things, const float* before,
+                                 const unsigned char* near, int growth, float benefit, int bald, const float* hair,
+                                 int part_reach, float span, int width, int height, float* united, float* shares,
+                                 unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
-    int plane = width * height;
-    long long first = (long long)face * plane;
-    unsigned skin = face_classes & ~hair_classes;
-    float sum = 0.0f;
-    for (int v = y - reach; v <= y + reach; ++v)
-        for (int u = x - reach; u <= x + reach; ++u) {
-            int place = clamped(v, 0, height - 1) * width + clamped(u, 0, width - 1);
-            const REAL *frame = frames + classes * first + place, *edit = edits + classes * first + place;
-            float of_frame = margin(frame, classes, skin, ~(skin | occluder_classes), plane), part = -of_frame;
-            if (hair[face] < 1.0f) {
-                float larger = fmaxf(of_frame, margin(edit, classes, skin, ~skin, plane)) + 0.25f * span;
-                part = fminf(margin(frame, classes, ~hair_classes, hair_classes, plane), larger);
-                if (!hair_classes) part = span;
-            }
-            sum += part;
-        }
-    float share = clamped(0.5f + sum / ((2 * reach + 1) * (2 * reach + 1)) / span, 0.0f, 1.0f);
-    shares[first + y * width + x] = 1.0f + fabsf(1.0f - hair[face]) * (share - 1.0f);
+    int place = y * width + x;
+    long long plane = width * height, first = face * plane, next = room * plane;
+    margins += first;
+    float larger = fmaxf(margins[FACE * next + place], found[first + place]);
+    float share = part_share(margins + SKIN * next, margins + HAIR * next, margins + PAINTED * next, bald, hair[face],
+                             part_reach, span, width, height, x, y);
+    if (things) {
+        bool thing = grown(near + first + x, width, y, height, growth);
+        float outside = -(before[first + place] + benefit);
+        larger = thing ? fminf(larger, outside) : larger;
+    }
+    united[first + place] = larger;
+    shares[first + place] = share;
+    if (place == 0) covered[face] = 0;
 }
 
 // eroded: uint8 [faces, size, size], 1 where the `erode` pixels on either side in the row are inside too.
@@ -131,8 +181,18 @@ extern "C" __global__ void erode_rows(const float* margins, int width, int heigh
     if (x >= size || y >= size) return;
     bool inside = x >= erode && x + erode < size;
     margins += (long long)face * width * height;
-    for (int n = x - erode; inside && n <= x + erode; ++n) inside = enlarged(margins, width, height, n, y, size) > 0.0f;
-    eroded[((long long)face * size + y) * size + x] = inside;
+    float least = 1.0f;
+    for (int start = -erode; start <= erode; start += AT_ONCE) {
+        float found[AT_ONCE];
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; ++n) {
+            int column = clamped(x + clamped(start + n, -erode, erode), 0, size - 1);
+            found[n] = enlarged(margins, width, height, column, y, size);
+        }
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; ++n) least = fminf(least, found[n]);
+    }
+    eroded[((long long)face * size + y) * size + x] = inside && least > 0.0f;
 }
 
 // As erode_rows, by columns. covered: how many pixels are left inside.
@@ -142,7 +202,10 @@ extern "C" __global__ void erode_columns(const unsigned char* rows, int erode, u
     if (x >= size || y >= size) return;
     bool inside = y >= erode && y + erode < size;
     rows += (long long)face * size * size;
-    for (int n = y - erode; inside && n <= y + erode; ++n) inside = rows[n * size + x];
+    for (int start = -erode; start <= erode; start += AT_ONCE)
+#pragma unroll
+        for (int n = start; n < start + AT_ONCE; ++n)
+            inside &= rows[clamped(y + clamped(n, -erode, erode), 0, size - 1) * size + x] != 0;
     eroded[((long long)face * size + y) * size + x] = inside;
     if (inside) atomicAdd(covered + face, 1u);
 }
@@ -153,16 +216,26 @@ __device__ inline int count(int first, int second, int distance) {
     return slope < narrow ? slope : narrow;
 }
 
+// The numbers of a line, `step` apart, that lie around the one at `at`, as often as both boxes count them.
+template <class Number>
+__device__ inline int counted(const Number* line, int step, int at, int size, int first, int second) {
+    int reach = first + second, sum = 0;
+    for (int start = -reach; start <= reach; start += AT_ONCE)
+#pragma unroll
+        for (int n = start; n < start + AT_ONCE; ++n) {
+            int number = line[clamped(at + n, 0, size - 1) * step];
+            sum += n <= reach && at + n >= 0 && at + n < size ? count(first, second, n) * number : 0;
+        }
+    return sum;
+}
+
 // counts: uint16 [faces, size, size], how many pixels inside both boxes count in the row.
 extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, int second, unsigned short* counts,
                                         int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    eroded += ((long long)face * size + y) * size;
-    int reach = first + second, sum = 0;
-    for (int n = -reach; n <= reach; ++n)
-        if (x + n >= 0 && x + n < size) sum += count(first, second, n) * eroded[x + n];
-    counts[((long long)face * size + y) * size + x] = (unsigned short)sum;
+    long long row = ((long long)face * size + y) * size;
+    counts[row + x] = (unsigned short)counted(eroded + row, 1, x, size, first, second);
 }
 
 // masks: float32 [faces, size, size], times the shares [faces, height, width]; of a face with fewer than `least` pixels
@@ -175,24 +248,21 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
                                            int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    rows += (long long)face * size * size;
-    int reach = first + second, boxes = (2 * first + 1) * (2 * second + 1), sum = 0;
-    for (int n = -reach; n <= reach; ++n)
-        if (y + n >= 0 && y + n < size) sum += count(first, second, n) * rows[(y + n) * size + x];
-    float mask = (float)sum / ((float)boxes * boxes);
-    if ((int)covered[face] < least)
-        mask = usual[y * size + x];
-    else
-        mask *= enlarged(shares + (long long)face * width * height, width, height, x, y, size);
-    if (fade) {
-        int last = size - 1, depths[4] = {y, x, last - y, last - x};
+    long long plane = (long long)width * height;
+    int boxes = (2 * first + 1) * (2 * second + 1);
+    int sum = counted(rows + (long long)face * size * size + x, size, y, size, first, second);
+    float share = enlarged(shares + face * plane, width, height, x, y, size), instead = usual[y * size + x];
+    float mask = (int)covered[face] < least ? instead : (float)sum / ((float)boxes * boxes) * share;
+    int last = size - 1, depths[4] = {y, x, last - y, last - x};
+    if (min(min(depths[0], depths[1]), min(depths[2], depths[3])) < beyond) {
         int columns[4] = {x, 0, x, last}, lines[4] = {0, y, last, y};
-        float lowest = 1.0f;
-        found += (long long)face * width * height;
+        float lowest = 1.0f, margins[4];
+#pragma unroll
+        for (int border = 0; border < 4; ++border)
+            margins[border] = enlarged(found + face * plane, width, height, columns[border], lines[border], size);
+#pragma unroll
         for (int border = 0; border < 4; ++border) {
-            if (depths[border] >= beyond) continue;
-            float margin = enlarged(found, width, height, columns[border], lines[border], size);
-            float reach = fade + (beyond - fade) * clamped(1.0f + margin / span, 0.0f, 1.0f);
+            float reach = fade + (beyond - fade) * clamped(1.0f + margins[border] / span, 0.0f, 1.0f);
             lowest = fminf(lowest, depths[border] / reach);
         }
         mask *= lowest * lowest * (3.0f - 2.0f * lowest);

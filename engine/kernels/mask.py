@@ -1,10 +1,16 @@
-"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_mask`."""
+"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_mask`.
+
+Every margin that anything asks for is found once at each pixel, then every mean and every largest of them, all in
+three launches; what `surroundings.cut_out` needs of them is among these.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.compositing import (
@@ -22,32 +28,77 @@ from engine.compositing import (
 )
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
+from engine.surroundings import AROUND_REACH, BEYOND_FADE_PX, FADE_PX, GROWTH, HIDDEN_REACH, RISE
 
-NO_FADE = (0, 0, 1.0)
 MOST_CLASSES = 32
 """Classes of a parser whose set fits the kernel's word; CelebAMask-HQ has 19."""
+
+MOST_REACH, MOST_CORE, MOST_GROWTH, MOST_PART = 4, 2, 10, 1
+"""How far mask.cu can look."""
+
+
+class Margin(IntEnum):
+    """Planes of margins, as mask.cu numbers them: of what, above all other classes."""
+
+    FOUND = 0
+    """The face in the frame; what is before it counts for neither."""
+    BEFORE = 1
+    """What is before a face in the frame."""
+    SKIN = 2
+    """The face but for hair in the frame; what is before it counts for neither."""
+    HAIR = 3
+    """Hair in the frame."""
+    FACE = 4
+    """The face in the edit."""
+    PAINTED = 5
+    """The face but for hair in the edit."""
+    REST = 6
+    """What is neither a face, nor its neck, nor before one in the edit."""
+
+
+class Seen(IntEnum):
+    """Planes of what squares of margins hold: a mean, or the largest."""
+
+    BEFORE = 0
+    GROWN = 1
+    HIDDEN = 2
+    AROUND = 3
+    SHOWN = 4
+    HAIR = 5
+
+
+WINDOWS = {
+    Seen.BEFORE: (Margin.BEFORE, THING_REACH, 0),
+    Seen.GROWN: (Margin.FOUND, GROWTH, 1),
+    Seen.HIDDEN: (Margin.FOUND, HIDDEN_REACH, 1),
+    Seen.AROUND: (Margin.REST, AROUND_REACH, 0),
+    Seen.SHOWN: (Margin.FACE, AROUND_REACH, 0),
+    Seen.HAIR: (Margin.HAIR, AROUND_REACH, 0),
+}
+"""Of each: the margin, how far the square reaches to each side, and 1 for the largest."""
 
 
 @dataclass(frozen=True)
 class MaskBuffers:
     """Memory and constants for `soft_masks`, made once; arrays on the device, S = CROP_SIZE.
 
-    face_classes: bit n is set where class n belongs to the face; hair_classes: to hair; neck_classes: to the neck;
-    occluder_classes: to what is before a face. found, before, margins, shares: float32 [F, h, w]. cores, near: uint8
-    [F, h, w]. covered: uint32 [F]. rows, eroded: uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S].
-    both: float32 [F], ones.
+    things, hair: whether the parser has such classes. sets: uint32 [Margin, 2], bit n of a set for class n. windows:
+    int32 [Seen, 3], `WINDOWS`. margins: float32 [Margin, F, h, w]; lines, squares: float32 [Seen, F, h, w], of `lines`
+    the rows alone. cores, near: uint8 [F, h, w]. united, shares: float32 [F, h, w]. covered: uint32 [F]. rows, eroded:
+    uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
     """
 
     shape: MaskShape
-    face_classes: int
-    hair_classes: int
-    neck_classes: int
-    occluder_classes: int
-    found: Array
-    before: Array
+    things: bool
+    hair: bool
+    sets: Array
+    windows: Array
+    margins: Array
+    lines: Array
+    squares: Array
     cores: Array
     near: Array
-    margins: Array
+    united: Array
     shares: Array
     covered: Array
     rows: Array
@@ -61,20 +112,25 @@ def mask_buffers(
     kernels: Kernels, faces: int, parts: ParserSpec, logits_size: tuple[int, int], shape: MaskShape
 ) -> MaskBuffers:
     """Buffers for up to so many faces; logits_size: (width, height) of the parser's output."""
-    assert len(parts.classes) <= MOST_CLASSES, f"{len(parts.classes)} classes, at most {MOST_CLASSES} were expected"
+    assert max(reach for _, reach, _ in WINDOWS.values()) <= MOST_REACH, "a window wider than mask.cu's"
+    assert THING_CORE <= MOST_CORE, f"a core of {THING_CORE}"
+    assert THING_GROWTH <= MOST_GROWTH, f"a growth of {THING_GROWTH}"
+    assert PART_REACH <= MOST_PART, f"a reach of {PART_REACH}"
     width, height = logits_size
     plane = (faces, CROP_SIZE, CROP_SIZE)
+    sets = margin_sets(parts)
     return MaskBuffers(
         shape=shape,
-        face_classes=_word(parts, parts.face_classes),
-        hair_classes=_word(parts, HAIR_CLASSES),
-        neck_classes=_word(parts, NECK_CLASSES),
-        occluder_classes=_word(parts, parts.occluder_classes),
-        found=kernels.empty((faces, height, width), np.float32),
-        before=kernels.empty((faces, height, width), np.float32),
+        things=bool(sets[Margin.BEFORE, 0]),
+        hair=bool(sets[Margin.HAIR, 0]),
+        sets=kernels.put(sets),
+        windows=kernels.put(np.array([WINDOWS[seen] for seen in Seen], np.int32)),
+        margins=kernels.empty((len(Margin), faces, height, width), np.float32),
+        lines=kernels.empty((len(Seen), faces, height, width), np.float32),
+        squares=kernels.empty((len(Seen), faces, height, width), np.float32),
         cores=kernels.empty((faces, height, width), np.uint8),
         near=kernels.empty((faces, height, width), np.uint8),
-        margins=kernels.empty((faces, height, width), np.float32),
+        united=kernels.empty((faces, height, width), np.float32),
         shares=kernels.empty((faces, height, width), np.float32),
         covered=kernels.empty((faces,), np.uint32),
         rows=kernels.empty(plane, np.uint8),
@@ -83,6 +139,25 @@ def mask_buffers(
         usual=kernels.put(usual_mask(CROP_SIZE, shape)),
         both=kernels.put(np.ones(faces, np.float32)),
     )
+
+
+def margin_sets(parts: ParserSpec) -> NDArray[np.uint32]:
+    """Of each `Margin` its classes, and those that they are measured by: bit n for class n; uint32 [Margin, 2]."""
+    assert len(parts.classes) <= MOST_CLASSES, f"{len(parts.classes)} classes, at most {MOST_CLASSES} were expected"
+    everything = _word(parts, parts.classes)
+    face, thing = _word(parts, parts.face_classes), _word(parts, parts.occluder_classes)
+    hair, neck = _word(parts, HAIR_CLASSES), _word(parts, NECK_CLASSES)
+    skin, person = face & ~hair, face | thing | neck
+    sets = {
+        Margin.FOUND: (face, everything & ~(face | thing)),
+        Margin.BEFORE: (thing, everything & ~thing),
+        Margin.SKIN: (skin, everything & ~(skin | thing)),
+        Margin.HAIR: (hair, everything & ~hair),
+        Margin.FACE: (face, everything & ~face),
+        Margin.PAINTED: (skin, everything & ~skin),
+        Margin.REST: (everything & ~person, person),
+    }
+    return np.array([sets[margin] for margin in Margin], np.uint32)
 
 
 def _word(parts: ParserSpec, names: Sequence[str]) -> int:
@@ -94,65 +169,56 @@ def soft_masks(
     logits: Array,
     buffers: MaskBuffers,
     out: Array,
-    growth: int = 0,
-    fade: tuple[int, int, float] = NO_FADE,
     hair: Array | None = None,
+    surrounded: bool = False,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written. growth, fade: `surroundings.GROWTH`, and FADE_PX, BEYOND_FADE_PX and
-    RISE; or neither. hair: float32 [F], of each face as `face_mask` takes it; None for 1. `buffers.found`
-    has the frames' margins afterwards.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair: float32 [F], of each face as `face_mask` takes it; None for 1.
+    surrounded: for `surroundings.cut_out`: the frame's face counts as larger by GROWTH, the mask fades as `fade` says,
+    and `buffers.squares` has all of it afterwards; else no more than the mask needs.
     """
     faces = out.shape[0]
     _, classes, height, width = logits.shape
-    check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[1:]))
+    room = buffers.margins.shape[1]
+    check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[2:]))
     check(out, np.float32, (faces, CROP_SIZE, CROP_SIZE))
+    hair = buffers.both[:faces] if hair is None else hair
+    check(hair, np.float32, (faces,))
+    margins, squares, grid = buffers.margins, buffers.squares, (width, height)
+    stacked = (faces, room, *grid)
+    kernels.launch("mask", "find_margins", (*grid, 2 * faces), logits, classes, buffers.sets, *stacked, margins)
+    windows = len(Seen) if surrounded else 1 if buffers.things else 0
+    if windows:
+        many = (*grid, windows * faces)
+        kernels.launch("mask", "see_rows", many, margins, buffers.windows, *stacked, buffers.lines)
+        kernels.launch("mask", "see_columns", many, buffers.lines, buffers.windows, *stacked, squares)
+    small, before = (*grid, faces), squares[Seen.BEFORE]
+    if buffers.things:
+        kernels.launch("mask", "find_cores", small, before, THING_CORE, *grid, buffers.cores)
+        kernels.launch("mask", "grow_rows", small, buffers.cores, THING_GROWTH, *grid, buffers.near)
+    found = squares[Seen.GROWN] if surrounded else margins[Margin.FOUND]
+    things = (int(buffers.things), before, buffers.near, THING_GROWTH, np.float32(THING_BENEFIT))
+    parts = (int(not buffers.hair), hair, PART_REACH, np.float32(PART_RISE))
+    united = (buffers.united, buffers.shares, buffers.covered)
+    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *grid, *united)
+    _soften(kernels, buffers, grid, out, (FADE_PX, BEYOND_FADE_PX) if surrounded else (0, 0))
+
+
+def _soften(
+    kernels: Kernels, buffers: MaskBuffers, grid: tuple[int, int], out: Array, fade_px: tuple[int, int]
+) -> None:
+    """Masks from `united`, `shares` and `covered`. fade_px: from the border inwards; where a face goes on beyond."""
+    faces, size = out.shape[0], CROP_SIZE
     first, second = buffers.shape.boxes
     erode = buffers.shape.erode_px
     # The soft edge lies inside the crop, so the mask's mean is the share of pixels that erosion left.
     least = math.ceil(LEAST_COVER * CROP_SIZE * CROP_SIZE)
-    size, small = (CROP_SIZE, CROP_SIZE, faces), (width, height, faces)
-    covered, found, margins, rows, eroded, counts = (
-        buffers.covered,
-        buffers.found,
-        buffers.margins,
-        buffers.rows,
-        buffers.eroded,
-        buffers.counts,
-    )
-    before, cores, near = buffers.before, buffers.cores, buffers.near
-    of_face, of_things = np.uint32(buffers.face_classes), np.uint32(buffers.occluder_classes)
-    kernels.launch("mask", "find_faces", small, logits, classes, of_face, of_things, width, height, found)
-    if buffers.occluder_classes:
-        mean_margins(kernels, logits[:faces], buffers.occluder_classes, THING_REACH, before[:faces])
-        kernels.launch("mask", "find_cores", small, before, THING_CORE, width, height, cores)
-        kernels.launch("mask", "grow_rows", small, cores, THING_GROWTH, width, height, near)
-    things = (before, near, THING_GROWTH, np.float32(THING_BENEFIT))
-    of_frame = (of_face, of_things, found, growth)
-    edits = logits[faces:]
-    kernels.launch("mask", "unite", small, edits, classes, *of_frame, *things, width, height, margins, covered)
-    hair = buffers.both if hair is None else hair
-    check(hair[:faces], np.float32, (faces,))
-    sets = (of_face, np.uint32(buffers.hair_classes), of_things)
-    parts = (hair, PART_REACH, np.float32(PART_RISE), width, height, buffers.shares)
-    kernels.launch("mask", "share_parts", small, logits[:faces], edits, classes, *sets, *parts)
-    kernels.launch("mask", "erode_rows", size, margins, width, height, erode, rows, CROP_SIZE)
-    kernels.launch("mask", "erode_columns", size, rows, erode, eroded, covered, CROP_SIZE)
-    kernels.launch("mask", "feather_rows", size, eroded, first, second, counts, CROP_SIZE)
-    near_px, beyond_px, span = fade
-    faded = (found, width, height, near_px, beyond_px, np.float32(span))
-    usual = (covered, least, buffers.usual, buffers.shares)
-    kernels.launch("mask", "feather_columns", size, counts, first, second, *usual, *faded, out, CROP_SIZE)
-
-
-def mean_margins(kernels: Kernels, logits: Array, classes: int, reach: int, out: Array) -> None:
-    """How far a set of classes lies above all others, averaged over squares; `compositing.mean_around` of a margin.
-
-    logits: `real` [F, K, h, w], contiguous. classes: the set, bit n for class n. out: float32 [F, h, w]; written.
-    """
-    faces, count, height, width = logits.shape
-    check(out, np.float32, (faces, height, width))
-    size = (width, height, faces)
-    kernels.launch("mask", "mean_margins", size, logits, count, np.uint32(classes), reach, width, height, out)
+    many = (size, size, faces)
+    kernels.launch("mask", "erode_rows", many, buffers.united, *grid, erode, buffers.rows, size)
+    kernels.launch("mask", "erode_columns", many, buffers.rows, erode, buffers.eroded, buffers.covered, size)
+    kernels.launch("mask", "feather_rows", many, buffers.eroded, first, second, buffers.counts, size)
+    usual = (buffers.covered, least, buffers.usual, buffers.shares)
+    faded = (buffers.margins[Margin.FOUND], *grid, *fade_px, np.float32(RISE))
+    kernels.launch("mask", "feather_columns", many, buffers.counts, first, second, *usual, *faded, out, size)

@@ -1,54 +1,74 @@
 // Crops, their inversions and edits -> the edits with what the inversions lost: compositing.give_back for all faces.
 #include "image.cuh"
 
+const int BLOCK = 4;                  // pixels of a crop, on each side, to one of the gates
+const int MOST_REACH = 3, TAPS = 6;   // of a widening, and of a blur on either side, as in restore.py
+
 __device__ inline float clipped(REAL value) { return clamped(read(value), -1.0f, 1.0f); }
 
-// inversions, edits: REAL [faces, 3, size, size]. changes: float32 [faces, side, side], the mean difference of the two
-// over the channels and the pixels of a block; size is a multiple of side.
-extern "C" __global__ void change(const REAL* inversions, const REAL* edits, int size, float* changes, int side) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+// inversions, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]. changes: float32 [faces, 3, side, side], the mean
+// difference of the two over the pixels of a block. Run for 3 x faces.
+extern "C" __global__ void change(const REAL* inversions, const REAL* edits, float* changes, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
-    int block = size / side;
     float sum = 0.0f;
-    for (int channel = 0; channel < 3; ++channel)
-        for (int row = y * block; row < (y + 1) * block; ++row)
-            for (int column = x * block; column < (x + 1) * block; ++column) {
-                long long place = (((long long)face * 3 + channel) * size + row) * size + column;
-                sum += fabsf(clipped(edits[place]) - clipped(inversions[place]));
-            }
-    changes[((long long)face * side + y) * side + x] = sum / (3.0f * block * block);
+#pragma unroll
+    for (int row = 0; row < BLOCK; ++row) {
+        long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
+        Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
+#pragma unroll
+        for (int n = 0; n < BLOCK; ++n) sum += fabsf(clipped(edit.at[n]) - clipped(inversion.at[n]));
+    }
+    changes[((long long)plane * side + y) * side + x] = sum / (BLOCK * BLOCK);
 }
 
-// widened: float32 [faces, side, side], the largest change in a square that reaches `reach` to every side.
-extern "C" __global__ void widen(const float* changes, int reach, float* widened, int side) {
+// changes: float32 [faces, 3, side, side]. lines: float32 [faces, side, side], the largest of their means over the
+// channels up to `reach` pixels away in the row.
+extern "C" __global__ void widen_rows(const float* changes, int reach, float* lines, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
-    changes += (long long)face * side * side;
+    long long plane = (long long)side * side;
+    changes += 3 * face * plane + y * side;
     float largest = 0.0f;
-    for (int row = clamped(y - reach, 0, side - 1); row <= clamped(y + reach, 0, side - 1); ++row)
-        for (int column = clamped(x - reach, 0, side - 1); column <= clamped(x + reach, 0, side - 1); ++column)
-            largest = fmaxf(largest, changes[row * side + column]);
-    widened[((long long)face * side + y) * side + x] = largest;
+#pragma unroll
+    for (int n = -MOST_REACH; n <= MOST_REACH; ++n) {
+        int column = clamped(x + clamped(n, -reach, reach), 0, side - 1);
+        largest = fmaxf(largest, changes[column] + changes[plane + column] + changes[2 * plane + column]);
+    }
+    lines[face * plane + y * side + x] = largest / 3.0f;
 }
 
 // The mirror image without the edge pixel, OpenCV's BORDER_REFLECT_101, of an index less than `count` outside.
 __device__ inline int mirrored(int n, int count) { return n < 0 ? -n : (n < count ? n : 2 * count - 2 - n); }
 
-// gates: float32 [faces, side, side], near 1 where little changes. taps: of the blur, from the middle outwards, `reach`
-// of them beside it. per_change: one over the change that counts as another thing. reshaped: float32 [faces], one less
-// the least gate.
-extern "C" __global__ void gate(const float* widened, const float* taps, int reach, float per_change,
-                                const float* reshaped, float* gates, int side) {
+// lines: as widen_rows gives them. blurred: float32 [faces, side, side], the largest of those up to `reach` pixels away in
+// the column, blurred along the row. taps: of the blur, from the middle outwards, [1 + TAPS].
+extern "C" __global__ void blur_rows(const float* lines, int reach, const float* taps, float* blurred, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
-    widened += (long long)face * side * side;
-    float sum = 0.0f;
-    for (int j = -reach; j <= reach; ++j) {
-        const float* row = widened + mirrored(y + j, side) * side;
-        float line = 0.0f;
-        for (int i = -reach; i <= reach; ++i) line += taps[abs(i)] * row[mirrored(x + i, side)];
-        sum += taps[abs(j)] * line;
+    lines += (long long)face * side * side;
+    float sum = 0.0f, largest[2 * TAPS + 1] = {};
+#pragma unroll
+    for (int n = -MOST_REACH; n <= MOST_REACH; ++n) {
+        const float* line = lines + clamped(y + clamped(n, -reach, reach), 0, side - 1) * side;
+#pragma unroll
+        for (int i = 0; i <= 2 * TAPS; ++i) largest[i] = fmaxf(largest[i], line[mirrored(x + i - TAPS, side)]);
     }
+#pragma unroll
+    for (int i = 0; i <= 2 * TAPS; ++i) sum += taps[abs(i - TAPS)] * largest[i];
+    blurred[((long long)face * side + y) * side + x] = sum;
+}
+
+// gates: float32 [faces, side, side], near 1 where little changes: what blur_rows gave, blurred along the column too.
+// per_change: one over the change that counts as another thing. reshaped: float32 [faces], one less the least gate.
+extern "C" __global__ void gate(const float* blurred, const float* taps, float per_change, const float* reshaped,
+                                float* gates, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= side || y >= side) return;
+    blurred += (long long)face * side * side + x;
+    float sum = 0.0f;
+#pragma unroll
+    for (int j = -TAPS; j <= TAPS; ++j) sum += taps[abs(j)] * blurred[mirrored(y + j, side) * side];
     float share = sum * per_change;
     gates[((long long)face * side + y) * side + x] = fmaxf(expf(-share * share), 1.0f - reshaped[face]);
 }
@@ -69,10 +89,15 @@ extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, 
     int column = clamped(x - right, 0, size - 1), row = clamped(y - down, 0, size - 1);
     float share = fminf(moved_share(x - right, right, size), moved_share(y - down, down, size));
     float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
+    float zone = zones[face * size + row], results[3];
+#pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
         long long plane = ((long long)face * 3 + channel) * size, place = (plane + row) * size + column;
         float crop = read(crops[place]), restored = clipped(edits[place]) + open * (crop - clipped(inversions[place]));
-        float shown = crop + zones[face * size + row] * (restored - crop), own = read(crops[(plane + y) * size + x]);
-        write(out + (plane + y) * size + x, own + share * (shown - own));
+        float shown = crop + zone * (restored - crop), own = read(crops[(plane + y) * size + x]);
+        results[channel] = own + share * (shown - own);
     }
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel)
+        write(out + (((long long)face * 3 + channel) * size + y) * size + x, results[channel]);
 }

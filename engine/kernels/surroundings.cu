@@ -1,94 +1,139 @@
 // Edits -> edits with the surroundings where they show less of a face than the frame: surroundings.cut_out.
 #include "image.cuh"
 
+const int BLOCK = 4;   // pixels of a crop, on each side, to one of the fine grid
+const int STEP = 4;    // surroundings.STEP
+const int LINE = 64;   // GATE_RESOLUTION, which the parser's pixels are multiples of
+
 // 0 to 1 over the margins from -span to 0.
 __device__ inline float risen(float margin, float span) { return clamped(1.0f + margin / span, 0.0f, 1.0f); }
 
-// found: float32 [faces, height, width], the margins of the frames' faces. around: of what is no face in the edits, which
-// counts in full from `late` on. shown: of the edits' faces. hair: of the frames' hair, which is long from `from` over
-// `rise` on at the lower border. hidden: float32 [faces, height, width], where a face may be within `reach` pixels. bare:
-// where the edit shows none there and the frame no long hair. stays: where such hair does, the edit showing no face from
-// `early` within its edge on.
-extern "C" __global__ void lay_bare(const float* found, const float* around, const float* shown, const float* hair,
-                                    int reach, float late, float span, float from, float rise, float early, int width,
-                                    int height, float* hidden, float* bare, float* stays) {
+// All planes float32 [faces, height, width], width a multiple of LINE. largest: of the margins of the frames' faces around
+// a pixel. around: of what is no face in the edits, which counts in full from `late` on. shown: of the edits' faces. hair:
+// of the frames' hair, which is long from `from` over `rise` on at the lower border. hidden: where a face may be near.
+// bare: where the edit shows none there and the frame no long hair. stays: where such hair does, the edit showing no face
+// from `early` within its edge on.
+extern "C" __global__ void lay_bare(const float* largest, const float* around, const float* shown, const float* hair,
+                                    float late, float span, float from, float rise, float early, int width, int height,
+                                    float* hidden, float* bare, float* stays) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     long long first = (long long)face * width * height, place = first + y * width + x;
-    float largest = found[place];
-    for (int v = clamped(y - reach, 0, height - 1); v <= clamped(y + reach, 0, height - 1); ++v)
-        for (int u = clamped(x - reach, 0, width - 1); u <= clamped(x + reach, 0, width - 1); ++u)
-            largest = fmaxf(largest, found[first + v * width + u]);
-    hidden[place] = risen(largest, span);
-    float longest = from;
-    for (int u = 0; u < width; ++u) longest = fmaxf(longest, hair[first + (height - 1) * width + u]);
-    float kept = fminf((longest - from) / rise, 1.0f) * risen(hair[place], span);
-    bare[place] = (1.0f - kept) * fminf(hidden[place], risen(around[place] - late, span));
-    stays[place] = kept * risen(early - shown[place], span);
-}
-
-// crops, edits: REAL [faces, 3, size, size]; hidden: float32 [faces, height, width]; size, width and height are
-// multiples of side. image: float32 [faces, 3, side, side], the means of the crops' blocks. known: float32 [faces,
-// side, side], how much of them is not hidden. changes: the mean difference of the edits' means over the channels.
-extern "C" __global__ void reduce(const REAL* crops, const REAL* edits, int size, const float* hidden, int width,
-                                  int height, float* image, float* known, float* changes, int side) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
-    if (x >= side || y >= side) return;
-    int across = width / side, down = height / side, block = size / side, place = y * side + x;
-    float sum = 0.0f, change = 0.0f;
-    hidden += (long long)face * width * height;
-    for (int v = y * down; v < (y + 1) * down; ++v)
-        for (int u = x * across; u < (x + 1) * across; ++u) sum += hidden[v * width + u];
-    for (int channel = 0; channel < 3; ++channel) {
-        long long plane = (long long)face * 3 + channel;
-        float of_crop = 0.0f, of_edit = 0.0f;
-        for (int row = y * block; row < (y + 1) * block; ++row)
-            for (int column = x * block; column < (x + 1) * block; ++column) {
-                long long pixel = (plane * size + row) * size + column;
-                of_crop += read(crops[pixel]);
-                of_edit += read(edits[pixel]);
-            }
-        float share = 1.0f / (block * block);
-        change += fabsf(of_edit - of_crop) * share;
-        image[plane * side * side + place] = of_crop * share;
+    const float* lowest = hair + first + (height - 1) * width;
+    float longest = from, face_near = largest[place], no_face = around[place], edit = shown[place], own = hair[place];
+    for (int start = 0; start < width; start += LINE) {
+        Four<float> columns[LINE / 4];
+#pragma unroll
+        for (int u = 0; u < LINE / 4; ++u) columns[u] = four(lowest + start + 4 * u);
+#pragma unroll
+        for (int u = 0; u < LINE; ++u) longest = fmaxf(longest, columns[u / 4].at[u % 4]);
     }
-    known[(long long)face * side * side + place] = 1.0f - sum / (across * down);
-    changes[(long long)face * side * side + place] = change / 3.0f;
+    float kept = fminf((longest - from) / rise, 1.0f) * risen(own, span);
+    float near = risen(face_near, span), open = fminf(near, risen(no_face - late, span));
+    float left = kept * risen(early - edit, span);
+    hidden[place] = near;
+    bare[place] = (1.0f - kept) * open;
+    stays[place] = left;
 }
 
-// fine: float32 [faces, 3, step x side, step x side], known by shares. coarse: float32 [faces, 3, side, side], the means
-// of what is known of step x step pixels, which are known as much as they are together, up to 1. least: mean that counts.
-extern "C" __global__ void pull(const float* fine, const float* fine_known, int step, float least, float* coarse,
-                                float* coarse_known, int side) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+// crops, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]; hidden: float32 [faces, height, width], multiples of side.
+// image: float32 [faces, 3, side, side], the means of the crops' blocks. known: float32 [faces, side, side], how much of
+// them is not hidden. changes: float32 [faces, 3, side, side], the difference of the edits' means. Run for 3 x faces.
+extern "C" __global__ void reduce(const REAL* crops, const REAL* edits, const float* hidden, int width, int height,
+                                  float* image, float* known, float* changes, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
-    int row = step * side;
-    float sums[3] = {}, count = 0.0f;
-    for (int v = step * y; v < step * (y + 1); ++v)
-        for (int u = step * x; u < step * (x + 1); ++u) {
-            float share = fine_known[((long long)face * row + v) * row + u];
-            count += share;
-            for (int channel = 0; channel < 3; ++channel)
-                sums[channel] += share * fine[(((long long)face * 3 + channel) * row + v) * row + u];
+    const int size = BLOCK * side;
+    long long first = (long long)plane * side * side + y * side + x;
+    float of_crop = 0.0f, of_edit = 0.0f;
+#pragma unroll
+    for (int row = 0; row < BLOCK; ++row) {
+        long long place = ((long long)plane * size + y * BLOCK + row) * size + x * BLOCK;
+        Four<REAL> crop = four(crops + place), edit = four(edits + place);
+#pragma unroll
+        for (int n = 0; n < BLOCK; ++n) {
+            of_crop += read(crop.at[n]);
+            of_edit += read(edit.at[n]);
         }
-    float pixels = (float)(step * step);
-    for (int channel = 0; channel < 3; ++channel)
-        coarse[(((long long)face * 3 + channel) * side + y) * side + x] =
-            sums[channel] / pixels / fmaxf(count / pixels, least);
-    coarse_known[((long long)face * side + y) * side + x] = fminf(count, 1.0f);
+    }
+    image[first] = of_crop / (BLOCK * BLOCK);
+    changes[first] = fabsf(of_edit - of_crop) / (BLOCK * BLOCK);
+    if (plane % 3) return;
+    int face = plane / 3, across = width / side, down = height / side, pixels = across * down;
+    hidden += ((long long)face * height + y * down) * width + x * across;
+    float sum = 0.0f;
+    for (int start = 0; start < pixels; start += BLOCK)
+#pragma unroll
+        for (int n = start; n < start + BLOCK; ++n) {
+            int last = min(n, pixels - 1);
+            float value = hidden[last / across * width + last % across];
+            sum += n < pixels ? value : 0.0f;
+        }
+    known[(long long)face * side * side + y * side + x] = 1.0f - sum / pixels;
 }
 
-// fine: float32 [faces, 3, side, side]; as far as it is not known it takes what the filled coarse image [few, few] has.
-extern "C" __global__ void push(const float* coarse, int few, const float* known, float* fine, int side) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
-    if (x >= side || y >= side) return;
-    float there = known[((long long)face * side + y) * side + x];
-    for (int channel = 0; channel < 3; ++channel) {
-        long long plane = (long long)face * 3 + channel;
-        float& pixel = fine[(plane * side + y) * side + x];
-        float beyond = enlarged(coarse + plane * few * few, few, few, x, y, side);
-        pixel = beyond + there * (pixel - beyond);
+// The mean of what is known of STEP x STEP pixels of a plane with `row` of them in a row; count: how much that is.
+__device__ inline float pulled(const float* plane, const float* known, int row, int x, int y, float least, float* count) {
+    float sum = 0.0f, all = 0.0f, pixels = STEP * STEP;
+#pragma unroll
+    for (int v = 0; v < STEP; ++v) {
+        int place = (STEP * y + v) * row + STEP * x;
+        Four<float> values = four(plane + place), shares = four(known + place);
+#pragma unroll
+        for (int u = 0; u < STEP; ++u) {
+            sum += shares.at[u] * values.at[u];
+            all += shares.at[u];
+        }
     }
+    *count = all;
+    return sum / pixels / fmaxf(all / pixels, least);
+}
+
+// fine: float32 [faces, 3, STEP x side, STEP x side], known by shares. coarse: float32 [faces, 3, side, side], the means
+// of what is known of STEP x STEP pixels, which are known as much as they are together, up to 1. least: mean that counts.
+// Run for 3 x faces.
+extern "C" __global__ void pull(const float* fine, const float* fine_known, float least, float* coarse,
+                                float* coarse_known, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
+    if (x >= side || y >= side) return;
+    int row = STEP * side, face = plane / 3, place = y * side + x;
+    long long square = (long long)row * row;
+    float count, mean = pulled(fine + plane * square, fine_known + face * square, row, x, y, least, &count);
+    coarse[(long long)plane * side * side + place] = mean;
+    if (plane % 3 == 0) coarse_known[(long long)face * side * side + place] = fminf(count, 1.0f);
+}
+
+// A grid of one plane of a face: what it shows, and how much each pixel is known.
+struct Grid {
+    const float *values, *known;
+    int side;
+
+    __device__ Grid(const float* planes, const float* shares, int plane, int side)
+        : values(planes + (long long)plane * side * side), known(shares + (long long)(plane / 3) * side * side),
+          side(side) {}
+
+    // As far as the pixel is not known it is what lies beyond.
+    __device__ float filled(int x, int y, float beyond) const {
+        float value = values[y * side + x], there = known[y * side + x];
+        return beyond + there * (value - beyond);
+    }
+};
+
+// fine: float32 [faces, 3, side, side], known by shares; middle and coarse: of a quarter of the side, and of STEP. As far
+// as it is not known it takes what the next grid has, filled in the same way and enlarged, the last being the mean of
+// all. whole: float32 [faces], how much of that is known. Run for 3 x faces.
+extern "C" __global__ void push(float* fine, const float* fine_known, const float* middle, const float* middle_known,
+                                const float* coarse, const float* coarse_known, float least, float* whole, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
+    if (x >= side || y >= side) return;
+    Grid first(fine, fine_known, plane, side), second(middle, middle_known, plane, side / STEP);
+    Grid third(coarse, coarse_known, plane, STEP);
+    float count, mean = pulled(third.values, third.known, STEP, 0, 0, least, &count);
+    auto few = [&](int u, int v) { return third.filled(u, v, mean); };
+    auto more = [&](int u, int v) { return second.filled(u, v, enlarged_of(few, STEP, STEP, u, v, second.side)); };
+    float pixel = first.filled(x, y, enlarged_of(more, second.side, second.side, x, y, side));
+    fine[((long long)plane * side + y) * side + x] = pixel;
+    if (plane % 3 == 0 && x == 0 && y == 0) whole[plane / 3] = fminf(count, 1.0f);
 }
 
 // around: float32 [faces, 3, side, side]. gates: float32 [faces, side, side], near 1 where little changes. bare, stays:
@@ -99,13 +144,19 @@ extern "C" __global__ void surround(const REAL* edits, const float* around, cons
                                     REAL* out, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
-    long long first = (long long)face * width * height;
-    masks[((long long)face * size + y) * size + x] *= 1.0f - enlarged(stays + first, width, height, x, y, size);
+    long long first = (long long)face * width * height, place = ((long long)face * size + y) * size + x;
+    float mask = masks[place], left = enlarged(stays + first, width, height, x, y, size);
     float share = known[face] * enlarged(bare + first, width, height, x, y, size);
     share *= 1.0f - enlarged(gates + (long long)face * side * side, side, side, x, y, size);
+    long long next = (long long)size * size, at = 3 * face * next + y * size + x;
+    float edit[3], here[3];
+#pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
-        long long plane = (long long)face * 3 + channel, place = (plane * size + y) * size + x;
-        float edit = read(edits[place]), here = enlarged(around + plane * side * side, side, side, x, y, size);
-        write(out + place, edit + share * (here - edit));
+        edit[channel] = read(edits[at + channel * next]);
+        here[channel] = enlarged(around + (3 * face + channel) * side * side, side, side, x, y, size);
     }
+    masks[place] = mask * (1.0f - left);
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel)
+        write(out + at + channel * next, edit[channel] + share * (here[channel] - edit[channel]));
 }

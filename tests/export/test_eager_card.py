@@ -8,10 +8,12 @@ import onnx
 import pytest
 import torch
 
+from engine.bundle import read_manifest
+from engine.bundle_build import recipe_folder
 from engine.errors import CardFailed
 from engine.graphs import plain
 from engine.runtimes.base import shape_for
-from export.eager import EagerRuntime, _CardNetwork
+from export.eager import EagerNetwork, EagerRuntime, _CardNetwork
 from tests.engine.conftest import tiny, tiny_folder, tiny_networks
 from tests.engine.kernels.remote import RemoteArray
 
@@ -79,6 +81,7 @@ def card(monkeypatch):
     @contextmanager
     def capture_whole(graph, pool=None, stream=None, capture_error_mode="global"):
         if pool is None:
+            assert capture_error_mode == "thread_local"
             with capture(graph):
                 yield
             return
@@ -141,6 +144,17 @@ def test_a_graph_of_a_whole_step_holds_the_operators_themselves(tiny, card, monk
     assert (Graph.made, len(runs)) == (2, 1)
     replay()
     assert Graph.whole is None
+
+
+def test_the_host_asks_nothing_of_the_card_while_a_graph_is_captured():
+    """On torch's meta device no tensor has a value that could be read; the shipped parser enlarges pictures."""
+    recipe, device = recipe_folder("default"), torch.device("meta")
+    spec = read_manifest(recipe).graphs["parser"]
+    network = EagerNetwork(plain(onnx.load(recipe / spec.file)), spec, device)
+    answers = network.run({port: torch.zeros(shape_for(spec, port, 2), device=device) for port in spec.inputs})
+    assert {port: tuple(answer.shape) for port, answer in answers.items()} == {
+        port: shape_for(spec, port, 2) for port in spec.outputs
+    }
 
 
 @pytest.mark.parametrize(

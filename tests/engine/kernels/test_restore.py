@@ -87,7 +87,10 @@ def test_images_of_another_type_are_refused(bench):
 
 
 MISTAKES = {
-    "one square for another": ("clamped(x - reach, 0", "clamped(x - reach + 1, 0"),
+    "one square for another": ("clamped(x + clamped(n, -reach, reach)", "clamped(x + clamped(n, -reach, reach - 1)"),
+    "lower squares": ("clamped(y + clamped(n, -reach, reach)", "clamped(y + clamped(n, -reach, reach - 1)"),
+    "two channels": ("+ changes[2 * plane + column]", ""),
+    "a blur along the row alone": ("blurred[mirrored(y + j, side) * side]", "blurred[y * side]"),
     "a border with its edge pixel": ("n < 0 ? -n : (n", "n < 0 ? -n - 1 : (n"),
     "the other border with its edge pixel": ("2 * count - 2 - n", "2 * count - 1 - n"),
     "gates half a pixel off": ("(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),

@@ -72,21 +72,22 @@ def test_a_parser_whose_pixels_do_not_fit_is_refused(bench):
 
 
 MISTAKES = {
-    "hidden one too few": ("v <= clamped(y + reach, 0, height - 1)", "v < clamped(y + reach, 0, height - 1)"),
-    "bare where nothing is hidden": ("fminf(hidden[place], risen(around[place] - late, span))",
-                                     "risen(around[place] - late, span)"),
-    "bare earlier": ("around[place] - late", "around[place]"),
-    "colours of what is hidden": ("1.0f - sum / (across * down)", "1.0f"),
-    "the first pixel for all": ("share * fine[(((long long)face * 3 + channel) * row + v) * row + u]",
-                                "share * fine[(((long long)face * 3 + channel) * row + v) * row]"),
-    "the first face's known for all": ("known[((long long)face * side + y) * side + x];", "known[y * side + x];"),
-    "a change of one channel": ("change / 3.0f", "change"),
-    "hair that is long in the first column": ("fmaxf(longest, hair[first + (height - 1) * width + u])",
-                                              "fmaxf(longest, hair[first + (height - 1) * width])"),
-    "long hair that leaves late": ("early - shown[place]", "-shown[place]"),
-    "long hair filled with the wall": ("(1.0f - kept) * fminf", "fminf"),
+    "bare where nothing is hidden": ("fminf(near, risen(no_face - late, span))",
+                                     "risen(no_face - late, span)"),
+    "bare earlier": ("no_face - late", "no_face"),
+    "colours of what is hidden": ("1.0f - sum / pixels", "1.0f"),
+    "hidden in the first line alone": ("last / across * width", "0 * width"),
+    "the first pixel for all": ("shares.at[u] * values.at[u]", "shares.at[u] * values.at[0]"),
+    "the first face's known for all": ("(long long)(plane / 3) * side * side", "0 * side"),
+    "the first face's colours for all": ("values(planes + (long long)plane * side * side)",
+                                         "values(planes + (long long)(plane % 3) * side * side)"),
+    "not filled beyond the second grid": ("v, enlarged_of(few,", "v, 0.0f * enlarged_of(few,"),
+    "a change of one channel": ("fabsf(of_edit - of_crop)", "(plane % 3 ? 0.0f : fabsf(of_edit - of_crop))"),
+    "hair that is long in the first columns": ("four(lowest + start + 4 * u)", "four(lowest)"),
+    "long hair that leaves late": ("early - edit,", "-edit,"),
+    "long hair filled with the wall": ("(1.0f - kept) * open", "open"),
     "the first face's hair for all": ("enlarged(stays + first,", "enlarged(stays,"),
-    "the edit given twice": ("share * (here - edit)", "share * here"),
+    "the edit given twice": ("share * (here[channel] - edit[channel])", "share * here[channel]"),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 // CUDA C++ on the host, as much of it as the kernels use: threads run one after the other.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
@@ -20,6 +21,7 @@ inline unsigned atomicAdd(unsigned* place, unsigned value) {
 }
 
 using std::isnan;
+using std::min;
 
 template <class... Arguments, size_t... N>
 void run(void (*kernel)(Arguments...), void** arguments, std::index_sequence<N...>) {
