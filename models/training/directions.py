@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.assets import asset_path
-from engine.direction_file import Direction, read_directions, write_directions
+from engine.direction_file import SAID, Direction, read_directions, write_directions
 from engine.errors import UsageError
 from models.checkpoints.published import load_light_generator
 from models.compiled import compile_network
@@ -280,15 +280,10 @@ def write_sliders(path: Path, sliders: Mapping[str, Slider]) -> None:
             slider.direction,
             slider.lo,
             slider.hi,
-            recipe.face,
-            recipe.hair,
-            recipe.zone,
-            recipe.shift,
-            recipe.takes_off,
-            recipe.outline,
-            recipe.eyes,
-            recipe.mouth,
-            recipe.reshapes,
+            zone=recipe.zone,
+            shift=recipe.shift,
+            takes_off=recipe.takes_off,
+            **{part: getattr(recipe, part) for part in SAID},
         )
         for name, slider in sliders.items()
         for recipe in [slider.recipe]
