@@ -62,7 +62,7 @@ class Switches:
 PRIMING_STEPS = 2
 """On the first frame of a track. The first of them sees the frame itself as its inversion, the second its own."""
 
-REPAINTED = 0.083
+REPAINTED = 0.09
 """Mean change on the [-1, 1] scale at which the noise map has lost most of its say about an edit."""
 
 FACE_MIDDLE, FACE_HALF = (0.5, 0.59), (0.25, 0.32)

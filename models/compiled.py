@@ -1,29 +1,37 @@
-"""Networks on OpenVINO, for the many forward passes of trainings and scores on a CPU."""
+"""Networks on OpenVINO, for the many forward passes of trainings and scores on a CPU.
+
+It is imported where it is used: a training on a graphics card does without it.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.openvino_core import openvino_core
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 
 def compile_network(
     network: nn.Module, example: Tensor | tuple[Tensor, ...], precision: str = "f32"
 ) -> Callable[..., NDArray[np.float32]]:
     """`network` on OpenVINO at the example's shape: ten times the speed of eager torch on a CPU."""
-    model = ov.convert_model(network.eval(), example_input=example)
+    import openvino
+
+    model = openvino.convert_model(network.eval(), example_input=example)
     examples = example if isinstance(example, tuple) else (example,)
     model.reshape({i: tuple(e.shape) for i, e in enumerate(examples)})
     compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda *arrays: compiled(list(arrays))[0]
 
 
-def compile_file(path: Path, shape: Sequence[int], threads: int) -> ov.CompiledModel:
+def compile_file(path: Path, shape: Sequence[int], threads: int) -> "ov.CompiledModel":
     """A network's file (ONNX, tflite) with an input of that shape, in f32: a bf16 processor would round its scores."""
     core = openvino_core()
     network = core.read_model(path)

@@ -1,8 +1,8 @@
 """The light base encoder: an aligned crop to its W+ code, frame by frame (w_t of rigid.md).
 
 A perceptual trunk sees the face at 128 px; two of its stages, pooled to 6x6, a 16x16 thumbnail and the face mesh's
-principal components go through two linear maps. The linear maps have a closed-form solution
-(`models/training/closed_form.py`), from which training starts.
+principal components go through two linear maps, and between them past a small network that bends what is linear. The
+linear maps have a closed-form solution (`models/training/closed_form.py`), from which training starts.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.geometry import CROP_SIZE
-from models.layers import shrink_kernel
+from models.layers import LEAKY_SLOPE, shrink_kernel
 from models.perceptual import IMAGE_SCALE, IMAGE_SHIFT, STAGE_WIDTHS, StLpips, folded_stage, trunk_stages
 from models.tracking import MeshComponents
 
@@ -29,12 +29,14 @@ TRUNK_RESOLUTION = 128
 
 @dataclass(frozen=True)
 class BaseEncoderConfig:
-    """latent_rows: W+ rows of the generator. rank: width between the two linear maps. widths: channels of the trunk's
-    stages; AlexNet has 64, 192, 384, 256 and 256, of which the ones left out never light on a face."""
+    """latent_rows: W+ rows of the generator. rank: width between the two linear maps. bent: width of the layer that is
+    hidden beside them. widths: channels of the trunk's stages; AlexNet has 64, 192, 384, 256 and 256, of which the ones
+    left out never light on a face."""
 
     latent_rows: int = 12
     latent_dim: int = 512
-    rank: int = 176
+    rank: int = 256
+    bent: int = 512
     widths: tuple[int, int, int, int, int] = (64, 96, 176, 176, 112)
 
     @property
@@ -118,11 +120,16 @@ class BaseEncoder(nn.Module):
         self.features = FaceFeatures(config.widths)
         self.register_buffer("level", torch.ones(sum(config.parts)))
         self.reduce = nn.Linear(sum(config.parts), config.rank)
+        last = nn.Linear(config.bent, config.rank)
+        self.bend = nn.Sequential(nn.Linear(config.rank, config.bent), nn.LeakyReLU(LEAKY_SLOPE), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.expand = nn.Linear(config.rank, config.latent_rows * config.latent_dim)
 
     def codes(self, features: Tensor) -> Tensor:
         """features [B, F] -> ws [B, L, 512]."""
-        ws: Tensor = self.expand(self.reduce(features * self.level))
+        found = self.reduce(features * self.level)
+        ws: Tensor = self.expand(found + self.bend(found))
         return ws.unflatten(1, (self.config.latent_rows, self.config.latent_dim))
 
     def forward(self, crop: Tensor) -> Tensor:

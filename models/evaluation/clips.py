@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +105,8 @@ def read_frames(path: Path, limit: int) -> Iterator[CameraFrame]:
 
 def _refuse_no_video(path: Path) -> None:
     # OpenCV's own reader says what it thinks of such a file on stderr, where a failure is one line.
+    import av  # not at the top: trainings from packs read no video, and do without
+
     try:
         with av.open(path) as container:
             count = len(container.streams.video)

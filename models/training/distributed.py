@@ -69,6 +69,8 @@ def joined(device: str) -> Iterator[Ranks]:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device; train with --device cpu")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32: ten bits of fp32 are enough for gradients
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks(0, 1, torch.device(device))

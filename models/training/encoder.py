@@ -33,7 +33,7 @@ from models.training.stills import Generator, StillJudge, sheet
 logger = logging.getLogger(__name__)
 
 VALIDATION_FACES = 24
-PEAK_RATES = {"expand": 4e-4, "reduce": 2e-5, "features": 4e-5}
+PEAK_RATES = {"expand": 4e-4, "bend": 4e-4, "reduce": 2e-5, "features": 4e-5}
 """In one step each of them can change a code by about as much: `reduce` sums ten thousand features."""
 DROPPED = 0.2
 """Share of the features that each step does without: faces of the training part are met again and again."""
@@ -160,7 +160,7 @@ class EncoderTask:
 
     def __init__(self, args: argparse.Namespace) -> None:
         device = torch.device(args.device)
-        self._args, self._codes, self._judge = args, CodeSampler.open(), StillJudge.load()
+        self._args, self._codes, self._judge = args, CodeSampler.open(), StillJudge.load(device)
         self._source = EpisodeSource(*prepared_at_128(args.data, Split.TRAIN), clip_share=0.1)
         self._source.check(1)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
@@ -208,15 +208,15 @@ class EncoderTask:
 
     def validate(self, average: nn.Module) -> dict[str, float]:
         """`StillJudge.scores` of held-out stills at 256 px, from the code alone."""
-        generator = Generator()
-        return self._judge.scores(self._invert(average, generator, self._faces), self._faces)
+        return self._judge.scores(self._invert(average, self._faces), self._faces)
 
     def images(self, average: nn.Module) -> Tensor:
         shown = self._faces[:6]
-        return sheet(shown, self._invert(average, Generator(), shown))
+        return sheet(shown, self._invert(average, shown))
 
-    def _invert(self, encoder: nn.Module, generator: Generator, faces: Tensor) -> Tensor:
+    def _invert(self, encoder: nn.Module, faces: Tensor) -> Tensor:
         device = next(encoder.parameters()).device
+        generator = Generator(device)
         return torch.cat([generator(encoder(face.to(device)).cpu()) for face in faces.split(1)])
 
     def save(self, average: nn.Module, folder: Path) -> None:

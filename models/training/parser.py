@@ -4,8 +4,9 @@ import argparse
 import copy
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from models.training.hand_photos import HandPhoto, load_hands
 from models.training.log import checkpoint_dir, load_checkpoint, save_checkpoint
 from models.training.loop import LoopOptions, Player, add_loop_arguments, fit, loop_options, sample_rng
 from models.training.norms import measure_statistics, unfold_norms
-from models.training.parsing_stills import labelled_stills
+from models.training.open_mouths import open_mouths
+from models.training.parsing_stills import Parse, labelled_stills
 from models.training.splits import load_splits
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ LICENCE = "trained on CelebAMask-HQ: non-commercial research and education only"
 _STATISTICS_BATCHES = 40
 _SHOWN = 6
 _OCCLUDED = 0.05  # of the pixels, as augmentation leaves them
-STILLS = "stills.npz"
+STILLS, MOUTHS = "stills.npz", "mouths.npz"
 SCORED = tuple(name for name in CLASSES if name not in OCCLUDER_CLASSES)
 """The classes of CelebAMask-HQ; what is before the face is background there."""
 # One colour a class, RGB.
@@ -71,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stills", action="store_true", help="also learn from FFHQ's photographs, labelled by the newest parser"
     )
     parser.add_argument(
+        "--mouths", type=int, default=0, metavar="N", help="also learn from drawn faces whose mouths are wide open"
+    )
+    parser.add_argument(
         "--hands", type=Path, help="pictures of single hands before a pale wall, to hide faces behind (hand_photos.py)"
     )
     add_loop_arguments(parser, minutes=15.0, batch=16, out=None, amp=True)
@@ -82,14 +87,19 @@ def run(args: argparse.Namespace) -> int:
     torch.manual_seed(args.seed)
     options = loop_options(args)
     pairs = load_split(args.data, "train")
-    train = with_stills(pairs, args.data, options) if args.stills else pairs
+    more: dict[str, Callable[[Parse], tuple[samples.U8, samples.U8]]] = {}
+    if args.stills:
+        more[STILLS] = partial(labelled_stills, args.data)
+    if args.mouths:
+        more[MOUTHS] = partial(open_mouths, args.mouths)
+    train = with_more(pairs, options, more)
     hands = load_hands(args.hands) if args.hands else []
     outcome = fit(ParserTask(train, load_split(args.data, "validation"), args.seed, hands), options)
     if not outcome.finished:
         return 0
     test = load_split(args.data, "test")
-    stills = len(train.crops) - len(pairs.crops)
-    used = Used(len(pairs.crops), stills, len(hands))
+    stills = len(train.crops) - len(pairs.crops) - args.mouths
+    used = Used(len(pairs.crops), stills, len(hands), args.mouths)
     report = lineage(load_parser(args.out / WEIGHTS), test, used, outcome.step, outcome.spent_s / 60)
     (args.out / LINEAGE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     logger.info("parser: mIoU %.3f on %d held-out faces after %d steps", report["miou"], len(test.crops), outcome.step)
@@ -183,19 +193,26 @@ def load_parser(weights: Path) -> FaceParser:
     return parser.eval()
 
 
-def with_stills(pairs: Pairs, data: Path, options: LoopOptions) -> Pairs:
-    """The pairs and FFHQ's photographs, labelled by the newest parser; a resumed run keeps the labels it began with."""
-    kept = (options.checkpoints or checkpoint_dir(ParserTask.name)) / STILLS
-    if options.resume and kept.is_file():
+def with_more(
+    pairs: Pairs, options: LoopOptions, more: Mapping[str, Callable[[Parse], tuple[samples.U8, samples.U8]]]
+) -> Pairs:
+    """The pairs and further ones that the newest parser labels; a resumed run keeps the labels it began with.
+
+    more: under which name each kind is kept, and what makes it with a parser.
+    """
+    crops, labels = [pairs.crops], [pairs.labels]
+    for name, make in more.items():
+        kept = (options.checkpoints or checkpoint_dir(ParserTask.name)) / name
+        if not (options.resume and kept.is_file()):
+            teacher = ParserTask(pairs, pairs, options.seed)
+            logger.info("labelling %s with %s", kept.stem, teacher.start_from(options.out))
+            made = make(in_evaluation(teacher.network))
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(kept, crops=made[0], labels=made[1])
         with np.load(kept) as file:
-            crops, labels = file["crops"], file["labels"]
-    else:
-        teacher = ParserTask(pairs, pairs, options.seed)
-        logger.info("labelling photographs with %s", teacher.start_from(options.out))
-        crops, labels = labelled_stills(data, in_evaluation(teacher.network))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, crops=crops, labels=labels)
-    return Pairs(np.concatenate([pairs.crops, crops]), np.concatenate([pairs.labels, labels]))
+            crops.append(file["crops"])
+            labels.append(file["labels"])
+    return Pairs(np.concatenate(crops), np.concatenate(labels))
 
 
 def load_split(data: Path, split: str) -> Pairs:
@@ -285,11 +302,13 @@ def face_iou(counts: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Used:
-    """How many pairs, photographs that a parser labelled, and photographed hands a training learnt from."""
+    """What a training learnt from: how many pairs, photographs and drawn open mouths that a parser labelled, and
+    photographed hands."""
 
     pairs: int
     stills: int
     hands: int
+    mouths: int = 0
 
 
 def lineage(model: nn.Module, test: Pairs, used: Used, steps: int, minutes: float) -> dict[str, Any]:
@@ -301,9 +320,11 @@ def lineage(model: nn.Module, test: Pairs, used: Used, steps: int, minutes: floa
     return {
         "command": f"rigid-live train parser --data DIR --out DIR --minutes {minutes:.0f}"
         + " --stills" * (used.stills > 0)
+        + f" --mouths {used.mouths}" * (used.mouths > 0)
         + " --hands DIR" * (used.hands > 0),
         "data": f"CelebAMask-HQ at 256 px, {used.pairs} training pairs; FFHQ, {used.stills} stills labelled by a parser"
-        f"; {used.hands} hands of the Sign Language Digits Dataset (Apache-2.0) before them",
+        + f"; {used.mouths} drawn faces with open mouths, too" * (used.mouths > 0)
+        + f"; {used.hands} hands of the Sign Language Digits Dataset (Apache-2.0) before them",
         "minutes": round(minutes, 1),
         "steps": steps,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -59,7 +59,7 @@ def labelled_stills(data: Path, parse: Parse) -> tuple[samples.U8, samples.U8]:
 
 def label_of(crop: samples.U8, worn: Collection[str], parse: Parse) -> samples.U8 | None:
     """Class indices [256, 256] of a crop on which `worn` are, of WORN's classes; None where they are not found."""
-    chances = np.mean([_softmax(parse(samples.to_network([crop]))[0]), _mirrored(crop, parse)], axis=0)
+    chances = chances_of(crop, parse)
     for name in WORN.values():
         chances[CLASSES.index(name)] *= _FAVOUR[name] if name in worn else 0.0
     for name in OCCLUDER_CLASSES:
@@ -69,6 +69,12 @@ def label_of(crop: samples.U8, worn: Collection[str], parse: Parse) -> samples.U
     if any((label == CLASSES.index(name)).mean() < _LEAST_WORN[name] for name in worn):
         return None
     return label.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def chances_of(crop: samples.U8, parse: Parse) -> NDArray[np.float32]:
+    """Probabilities of the classes [K, 128, 128] of a crop, averaged over its mirror image."""
+    both = [_softmax(parse(samples.to_network([crop]))[0]), _mirrored(crop, parse)]
+    return np.asarray(np.mean(both, axis=0), np.float32)
 
 
 def _mirrored(crop: samples.U8, parse: Parse) -> NDArray[np.float32]:

@@ -45,6 +45,7 @@ PEAK_RATES = {
     "recurrent": 5e-4,
     "keep": 5e-3,
     "expand": 1e-4,
+    "bend": 1e-4,
     "reduce": 5e-6,
     "features": 1e-5,
 }
@@ -89,7 +90,7 @@ class RecurrentTask:
         self._source = EpisodeSource(*prepared_at_128(args.data, Split.TRAIN))
         self._source.check(args.length)
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
-        self._edits, self._judge = EditSampler.open(), StillJudge.load()
+        self._edits, self._judge = EditSampler.open(), StillJudge.load(device)
         self._length, self._seed, self._rate = args.length, args.seed, args.rate
         self._inverter = Inverter(load_encoder(args.out), RecurrentEncoder())
         paper = LossWeights(
@@ -159,7 +160,8 @@ class RecurrentTask:
     def images(self, average: nn.Module) -> Tensor:
         """Validation faces above their inversions, with the map and without it."""
         assert isinstance(average, Inverter)
-        generator, shown = Generator(), self._faces[:SHOWN]
+        shown = self._faces[:SHOWN]
+        generator = Generator(next(average.parameters()).device)
         inverted = [invert_still(average, generator, face)[:2] for face in shown.split(1)]
         return sheet(shown, *(torch.cat([pair[n] for pair in inverted]) for n in (0, 1)))
 
@@ -192,7 +194,8 @@ def score_stills(inverter: Inverter, faces: Tensor, judge: StillJudge, edits: Te
 
     edits: offsets [N, L, 512]; "kept" is the mean share of their change to the image that the map lets through.
     """
-    generator, device = Generator(), next(inverter.parameters()).device
+    device = next(inverter.parameters()).device
+    generator = Generator(device)
     inverted = [invert_still(inverter, generator, face) for face in faces.split(1)]
     images = {
         "code": torch.cat([generator(inverter.base(face.to(device)).cpu()) for face in faces.split(1)]),

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +19,9 @@ from models.checkpoints.published import load_light_generator, published_generat
 from models.compiled import compile_network
 from models.mobile_stylegan import LATENT_DIM, TEACHER_1024, MappingNetwork
 from models.training.log import checkpoint_dir
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 MEAN_CODE_SAMPLES = 20_000
 
@@ -86,11 +89,13 @@ class EditSampler:
         return (0.5 * (a - b)).expand_as(self.sliders[0])
 
 
-def openvino_teacher(precision: str) -> ov.CompiledModel:
+def openvino_teacher(precision: str) -> "ov.CompiledModel":
     """The 1024 px network on OpenVINO, batch 1, `precision` f32 or bf16."""
+    import openvino
+
     network = published_generator(TEACHER_1024)
     example = torch.zeros(1, TEACHER_1024.latent_rows, LATENT_DIM)
-    model = ov.convert_model(network, example_input=example)
+    model = openvino.convert_model(network, example_input=example)
     model.reshape({0: tuple(example.shape)})
     return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
@@ -115,7 +120,7 @@ def teacher_targets(count: int, exact: int, seed: int = 1) -> tuple[NDArray[np.f
     return ws, images
 
 
-def teacher_image(teacher: ov.CompiledModel, ws: NDArray[np.float32]) -> NDArray[np.uint8]:
+def teacher_image(teacher: "ov.CompiledModel", ws: NDArray[np.float32]) -> NDArray[np.uint8]:
     """What `openvino_teacher` makes of a code [1, 16, 512], scaled down by area: uint8 RGB [256, 256, 3]."""
     small = cv2.resize(teacher(ws)[0][0].transpose(1, 2, 0), (256, 256), interpolation=cv2.INTER_AREA)
     levels: NDArray[np.uint8] = np.clip((small + 1.0) * 127.5 + 0.5, 0, 255).astype(np.uint8)

@@ -1,10 +1,9 @@
-"""Held-out stills during a training: the light generator on OpenVINO, scores, and sheets to look at."""
+"""Held-out stills during a training: the light generator, scores, and sheets to look at."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,33 +16,43 @@ from models.perceptual import StLpips
 
 
 class Generator:
-    """ws [1, L, 512], noise map [1, C, 32, 32] or None -> image [1, 3, 256, 256]; for scores, without gradients."""
+    """ws [1, L, 512], noise map [1, C, 32, 32] or None -> image [1, 3, 256, 256]; for scores, without gradients.
 
-    def __init__(self) -> None:
+    On OpenVINO, or in torch where that has a graphics card; what goes in and out lies on the CPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         network = load_light_generator()
-        self._no_map = np.zeros((1, network.config.widths[2], 32, 32), np.float32)
-        example = (torch.zeros(1, network.config.latent_rows, LATENT_DIM), torch.from_numpy(self._no_map))
-        self._run = compile_network(network, example)
+        no_map = torch.zeros(1, network.config.widths[2], 32, 32)
+        self._device, self._no_map = device, no_map
+        self._run: Callable[[Tensor, Tensor], Tensor] = network.to(device)
+        if device.type == "cpu":
+            run = compile_network(network, (torch.zeros(1, network.config.latent_rows, LATENT_DIM), no_map))
+            self._run = lambda ws, noise: torch.from_numpy(run(ws.numpy(), noise.numpy()))
 
+    @torch.no_grad()
     def __call__(self, ws: Tensor, noise: Tensor | None = None) -> Tensor:
-        return torch.from_numpy(self._run(ws.numpy(), self._no_map if noise is None else noise.numpy()))
+        noise = self._no_map if noise is None else noise
+        return self._run(ws.to(self._device), noise.to(self._device)).cpu()
 
 
 @dataclass(frozen=True)
 class StillJudge:
-    """Scores inversions of stills."""
+    """Scores inversions of stills. device: where its networks lie."""
 
     distance: StLpips
     identity: FaceIdentity
+    device: torch.device
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, device: torch.device) -> Self:
         """With the published networks; raises AssetMissing, CheckpointError."""
-        return cls(StLpips.load(), FaceIdentity.load())
+        return cls(StLpips.load().to(device), FaceIdentity.load().to(device), device)
 
     def scores(self, made: Tensor, faces: Tensor) -> dict[str, float]:
         """Means over images [N, 3, 256, 256]: MSE x100 on [-1, 1], ST-LPIPS, distance of dlib's embeddings."""
         distances, people = [], []
+        made, faces = made.to(self.device), faces.to(self.device)
         for ours, theirs in zip(made.split(1), faces.split(1), strict=True):
             distances.append(self.distance(ours, theirs))
             people.append((self.identity(ours.clamp(-1.0, 1.0)) - self.identity(theirs)).norm(dim=1))

@@ -1,5 +1,8 @@
 """The base encoder's objectives: each term by hand, and who gets a gradient."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -151,3 +154,11 @@ def test_features_are_left_out_but_the_meshs_are_not():
     seen, mesh = encoded(Shown(), torch.zeros(2, 3, 256, 256), 0.25).tensor_split([-MESH], dim=1)  # type: ignore[arg-type]
     assert (seen == 0).float().mean().item() == pytest.approx(0.25, abs=0.08)
     assert (mesh == 1.0).all()
+
+
+def test_trainings_from_packs_want_neither_openvino_nor_pyav():
+    """A machine with a graphics card may have neither."""
+    program = "import sys\nsys.modules.update(openvino=None, av=None)\n"
+    program += "import models.training.encoder, models.training.recurrent"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
