@@ -215,7 +215,7 @@ class _CardNetwork(EagerNetwork):
         with _exact():
             torch.cuda.synchronize(self.device)  # the weights were sent on another stream
             self.run(fixed)  # libraries choose their kernels on the first run, which cannot be captured
-            # Relaxed for the other threads, which may ask for memory meanwhile.
+            # Other threads may ask for memory meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = self.run(fixed)
         cupy = importlib.import_module("cupy")

@@ -1,6 +1,6 @@
 """Networks on OpenVINO, for the many forward passes of trainings and scores on a CPU.
 
-It is imported where it is used: a training on a graphics card does without it.
+OpenVINO is imported where it is used: a training on a graphics card does without it.
 """
 
 import time

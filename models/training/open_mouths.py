@@ -16,6 +16,7 @@ from engine.bundle_build import DEFAULT, bundle_path
 from engine.directions import edit_offset
 from models.mobile_stylegan import LATENT_DIM
 from models.parsing import CLASSES, OCCLUDER_CLASSES
+from models.pictures import pictures_from
 from models.training import parsing_samples as samples
 from models.training.parsing_stills import SURE, Parse, chances_of
 from models.training.samples import CodeSampler
@@ -68,21 +69,19 @@ def label_of_open(closed: NDArray[np.float32], opened: NDArray[np.float32]) -> s
 
 def _pairs(seed: int) -> Callable[[], tuple[samples.U8, samples.U8]]:
     """Gives a face, and the same with its mouth wide open, uint8 RGB [256, 256, 3]."""
-    directions = open_bundle(bundle_path(DEFAULT)).directions
+    bundle = open_bundle(bundle_path(DEFAULT))
+    directions, rows = bundle.directions, bundle.manifest.latent_rows
     codes, generator, rng = CodeSampler.open(), Generator(torch.device("cpu")), np.random.default_rng(seed)
 
     def draw() -> tuple[samples.U8, samples.U8]:
         code = codes.draw(1, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        rows = next(iter(directions.values())).direction.shape[0]
         ws = code[:, None].repeat(1, rows, 1)
         values = {"mouth_open": float(rng.uniform(*OPENED))}
         values |= {name: float(rng.random()) for name in ALSO if rng.random() < 0.5}
         # An offset is linear in each value, but ends at 1.
         offset = sum(value * edit_offset(directions, {name: 1.0}, (rows, LATENT_DIM)) for name, value in values.items())
         pictures = [generator(ws), generator(ws + torch.from_numpy(np.asarray(offset, np.float32)))]
-        closed, opened = (
-            ((picture[0].clamp(-1.0, 1.0) + 1.0) * 127.5 + 0.5).byte().permute(1, 2, 0).numpy() for picture in pictures
-        )
+        closed, opened = pictures_from(torch.cat(pictures).numpy())
         return closed, opened
 
     return draw

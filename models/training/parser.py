@@ -200,16 +200,18 @@ def with_more(
 
     more: under which name each kind is kept, and what makes it with a parser.
     """
+    folder = options.checkpoints or checkpoint_dir(ParserTask.name)
+    missing = [name for name in more if not (options.resume and (folder / name).is_file())]
+    if missing:
+        teacher = ParserTask(pairs, pairs, options.seed)
+        logger.info("labelling %s with %s", " and ".join(missing), teacher.start_from(options.out))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in missing:
+            made, told = more[name](in_evaluation(teacher.network))
+            np.savez(folder / name, crops=made, labels=told)
     crops, labels = [pairs.crops], [pairs.labels]
-    for name, make in more.items():
-        kept = (options.checkpoints or checkpoint_dir(ParserTask.name)) / name
-        if not (options.resume and kept.is_file()):
-            teacher = ParserTask(pairs, pairs, options.seed)
-            logger.info("labelling %s with %s", kept.stem, teacher.start_from(options.out))
-            made = make(in_evaluation(teacher.network))
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(kept, crops=made[0], labels=made[1])
-        with np.load(kept) as file:
+    for name in more:
+        with np.load(folder / name) as file:
             crops.append(file["crops"])
             labels.append(file["labels"])
     return Pairs(np.concatenate(crops), np.concatenate(labels))

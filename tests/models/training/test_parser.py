@@ -18,6 +18,7 @@ from models.parsing import CLASSES
 from models.training import parser as training
 from models.training import parsing_samples as samples
 from models.training.log import save_checkpoint
+from models.training.loop import loop_options
 from models.training.splits import load_splits
 
 
@@ -176,3 +177,23 @@ def test_a_stopped_run_is_not_scored(data, tmp_path, monkeypatch):
     assert training.run(arguments(data, tmp_path, "--steps", "50", "--workers", "0")) == 0
     assert (tmp_path / training.WEIGHTS).is_file()
     assert not (tmp_path / training.LINEAGE).exists()
+
+
+def test_a_resumed_run_keeps_the_labels_it_began_with(data, tmp_path, monkeypatch):
+    pairs, teachers, made = training.load_split(data, "train"), [], []
+    monkeypatch.setattr(training.ParserTask, "start_from", lambda self, folder: teachers.append(folder) or "some")
+
+    def make(value):
+        def label(parse):
+            made.append(value)
+            return np.full((1, 256, 256, 3), value, np.uint8), np.full((1, 256, 256), value % 8, np.uint8)
+
+        return label
+
+    kinds = {training.STILLS: make(50), training.MOUTHS: make(60)}
+    for flags in ((), ("--resume",)):
+        found = training.with_more(pairs, loop_options(arguments(data, tmp_path, *flags)), kinds)
+        assert found.crops[-2:, 0, 0, 0].tolist() == [50, 60]
+        assert found.labels[-2:, 0, 0].tolist() == [2, 4]
+        np.testing.assert_array_equal(found.crops[:-2], pairs.crops)
+    assert (len(teachers), made) == (1, [50, 60])
