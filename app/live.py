@@ -1,8 +1,8 @@
 """A run that goes on until it is ended, and can be changed while it goes on: what the window has under it.
 
-One engine thread takes frames from the source and begins to edit them; while it begins the next, a second one finishes
-a frame and hands it to the sinks and to whoever looks. The engine thread follows two frozen objects that are swapped
-whole from outside: `settings` says what runs, `controls` what is edited.
+One engine thread takes frames from the source, edits them and hands them to whoever looks; files are written in another
+one. The engine thread follows two frozen objects that are swapped whole from outside: `settings` says what runs,
+`controls` what is edited.
 """
 
 import logging
@@ -10,14 +10,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
 from app.camera_switch import CameraSwitch
 from app.feed import Feed
 from app.likeness import LikenessSwitch
-from app.loader import ENGINE, Backend, Finish, LiveSession, Loader
+from app.loader import ENGINE, Backend, LiveSession, Loader
 from app.mailbox import Mailbox
 from app.people import People
 from app.priority import let_the_window_go_first
@@ -100,15 +99,6 @@ class _Pace:
         return (len(self.times_s) - 1) / spent_s if spent_s > 0 else 0.0
 
 
-@dataclass(frozen=True)
-class _GivenOut:
-    """A frame that was handed over. edited: by the session. failure: why it could not be finished."""
-
-    frame: CameraFrame
-    edited: bool
-    failure: Exception | None
-
-
 class LiveEditor:
     """The engine thread and what it works with. `frames` holds the newest frame, `state` the newest state."""
 
@@ -143,8 +133,6 @@ class LiveEditor:
         self._last: CameraFrame | None = None
         self._failures = 0
         self._engine_problem = ""
-        self._finisher = ThreadPoolExecutor(1, "finish")
-        self._giving_out: Future[_GivenOut] | None = None
         self._stop = threading.Event()
         self._ended_well = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -173,7 +161,6 @@ class LiveEditor:
                 self._engine_problem = f"{type(error).__name__}: {error}; trying again"
                 self._publish_state()
                 self._stop.wait(_POLL_S)
-        self._finisher.shutdown()
         self._recorder.follow((), None, compare=False)
         self._camera.follow(False, None, compare=False)
         self._likeness.end()
@@ -186,17 +173,13 @@ class LiveEditor:
         if changed:
             self._last, self._pace = None, _Pace()
             self._likeness.another_source()
-        if self._loader.ready:
-            self._settle()
         session = self._loader.session
         self._loader.follow(settings)
         if self._loader.session is not session:
             self._failures, self._pace = 0, _Pace()
         arrival = self._feed.take(_POLL_S)
-        begun, failure = self._begun(arrival[0]) if arrival else (None, None)
-        self._settle()
-        if arrival and failure:
-            self._failed(arrival[0], failure)
+        controls = self.controls
+        edited = self._edited(arrival[0], controls) if arrival else None
         self._recorder.follow(settings.sink, self._feed.info, compare=settings.compare)
         self._camera.follow(VIRTUAL in settings.sink, self._feed.info, compare=settings.compare)
         self._publish_state()
@@ -204,53 +187,35 @@ class LiveEditor:
             self._stop.set()
             self._set_state(replace(self.state, over=True))
         elif arrival:
-            self._last = arrival[0]
-            self._giving_out = self._finisher.submit(self._give_out, begun, *arrival, self.controls)
+            self._last, arrived_ns = arrival
+            self._hand_over(edited or self._policy_frame(self._last, controls), self._last, arrived_ns)
         elif self._last is not None and self._feed.problem:
             # The picture stands still, so the policy decides what of it may stay; its clock goes on.
             frame = replace(self._last, captured_ns=time.monotonic_ns())
             self._show(self._policy_frame(frame, self.controls), frame)
-        self._likeness.follow(settings, self._loader.session, arrival[0] if arrival and begun else None)
+        self._likeness.follow(settings, self._loader.session, arrival[0] if arrival and edited else None)
 
-    def _begun(self, frame: CameraFrame) -> tuple[Finish | None, Exception | None]:
-        """The first half of the session's work on a frame, or why it failed; neither while there is no session."""
+    def _edited(self, frame: CameraFrame, controls: Controls) -> EditedFrame | None:
+        """The session's work on a frame; None while there is no session, or when it fails, which the state tells."""
         session = self._loader.session
         if session is None:
-            return None, None
+            return None
         try:
             if self._last is None or frame.index <= self._last.index:
                 session.reset()
-            return session.begin(frame, self.controls), None
+            edited = session.step(frame, controls)
         except Exception as error:  # noqa: BLE001 - a worker's loop; the state tells of it
-            return None, error
+            self._failed(frame, error)
+            return None
+        self._failures, self._engine_problem = 0, ""
+        self._loader.works()
+        return edited
 
     def _expect(self, frame: CameraFrame) -> None:
         """In the capture's thread: the faces can be followed while the networks are still at the frame before."""
         session = self._loader.session
         if session is not None:
             session.expect(frame)
-
-    def _give_out(self, begun: Finish | None, frame: CameraFrame, arrived_ns: int, controls: Controls) -> _GivenOut:
-        """Finishes a frame and hands it over: the policy's one where it was not begun or cannot be finished."""
-        edited, failure = None, None
-        try:
-            edited = begun() if begun else None
-        except Exception as error:  # noqa: BLE001 - the engine thread tells of it
-            failure = error
-        self._hand_over(edited or self._policy_frame(frame, controls), frame, arrived_ns)
-        return _GivenOut(frame, edited is not None, failure)
-
-    def _settle(self) -> None:
-        """Waits until the frame before has been given out, and notes how that went."""
-        giving_out, self._giving_out = self._giving_out, None
-        if giving_out is None:
-            return
-        given_out = giving_out.result()
-        if given_out.failure:
-            self._failed(given_out.frame, given_out.failure)
-        elif given_out.edited:
-            self._failures, self._engine_problem = 0, ""
-            self._loader.works()
 
     def _failed(self, frame: CameraFrame, error: Exception) -> None:
         if self._failures == 0:
@@ -270,7 +235,6 @@ class LiveEditor:
         return EditedFrame(frame.index, frame.captured_ns, image, Phase.SEARCHING, {})
 
     def _hand_over(self, edited: EditedFrame, frame: CameraFrame, arrived_ns: int) -> None:
-        self._recorder.write(edited, frame.image)
         now_ns = time.monotonic_ns()
         latency_ms = (now_ns - arrived_ns) / 1e6
         self.run_log.written(edited, {}, now_ns)
@@ -279,6 +243,7 @@ class LiveEditor:
         self.run_log.dropped = self._feed.dropped
         self._pace.note(now_ns / 1e9, latency_ms)
         self._show(edited, frame)
+        self._recorder.write(edited, frame.image)
 
     def _show(self, edited: EditedFrame, frame: CameraFrame) -> None:
         pace = self._pace

@@ -20,10 +20,6 @@ _KEY = ("bundle", "runtime", "device", "precision", "max_faces", "variant")
 """The settings that need another session when they change."""
 
 
-Finish = Callable[[], EditedFrame]
-"""Gives the frame that `LiveSession.begin` began."""
-
-
 class LiveSession(Protocol):
     """What a run that goes on needs of an engine session."""
 
@@ -31,11 +27,11 @@ class LiveSession(Protocol):
     def runtime(self) -> str:
         """What the networks run on, in words."""
 
-    def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
-        """Edits one frame as far as the next one needs; what it returns does the rest, in any thread."""
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        """Edits one frame; when it fails it has changed nothing."""
 
     def expect(self, frame: CameraFrame) -> None:
-        """Told of the frame that is likely to be begun next, in any thread."""
+        """Told of the frame that is likely to be edited next, in any thread."""
 
     def policy_frame(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
         """What may be shown of a frame that cannot be edited."""
@@ -47,7 +43,7 @@ class LiveSession(Protocol):
         """Fades a likeness in, or out."""
 
     def crop(self, frame: CameraFrame) -> ImageU8 | None:
-        """The main face of the frame that was begun last, aligned."""
+        """The main face of the frame that was edited last, aligned."""
 
     def reset(self) -> None:
         """Forgets every frame so far."""
@@ -92,14 +88,9 @@ class Loader:
         """True while a session is being opened."""
         return self._opening is not None
 
-    @property
-    def ready(self) -> bool:
-        """True when a fresh session waits to be taken over; the one before must then be at rest."""
-        return self._opening is not None and self._opening.done()
-
     def follow(self, settings: RunSettings) -> None:
         """Starts opening the session that the settings ask for, and takes over one that is ready."""
-        if self._opening is not None and self.ready:
+        if self._opening is not None and self._opening.done():
             self._take_over(self._opening)
         key = tuple(getattr(settings, name) for name in _KEY)
         if self._opening is None and (key != self._key or self._stale):

@@ -3,7 +3,7 @@
 A file is read frame by frame and nothing is dropped: every frame in is a frame out. A live source is read by a capture
 thread that leaves frames in a one-slot mailbox, where the newest wins: when the engine is slow, frames are dropped and
 latency stays bounded. While the networks work on one frame, the faces are tracked into the next, and the one before is
-laid over its picture and given out.
+written; of a file, it is laid over its picture meanwhile too, which gives more frames a second, each of them later.
 """
 
 import logging
@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from app.bundles import prepare_bundle
 from app.capture import Capture
 from app.likeness import LikenessSwitch
-from app.loader import Finish
 from app.people import People
 from app.report import RunLog, versions, write_report
 from app.settings import RunSettings
@@ -51,14 +50,19 @@ TORCH_RUNTIMES: Mapping[str, tuple[str, str]] = {
 _LIKENESS_WITHIN_NS = 12_000_000_000
 """A face is looked for so long when the likeness is sought in a file."""
 
-Result = TypeVar("Result")
-
 Notice = Callable[[SourceInfo, RunLog], None]
 """Called after every frame that was written."""
 
 
+Finish = Callable[[], EditedFrame]
+"""Gives the frame that `Editor.begin` began."""
+
+
 class Editor(Protocol):
     """What the pipeline needs of an engine session."""
+
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        """Edits one frame; when it fails it has changed nothing."""
 
     def begin(self, frame: CameraFrame, controls: Controls) -> Finish:
         """Edits one frame as far as the next one needs; what it returns does the rest, in any thread."""
@@ -221,27 +225,29 @@ def _edit_newest(job: Job) -> None:
     written_before = job.run_log.frames_out
     failures = 0
     last: tuple[CameraFrame, int] | None = None
-    giving_out: Future[bool] | None = None
+    writing: Future[None] | None = None
     try:
-        with ThreadPoolExecutor(1, "finish") as finisher:
+        with ThreadPoolExecutor(1, "write") as writer:
             while not job.over and not capture.arrivals.drained:
                 arrival = capture.arrivals.take(_POLL_S)
                 if arrival is None:
                     if last is not None and (still_ns := time.monotonic_ns() - last[1]) > _STILL_NS:
-                        finisher.submit(_stand_still, job, last[0], still_ns).result()
+                        writer.submit(_stand_still, job, last[0], still_ns).result()
                     continue
                 frame, arrived_ns = last = arrival
-                begun = _attempt(frame, partial(job.editor.begin, frame, job.controls))
-                if begun:
-                    job.attend(frame)
-                if giving_out is not None:
-                    failures = 0 if giving_out.result() else failures + 1
+                edited = _attempt(job, frame)
+                failures = 0 if edited else failures + 1
                 if failures == _FAILURES_IN_A_ROW:
                     raise RigidError(f"the engine failed on {failures} frames in a row; `--verbose` tells why")
+                if edited:
+                    job.attend(frame)
+                if writing is not None:
+                    writing.result()
                 if not job.over:
-                    giving_out = finisher.submit(_give_out, job, frame, begun, arrived_ns)
-            if giving_out is not None:
-                giving_out.result()
+                    shown = edited or job.editor.policy_frame(frame, job.controls)
+                    writing = writer.submit(_write_arrived, job, frame, shown, arrived_ns)
+            if writing is not None:
+                writing.result()
     finally:
         capture.end()
         job.run_log.frames_in += capture.frames
@@ -250,12 +256,9 @@ def _edit_newest(job: Job) -> None:
         raise capture.failure
 
 
-def _give_out(job: Job, frame: CameraFrame, begun: Finish | None, arrived_ns: int) -> bool:
-    """Writes the frame, the policy's where the engine failed; False then."""
-    edited = _attempt(frame, begun) if begun else None
-    _write(job, frame, edited or job.editor.policy_frame(frame, job.controls), {})
+def _write_arrived(job: Job, frame: CameraFrame, shown: EditedFrame, arrived_ns: int) -> None:
+    _write(job, frame, shown, {})
     job.run_log.arrived_late_by((time.monotonic_ns() - arrived_ns) / 1e6)
-    return edited is not None
 
 
 def _stand_still(job: Job, last: CameraFrame, still_ns: int) -> None:
@@ -267,10 +270,14 @@ def _stand_still(job: Job, last: CameraFrame, still_ns: int) -> None:
             sink.write(held, last.image)
 
 
-def _attempt(frame: CameraFrame, work: Callable[[], Result]) -> Result | None:
-    """What the engine's work on a frame gives, None when it fails; what was asked for wrongly is still an error."""
+def _attempt(job: Job, frame: CameraFrame) -> EditedFrame | None:
+    """The frame, edited; None when the engine fails. What was asked for wrongly is still an error.
+
+    The next frame is taken when this one is done. Begun while it is still laid over its picture, there would be a
+    twelfth more frames a second, each a fifth later: the two hinder each other, and who is taken earlier is older.
+    """
     try:
-        return work()
+        return job.editor.step(frame, job.controls)
     except UsageError:
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """The files that a run which goes on writes: started and stopped while it goes on."""
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from app.sinks import NULL, VIRTUAL, Sink, check_sinks, open_sink
@@ -12,7 +13,10 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Writes frames into the sinks that are wanted. Used by one thread; a sink that fails ends the recording only."""
+    """Writes frames into the sinks that are wanted, in a thread of its own. Used by one other thread.
+
+    A sink that fails ends the recording only.
+    """
 
     def __init__(self) -> None:
         self.problem = ""
@@ -21,6 +25,8 @@ class Recorder:
         """The file that was finished last."""
         self._wanted: tuple[str, ...] = ()
         self._sinks: dict[str, Sink] = {}
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,7 +53,18 @@ class Recorder:
             self._failed(error)
 
     def write(self, edited: EditedFrame, original: ImageU8) -> None:
-        """Writes one frame into every sink."""
+        """Has one frame written into every sink, once the one before is."""
+        self._wait()
+        if self._sinks:
+            self._writer = self._writer or ThreadPoolExecutor(1, "record")
+            self._writing = self._writer.submit(self._write, edited, original)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, edited: EditedFrame, original: ImageU8) -> None:
         try:
             for sink in self._sinks.values():
                 sink.write(edited, original)
@@ -55,6 +72,10 @@ class Recorder:
             self._failed(error)
 
     def _finish(self) -> None:
+        self._wait()
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
         try:
             for name, sink in self._sinks.items():
                 sink.finish(whole=False)

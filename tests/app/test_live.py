@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from app.live import LiveFrame
 from app.settings import RunSettings
 from app.sources import Source
 from engine.errors import SourceError
-from engine.frames import CameraFrame, Controls, EditedFrame, Phase
+from engine.frames import Controls, Phase
 from tests.app.clips import number_of, numbers_in
 from tests.app.fakes import FakeLiveSession, our_threads
 from tests.app.live_bench import LABELS, SMILE, Bench
@@ -60,51 +59,6 @@ def test_the_session_is_told_of_frames_as_they_arrive(bench: Bench, monkeypatch:
     bench.running()
     for _ in range(3):
         assert told.acquire(timeout=60)
-
-
-def test_the_next_frame_is_begun_while_one_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame's end waits for the next one's beginning, and would wait for ever in a plain loop."""
-    begun = threading.Semaphore(0)
-    begin = FakeLiveSession.begin
-
-    def noted(self: FakeLiveSession, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
-        begun.release()
-        return begin(self, frame, controls)
-
-    def patient(self: FakeLiveSession, edited: EditedFrame) -> EditedFrame:
-        assert begun.acquire(timeout=30)
-        return edited
-
-    monkeypatch.setattr(FakeLiveSession, "begin", noted)
-    monkeypatch.setattr(FakeLiveSession, "finish", patient)
-    bench = Bench()
-    bench.editor.start()
-    try:
-        bench.running()
-        assert begun.acquire(timeout=30)  # the first one's own
-        indices = [bench.frame().edited.index for _ in range(5)]
-        assert indices == sorted(set(indices))
-    finally:
-        begun.release(1000)
-        assert bench.editor.end(60)
-
-
-def test_a_frame_that_cannot_be_finished_is_told_and_not_shown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.running()
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeLiveSession, "finish", lambda self, edited: 1 / 0)
-        bench.until(lambda: "the engine failed: division by zero" in " ".join(bench.editor.state.problems))
-        assert bench.frame().edited.phase is Phase.HOLDING
-    bench.until(lambda: not bench.editor.state.problems)
-    assert bench.frame().edited.phase is Phase.TRACKING
-
-
-def test_a_session_that_can_finish_no_frame_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.running()
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeLiveSession, "finish", lambda self, edited: 1 / 0)
-        bench.until(lambda: len(bench.sessions) > 1)
-    bench.until(lambda: bench.sessions[0].closed and not bench.editor.state.problems)
 
 
 def test_while_the_networks_load_the_picture_moves_and_shows_no_unedited_face() -> None:

@@ -85,24 +85,22 @@ def test_while_the_engine_works_the_next_frame_is_decoded_and_the_last_one_encod
     assert [frame.index for frame in sink.frames] == list(range(20))
 
 
-def test_of_a_live_source_too_the_next_frame_is_begun_while_one_is_finished() -> None:
+def test_of_a_live_source_the_next_frame_is_edited_while_one_is_written() -> None:
     another = threading.Semaphore(0)
 
-    class Patient(FakeSession):
-        begun = False
+    class Editor(FakeSession):
+        def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+            another.release()
+            return super().step(frame, controls)
 
-        def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
-            if self.begun:
-                another.release()
-            self.begun = True
-            return super().begin(frame, controls)
+    class Patient(RecordingSink):
+        def write(self, edited: EditedFrame, original: ImageU8) -> None:
+            for _ in range(1 if self.frames else 2):  # the first frame's own, and the next one
+                assert another.acquire(timeout=30)
+            super().write(edited, original)
 
-        def finish(self, edited: EditedFrame) -> EditedFrame:
-            assert another.acquire(timeout=30)
-            return edited
-
-    sink = RecordingSink()
-    job = _job(PatternSource(100_000, live=True, interval_s=0.001), Patient(), sink, limit=5)
+    sink = Patient()
+    job = _job(PatternSource(100_000, live=True, interval_s=0.001), Editor(), sink, limit=5)
     edit(job)
     assert len(sink.frames) == job.run_log.frames_out == 5
 
@@ -115,26 +113,13 @@ def test_the_editor_is_told_of_the_next_frame_while_it_works(live: bool) -> None
         def expect(self, frame: CameraFrame) -> None:
             told[frame.index].set()
 
-        def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
+        def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
             assert told[frame.index + 1].wait(30)
-            return super().begin(frame, controls)
+            return super().step(frame, controls)
 
     sink = RecordingSink()
     edit(_job(PatternSource(100_000, live=live, interval_s=0.001), Patient(), sink, limit=5))
     assert len(sink.frames) == 5
-
-
-def test_a_live_frame_that_cannot_be_finished_is_the_policys() -> None:
-    class Broken(FakeSession):
-        def finish(self, edited: EditedFrame) -> EditedFrame:
-            if edited.index % 2:
-                raise RuntimeError("out of order")
-            return edited
-
-    sink = RecordingSink()
-    edit(_job(PatternSource(100, live=True, interval_s=0.002), Broken(), sink))
-    assert {frame.phase for frame in sink.frames if frame.index % 2} == {Phase.HOLDING}
-    assert {frame.phase for frame in sink.frames if frame.index % 2 == 0} == {Phase.TRACKING}
 
 
 def test_what_lies_behind_the_limit_does_not_matter() -> None:

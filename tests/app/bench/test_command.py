@@ -36,6 +36,9 @@ class SlowSession:
         self.steps = 0
         self._session = session
 
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        return self.begin(frame, controls)()
+
     def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
         self.steps += 1
         finish = self._session.begin(frame, controls)

@@ -24,6 +24,9 @@ class Editor:
         self.seen: list[int] = []
         self._places = places
 
+    def step(self, frame: CameraFrame, controls: Controls) -> EditedFrame:
+        return self.begin(frame, controls)()
+
     def begin(self, frame: CameraFrame, controls: Controls) -> Callable[[], EditedFrame]:
         self.seen.append(frame.index)
         image = frame.image.copy()
