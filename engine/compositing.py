@@ -28,6 +28,7 @@ from engine.geometry import (
     warp,
 )
 from engine.runtimes.base import FloatArray, Network
+from engine.skin import tone_change
 
 LEAST_COVER = 0.08
 """Share of the crop below which the parser has missed the face, which fills a third of an FFHQ crop."""
@@ -138,6 +139,7 @@ def give_back(
     shift: Sequence[int] | NDArray[np.int32] = (0, 0),
     reshaped: float = 1.0,
     off: FloatArray | None = None,
+    tones: float = 1.0,
 ) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
@@ -149,9 +151,12 @@ def give_back(
     row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
     over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
-    colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`).
+    colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`). tones: how much of
+    what the edit does to the colours of skin stays in it (`skin.tone_change`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
+    if tones < 1.0:
+        edit -= np.float32(1.0 - tones) * _tones_between(inversion, edit)
     gate = _unchanged_between(inversion, edit, reshaped, off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
@@ -189,6 +194,13 @@ def _unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: Float
     if off is not None:
         share = share * (np.float32(1.0) - off)
     return np.asarray(cv2.resize(share, change.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _tones_between(inversion: FloatArray, edit: FloatArray) -> FloatArray:
+    """`skin.tone_change` for each pixel of two images, [3, S, S]."""
+    size = edit.shape[1:]
+    small = [cv2.resize(plane, (GATE_RESOLUTION,) * 2, interpolation=cv2.INTER_AREA) for plane in edit - inversion]
+    return np.stack([cv2.resize(tone, size) for tone in tone_change(np.stack(small).astype(np.float32))])
 
 
 def unchanged_share(change: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
 and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
 float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`,
-`NAME.mouth` and `NAME.reshapes`; and `generator_id`, which ties them to the generator they were found in.
+`NAME.mouth`, `NAME.reshapes` and `NAME.tones`; and `generator_id`, which ties them to the generator they were found in.
 """
 
 import os
@@ -21,7 +21,7 @@ from engine.errors import BundleError
 
 DIRECTIONS = "directions.npz"
 
-SAID = ("face", "hair", "outline", "eyes", "mouth", "reshapes")
+SAID = ("face", "hair", "outline", "eyes", "mouth", "reshapes", "tones")
 """What a direction says of itself, each yes or no."""
 
 WHOLE_CROP = (0.0, 1.0)
@@ -39,7 +39,8 @@ class Direction:
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
     takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the
     head's outline, or what is seen there, eyes, and lips change with it; else the noise map has its full say
-    there. reshapes: whether shapes change with it; else colours alone do, and all detail stays the frame's.
+    there. reshapes: whether shapes change with it; else colours alone do, and all detail stays the frame's. tones:
+    whether the colours of skin change with it; else they stay the frame's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Direction:
     eyes: bool = True
     mouth: bool = True
     reshapes: bool = True
+    tones: bool = True
 
 
 def read_directions(path: Path, generator_id: str) -> Mapping[str, Direction]:

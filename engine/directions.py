@@ -48,8 +48,8 @@ def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float],
 class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
-    hair, outline, eyes, mouth, reshaped: float32 [F], `hair_weight` and `meant_for` of the four. zones: float32 [F, S],
-    `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
+    hair, outline, eyes, mouth, reshaped, tones: float32 [F], `hair_weight` and `meant_for` of the five. zones: float32
+    [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
     off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
     """
 
@@ -58,6 +58,7 @@ class Reach(NamedTuple):
     eyes: NDArray[np.float32]
     mouth: NDArray[np.float32]
     reshaped: NDArray[np.float32]
+    tones: NDArray[np.float32]
     zones: NDArray[np.float32]
     shifts: NDArray[np.int32]
     off: NDArray[np.float32] | None = None
@@ -65,9 +66,9 @@ class Reach(NamedTuple):
     def of(self, faces: Sequence[int]) -> "Reach":
         """Of these faces alone."""
         off = None if self.off is None else self.off[faces]
-        weights = self.hair, self.outline, self.eyes, self.mouth, self.reshaped
-        hair, outline, eyes, mouth, reshaped = (weight[faces] for weight in weights)
-        return Reach(hair, outline, eyes, mouth, reshaped, self.zones[faces], self.shifts[faces], off)
+        weights = self.hair, self.outline, self.eyes, self.mouth, self.reshaped, self.tones
+        hair, outline, eyes, mouth, reshaped, tones = (weight[faces] for weight in weights)
+        return Reach(hair, outline, eyes, mouth, reshaped, tones, self.zones[faces], self.shifts[faces], off)
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
@@ -83,6 +84,7 @@ def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str,
         eyes=weights("eyes"),
         mouth=weights("mouth"),
         reshaped=weights("reshapes"),
+        tones=weights("tones"),
         zones=np.stack([zone_shares(directions, one, size) for one in values]),
         shifts=np.stack([edit_shift(directions, one, size) for one in values]),
     )
@@ -99,8 +101,8 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
 def meant_for(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
     """How far the sliders are set that change this part, [0, 1]: 0 without any that is meant to.
 
-    part: of what a `Direction` says of itself: face, hair, outline, eyes, mouth, reshapes. values: as `edit_offset`
-    takes them.
+    part: of what a `Direction` says of itself: face, hair, outline, eyes, mouth, reshapes, tones. values: as
+    `edit_offset` takes them.
     """
     moves = attrgetter(part)
     return min(sum(abs(value) for name, value in values.items() if moves(directions[name])) / WHOLE_FROM, 1.0)

@@ -151,7 +151,8 @@ class CpuImaging:
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         off = [None] * len(crops) if reach.off is None else reach.off
-        faces = zip(crops, inversions, edits, reach.zones, reach.shifts, reach.reshaped, off, strict=True)
+        parts = reach.zones, reach.shifts, reach.reshaped, off, reach.tones
+        faces = zip(crops, inversions, edits, *parts, strict=True)
         return _batch([give_back(*face) for face in faces])
 
     def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:

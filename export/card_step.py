@@ -253,7 +253,8 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     hair = np.linspace(0.0, 2.0, len(PLACES), dtype=np.float32)
     zones = rng.uniform(0.0, 1.0, (len(PLACES), CROP_SIZE)).astype(np.float32)
     shifts = rng.integers(-30, 30, (len(PLACES), 2), dtype=np.int32)
-    reach = imaging.place_reach(Reach(hair, hair / 2.0, hair / 2.0, hair / 2.0, 1.0 - hair / 4.0, zones, shifts))
+    half, most = hair / 2.0, 1.0 - hair / 4.0
+    reach = imaging.place_reach(Reach(hair, half, half, half, most, half, zones, shifts))
     cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), reach.hair)
     return {
         "align": imaging.align(frame, crops_from_frame),

@@ -102,7 +102,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
     zones = kernels.put(np.ones((case.faces, CROP_SIZE), np.float32))
-    reach = Reach(hair, hair, hair, hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
+    reach = Reach(hair, hair, hair, hair, hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -125,9 +125,10 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "restore",
-            5,
-            # Three images in and one out, inversion and edit once more for the gate, its planes between the passes.
-            6 * _bytes(images) + of_gate,
+            8,
+            # Three images in and one out, inversion and edit twice more, for the colours of skin and for the gate, and
+            # what lies between the passes of the two.
+            8 * _bytes(images) + of_gate + 2 * sum(map(_bytes, (of_restore.means, of_restore.cells, of_restore.tones))),
             lambda: give_back_faces(kernels, images, inversions, edits, reach, of_restore, restored),
         ),
         timing(

@@ -3,12 +3,13 @@
 
 const int BLOCK = 4;                  // pixels of a crop, on each side, to one of the gates
 const int MOST_REACH = 3, TAPS = 6;   // of a widening, and of a blur on either side, as in restore.py
+const int CELL = 4;                   // blocks, on each side, to one of the cells of skin.TONE_RESOLUTION
 
 __device__ inline float clipped(REAL value) { return clamped(read(value), -1.0f, 1.0f); }
 
-// inversions, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]. changes: float32 [faces, 3, side, side], the mean
-// difference of the two over the pixels of a block. Run for 3 x faces.
-extern "C" __global__ void change(const REAL* inversions, const REAL* edits, float* changes, int side) {
+// inversions, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]. means: float32 [faces, 3, side, side], how far the edits
+// lie above, over the pixels of a block. Run for 3 x faces.
+extern "C" __global__ void mean_change(const REAL* inversions, const REAL* edits, float* means, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
     float sum = 0.0f;
@@ -17,9 +18,51 @@ extern "C" __global__ void change(const REAL* inversions, const REAL* edits, flo
         long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
         Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
 #pragma unroll
-        for (int n = 0; n < BLOCK; ++n) sum += fabsf(clipped(edit.at[n]) - clipped(inversion.at[n]));
+        for (int n = 0; n < BLOCK; ++n) sum += clipped(edit.at[n]) - clipped(inversion.at[n]);
+    }
+    means[((long long)plane * side + y) * side + x] = sum / (BLOCK * BLOCK);
+}
+
+// tones: float32 [faces, 3, cells, cells], taken off the edits. changes: float32 [faces, 3, side, side], the mean
+// difference to the inversions over the pixels of a block. Run for 3 x faces.
+extern "C" __global__ void change(const REAL* inversions, const REAL* edits, const float* tones, int cells,
+                                  float* changes, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
+    if (x >= side || y >= side) return;
+    tones += plane * cells * cells;
+    float sum = 0.0f;
+#pragma unroll
+    for (int row = 0; row < BLOCK; ++row) {
+        long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
+        Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
+#pragma unroll
+        for (int n = 0; n < BLOCK; ++n) {
+            float tone = enlarged(tones, cells, cells, BLOCK * x + n, BLOCK * y + row, BLOCK * side);
+            sum += fabsf(clipped(edit.at[n]) - tone - clipped(inversion.at[n]));
+        }
     }
     changes[((long long)plane * side + y) * side + x] = sum / (BLOCK * BLOCK);
+}
+
+// means: float32 [faces, 3, CELL x side, CELL x side]. skin: float32 [CELL x side, CELL x side], where a face shows any.
+// same: change at which a place counts little. cells: float32 [faces, 4, side, side], sums over a cell of what the edits
+// do to each channel of what is skin, and of how much of it is. Run for 4 x faces.
+extern "C" __global__ void gather_skin(const float* means, const float* skin, float same, float* cells, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
+    if (x >= side || y >= side) return;
+    int channel = plane % 4, row = CELL * side;
+    long long next = (long long)row * row;
+    means += plane / 4 * 3 * next;
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 0; n < CELL * CELL; ++n) {
+        int place = (CELL * y + n / CELL) * row + CELL * x + n % CELL;
+        float of[3] = {means[place], means[next + place], means[2 * next + place]};
+        float change = (fabsf(of[0]) + fabsf(of[1]) + fabsf(of[2])) / 3.0f / same;
+        float share = skin[place] * expf(-change * change);
+        sum += share * (channel < 3 ? of[min(channel, 2)] : 1.0f);
+    }
+    cells[((long long)plane * side + y) * side + x] = sum / (CELL * CELL);
 }
 
 // changes: float32 [faces, 3, side, side]. lines: float32 [faces, side, side], the largest of their means over the
@@ -73,6 +116,28 @@ extern "C" __global__ void gate(const float* blurred, const float* taps, float p
     gates[((long long)face * side + y) * side + x] = fmaxf(expf(-share * share), 1.0f - reshaped[face]);
 }
 
+// cells: as gather_skin gives them. taps: of a blur, as blur_rows takes them. least: share of skin that counts. within:
+// float32 [side, side], where a face is. keeps: float32 [faces], how much of it stays in the edits. tones: float32
+// [faces, 3, side, side], what is taken off the edits. Run for 3 x faces.
+extern "C" __global__ void tone(const float* cells, const float* taps, float least, const float* within,
+                                const float* keeps, float* tones, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
+    if (x >= side || y >= side) return;
+    int face = plane / 3;
+    const float *values = cells + (4 * face + plane % 3) * side * side, *shares = cells + (4 * face + 3) * side * side;
+    float sum = 0.0f, count = 0.0f;
+    for (int j = -TAPS; j <= TAPS; ++j)
+#pragma unroll
+        for (int i = -TAPS; i <= TAPS; ++i) {
+            int place = mirrored(y + j, side) * side + mirrored(x + i, side);
+            float weight = taps[abs(j)] * taps[abs(i)];
+            sum += weight * values[place];
+            count += weight * shares[place];
+        }
+    float change = sum / (count + least) * within[y * side + x];
+    tones[((long long)plane * side + y) * side + x] = (1.0f - keeps[face]) * change;
+}
+
 // How much of a line's pixel is what was moved `by` pixels to it from `source`, the rest being the crop.
 __device__ inline float moved_share(int source, int by, int size) {
     if (by == 0) return 1.0f;
@@ -80,9 +145,11 @@ __device__ inline float moved_share(int source, int by, int size) {
 }
 
 // zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
-// far all of that is moved to the right and down; it fades into the crop where it ends. out: REAL [faces, 3, size, size].
+// far all of that is moved to the right and down; it fades into the crop where it ends. tones: float32 [faces, 3, cells,
+// cells], taken off the edits. out: REAL [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
-                                     const int* shifts, const float* gates, int side, REAL* out, int size) {
+                                     const int* shifts, const float* gates, int side, const float* tones, int cells,
+                                     REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     int right = shifts[2 * face], down = shifts[2 * face + 1];
@@ -93,7 +160,9 @@ extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, 
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
         long long plane = ((long long)face * 3 + channel) * size, place = (plane + row) * size + column;
-        float crop = read(crops[place]), restored = clipped(edits[place]) + open * (crop - clipped(inversions[place]));
+        float tone = enlarged(tones + (3 * face + channel) * cells * cells, cells, cells, column, row, size);
+        float crop = read(crops[place]), edit = clipped(edits[place]) - tone;
+        float restored = edit + open * (crop - clipped(inversions[place]));
         float shown = crop + zone * (restored - crop), own = read(crops[(plane + y) * size + x]);
         results[channel] = own + share * (shown - own);
     }

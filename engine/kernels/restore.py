@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
 from engine.directions import Reach
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
+from engine.skin import LEAST_SKIN, SAME_SKIN, TONE_BLUR, TONE_RESOLUTION, face_places, skin_places
 
 MOST_REACH, TAPS = 3, 6
 """How far restore.cu can widen, and blur taps beside the middle one that it has."""
@@ -15,30 +17,58 @@ MOST_REACH, TAPS = 3, 6
 
 @dataclass(frozen=True)
 class RestoreBuffers:
-    """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION.
+    """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION, T = TONE_RESOLUTION.
 
-    changes: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]. taps: of the blur, from the middle
-    outwards, float32 [1 + TAPS]. whole: float32 [F], `Reach.reshaped` of faces that may be painted anew.
+    changes, means: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]; cells, tones: float32 [F, 4, T, T]
+    and [F, 3, T, T]; untoned: zeros like tones. taps, tone_taps: of the blurs, from the middle outwards, float32
+    [1 + TAPS]. skin, within: where a face shows skin, and is, float32 [G, G] and [T, T]. whole: float32 [F],
+    `Reach.reshaped` of faces that may be painted anew.
     """
 
     changes: Array
+    means: Array
     lines: Array
     blurred: Array
     gates: Array
+    cells: Array
+    tones: Array
+    untoned: Array
     taps: Array
+    tone_taps: Array
+    skin: Array
+    within: Array
     whole: Array
 
 
 def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
     """Buffers for up to so many faces."""
-    taps = blur_taps(GATE_BLUR, np.float32)
+    gate, cell = (GATE_RESOLUTION,) * 2, (TONE_RESOLUTION,) * 2
     assert CROP_SIZE == 4 * GATE_RESOLUTION, "restore.cu and surroundings.cu take blocks of 4 pixels"
+    assert GATE_RESOLUTION == 4 * TONE_RESOLUTION, "restore.cu takes cells of 4 blocks"
     assert GATE_REACH <= MOST_REACH, f"a reach of {GATE_REACH}"
+    changes, means = (kernels.empty((faces, 3, *gate), np.float32) for _ in range(2))
+    lines, blurred, gates = (kernels.empty((faces, *gate), np.float32) for _ in range(3))
+    return RestoreBuffers(
+        changes,
+        means,
+        lines,
+        blurred,
+        gates,
+        cells=kernels.empty((faces, 4, *cell), np.float32),
+        tones=kernels.empty((faces, 3, *cell), np.float32),
+        untoned=kernels.put(np.zeros((faces, 3, *cell), np.float32)),
+        taps=kernels.put(_taps(GATE_BLUR)),
+        tone_taps=kernels.put(_taps(TONE_BLUR)),
+        skin=kernels.put(skin_places(GATE_RESOLUTION)),
+        within=kernels.put(face_places(TONE_RESOLUTION)),
+        whole=kernels.put(np.ones(faces, np.float32)),
+    )
+
+
+def _taps(sigma: float) -> NDArray[np.float32]:
+    taps = blur_taps(sigma, np.float32)
     assert len(taps) <= 1 + TAPS, f"{len(taps)} taps"
-    taps = np.pad(taps, (0, 1 + TAPS - len(taps)))
-    changes = kernels.empty((faces, 3, GATE_RESOLUTION, GATE_RESOLUTION), np.float32)
-    lines, blurred, gates = (kernels.empty((faces, *changes.shape[2:]), np.float32) for _ in range(3))
-    return RestoreBuffers(changes, lines, blurred, gates, kernels.put(taps), kernels.put(np.ones(faces, np.float32)))
+    return np.pad(taps, (0, 1 + TAPS - len(taps)))
 
 
 def give_back_faces(
@@ -58,22 +88,38 @@ def give_back_faces(
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    check(reach.reshaped, np.float32, (faces,))
+    for weight in (reach.reshaped, reach.tones):
+        check(weight, np.float32, (faces,))
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
-    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers)
+    tone_changes(kernels, inversions, edits, reach.tones, buffers)
+    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers, buffers.tones)
     if reach.off is not None:
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
-    size = (CROP_SIZE, CROP_SIZE, faces)
-    images, gates = (crops, inversions, edits), (buffers.gates, GATE_RESOLUTION)
-    kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *gates, out, CROP_SIZE)
+    size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits)
+    small = buffers.gates, GATE_RESOLUTION, buffers.tones, TONE_RESOLUTION
+    kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *small, out, CROP_SIZE)
 
 
-def unchanged_between(kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers) -> None:
+def tone_changes(kernels: Kernels, inversions: Array, edits: Array, tones: Array, buffers: RestoreBuffers) -> None:
+    """`skin.tone_change` of each face into `buffers.tones`, but for the share `tones` of it, float32 [F]."""
+    faces, side, small = edits.shape[0], TONE_RESOLUTION, GATE_RESOLUTION
+    kernels.launch("restore", "mean_change", (small, small, 3 * faces), inversions, edits, buffers.means, small)
+    of_skin = buffers.means, buffers.skin, np.float32(SAME_SKIN)
+    kernels.launch("restore", "gather_skin", (side, side, 4 * faces), *of_skin, buffers.cells, side)
+    of_cells = buffers.cells, buffers.tone_taps, np.float32(LEAST_SKIN), buffers.within, tones
+    kernels.launch("restore", "tone", (side, side, 3 * faces), *of_cells, buffers.tones, side)
+
+
+def unchanged_between(
+    kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers, tones: Array | None = None
+) -> None:
     """`compositing.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
-    `buffers.gates`; at least one less `reshaped`, float32 [F]."""
+    `buffers.gates`; at least one less `reshaped`, float32 [F]. tones: taken off b first, as `tone_changes` leaves it.
+    """
     faces, side = a.shape[0], GATE_RESOLUTION
-    kernels.launch("restore", "change", (side, side, 3 * faces), a, b, buffers.changes, side)
+    taken = buffers.untoned if tones is None else tones
+    kernels.launch("restore", "change", (side, side, 3 * faces), a, b, taken, TONE_RESOLUTION, buffers.changes, side)
     unchanged_shares(kernels, faces, reshaped, buffers)
 
 

@@ -54,8 +54,8 @@ LEAST_EXTENT_PX = 256
 KEPT_GRAPHS = 16
 """For two sets of state, a few sizes of face and numbers of faces; a graph of large networks takes some memory."""
 
-WEIGHTS = 5
-"""Of a `Reach`: hair, outline, eyes, mouth, reshaped."""
+WEIGHTS = 6
+"""Of a `Reach`: hair, outline, eyes, mouth, reshaped, tones."""
 
 Stepped = tuple[ImageU8, tuple[RecurrentState, ...]]
 """The edited frame, of NumPy and the caller's, and what each face leaves to the next frame."""
@@ -301,10 +301,10 @@ class _Parcel:
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
         weights = parcel[self._weights : self._weights + 4 * WEIGHTS * self._shapes[1][0]].view(np.float32)
-        hair, outline, eyes, mouth, reshaped = weights.reshape(WEIGHTS, -1)[:, :faces]
+        hair, outline, eyes, mouth, reshaped, tones = weights.reshape(WEIGHTS, -1)[:, :faces]
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, outline, eyes, mouth, reshaped, zones, shifts)
+        return Reach(hair, outline, eyes, mouth, reshaped, tones, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

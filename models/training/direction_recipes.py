@@ -44,10 +44,11 @@ class Recipe:
     as shares of the height from the top; above and below the frame's own is shown too. shift: how far what is drawn is
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
-    takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin glasses.
-    outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: the same of eyes
-    with their lids, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's own
-    detail is kept everywhere.
+    wearing: a score, and how many of its deviations go with each of the own, along what tells it among those alone who
+    have the attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to
+    thin glasses. outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: the same
+    of eyes with their lids, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's
+    own detail is kept everywhere. tones: whether the colours of skin may.
     """
 
     label: str
@@ -65,11 +66,13 @@ class Recipe:
     hair: bool = False
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
+    wearing: tuple[str, float] | None = None
     takes_off: str = ""
     outline: bool = False
     eyes: bool = False
     mouth: bool = False
     reshapes: bool = True
+    tones: bool = False
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ RECIPES: Mapping[str, Recipe] = {
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES, eyes=True),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True),
-    # Further on than this the lenses turn dark.
+    # Lenses of the samples are often dark. What sets clear ones apart is not seen among all faces: few wear any.
     "eyeglasses": Recipe(
         "Eyeglasses",
         "eyeglasses",
@@ -126,15 +129,25 @@ RECIPES: Mapping[str, Recipe] = {
         probe=6.0,
         rare=True,
         zone=_EYES,
+        wearing=("eye_light", 0.6),
         takes_off="glasses",
         outline=True,  # their arms end there
         eyes=True,
     ),
     "beard": Recipe(
-        "Beard", "beard", (4, 9), power=0.5, probe=6.0, rare=True, zone=_BELOW_THE_EYES, outline=True, mouth=True
+        "Beard",
+        "beard",
+        (4, 9),
+        power=0.5,
+        probe=6.0,
+        rare=True,
+        zone=_BELOW_THE_EYES,
+        outline=True,
+        mouth=True,
+        tones=True,
     ),
     # In the rows above these the skin darkens as well.
-    "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True),
+    "chubby": Recipe("Chubby", "chubby", (0, 5), furthest=1.5, outline=True, tones=True),  # round is a matter of shade
     "hair_colour": Recipe(
         "Hair colour",
         "hair_colour",
@@ -146,14 +159,15 @@ RECIPES: Mapping[str, Recipe] = {
         hair=True,
         outline=True,
         reshapes=False,
+        tones=True,
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
-    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False),
+    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False, tones=True),
     "gaze": Recipe(
         "Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES, eyes=True
     ),
     # Coarser rows would move features, and take off glasses, along with the light.
-    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light"), furthest=2.4, reshapes=False),
+    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light"), furthest=2.4, reshapes=False, tones=True),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",

@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
     kept = {name: slider for name, slider in before.items() if name not in recipes}
     sliders = before
     if recipes:
-        model = fit_code_model(ws, table, bench.identity.embed(crops))
-        sliders = before | find_sliders(recipes, model, trial, kept, deadline)
+        samples = Samples(ws, table, bench.identity.embed(crops))
+        sliders = before | find_sliders(recipes, samples, trial, kept, deadline)
     if args.ranges:
         sliders |= {name: trial.with_range(sliders[name]) for name in kept}
     sliders = {name: sliders[name] for name in RECIPES if name in sliders}
@@ -203,24 +203,51 @@ class Trial:
         return usable
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What directions are fitted on. ws: codes [N, D]. people: their faces' embeddings [N, E]."""
+
+    ws: NDArray[np.float32]
+    table: ScoreTable
+    people: NDArray[np.float32]
+
+    def model(self) -> CodeModel:
+        """What codes say of the scores."""
+        return fit_code_model(self.ws, self.table, self.people)
+
+    def wearing(self, score: str) -> "Samples":
+        """Those who have an attribute, whose score is its log odds."""
+        column = self.table.names.index(score)
+        has = self.table.values[:, column] * self.table.deviation[column] + self.table.mean[column] > 0.0
+        return Samples(self.ws[has], replace(self.table, values=self.table.values[has]), self.people[has])
+
+
+def fitted_direction(recipe: Recipe, samples: Samples, model: CodeModel) -> NDArray[np.float64]:
+    """The direction of W [D] by the fit alone, with everything else held; model: of all samples."""
+    direction = conditioned_direction(model, recipe.score, recipe.held, recipe.power)
+    if recipe.wearing:
+        score, amount = recipe.wearing
+        others = [name for name in model.names if name != score]
+        worn = samples.wearing(recipe.score).model()
+        direction = direction + amount * conditioned_direction(worn, score, others, recipe.power)
+    return direction
+
+
 def find_sliders(
     recipes: Mapping[str, Recipe],
-    model: CodeModel,
+    samples: Samples,
     trial: Trial,
     kept: Mapping[str, Slider],
     deadline: float = float("inf"),
 ) -> dict[str, Slider]:
     """Directions with everything else held, by the fit first and then by what they are measured to do, with ranges.
 
-    kept: further sliders, which are not changed but take part in cancelling leaks. deadline: by `time.monotonic`, after
-    which no further slider is begun.
+    samples: to fit on. kept: further sliders, which are not changed but take part in cancelling leaks. deadline: by
+    `time.monotonic`, after which no further slider is begun.
     """
-    rows = trial.probe.ws.shape[1]
+    rows, model = trial.probe.ws.shape[1], samples.model()
     tried = {
-        name: (
-            recipe,
-            in_rows(conditioned_direction(model, recipe.score, recipe.held, recipe.power), recipe.rows, rows),
-        )
+        name: (recipe, in_rows(fitted_direction(recipe, samples, model), recipe.rows, rows))
         for name, recipe in recipes.items()
     } | {name: (slider.recipe, slider.direction) for name, slider in kept.items()}
     measured = [trial.response_of(recipe, direction) for recipe, direction in tried.values()]

@@ -13,14 +13,16 @@ IMAGE = (3, CROP_SIZE, CROP_SIZE)
 
 
 def faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crops, inversions beyond their range, and edits: of all, of a corner, of one pixel at the border, of nothing."""
+    """Crops, inversions beyond their range, and edits: of all, of colours and two corners, of one pixel, of nothing."""
     rng = np.random.default_rng(count)
     crops = rng.uniform(-1.0, 1.0, (count, *IMAGE)).astype(np.float32)
     inversions = rng.uniform(-1.3, 1.3, (count, *IMAGE)).astype(np.float32)
-    edits = inversions + rng.normal(0.0, 0.1, (count, *IMAGE)).astype(np.float32)
+    shade = np.linspace(-0.3, 0.3, CROP_SIZE, dtype=np.float32) * np.float32([[1.0], [-0.5], [0.3]])
+    edits = inversions + rng.normal(0.0, 0.1, (count, *IMAGE)).astype(np.float32) + shade[:, None]
     for n in range(count):
         if n % 4 == 1:
-            edits[n] = inversions[n]
+            edits[n] = inversions[n] + shade[:, None]
+            edits[n, :, 176:, 100:] = 0.9
             edits[n, :, 200:, :70] = rng.uniform(-1.3, 1.3, (3, 56, 70))
         elif n % 4 == 2:
             edits[n] = inversions[n]
@@ -35,7 +37,7 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
-    reach = Reach(*[nothing] * 4, *(bench.put(part(count)) for part in (reshaped, zones, shifts)))
+    reach = Reach(*[nothing] * 4, *(bench.put(part(count)) for part in (reshaped, tones, zones, shifts)))
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
@@ -43,6 +45,11 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
 def reshaped(count: int) -> np.ndarray:
     """Painted anew, a part of it and not at all."""
     return np.array([1.0, 1.0, 0.0, 0.4], np.float32)[:count]
+
+
+def tones(count: int) -> np.ndarray:
+    """Skin of its own colour, a part of the edit's, and all of it."""
+    return np.array([0.0, 0.3, 1.0, 0.0], np.float32)[:count]
 
 
 def zones(count: int) -> np.ndarray:
@@ -59,7 +66,7 @@ def shifts(count: int) -> np.ndarray:
 
 def defined(arrays) -> np.ndarray:
     count = len(arrays[0])
-    parts = zones(count), shifts(count), reshaped(count)
+    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count)
     return np.stack([give_back(*face) for face in zip(*arrays, *parts, strict=True)])
 
 
@@ -106,6 +113,15 @@ MISTAKES = {
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
     "one least gate for all": ("1.0f - reshaped[face]", "1.0f - reshaped[0]"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
+    "colours of skin left to the edit": ("clipped(edits[place]) - tone", "clipped(edits[place]) - 0.0f * tone"),
+    "the first face's colours for all": ("tones + (3 * face + channel) * cells", "tones + channel * cells"),
+    "one share of them for all": ("1.0f - keeps[face]", "1.0f - keeps[0]"),
+    "a blurred colour that is not shared out": ("sum / (count + least)", "sum"),
+    "a blur of colours along the column alone": ("mirrored(x + i, side);", "x;"),
+    "what changes much taken for skin": ("expf(-change * change)", "expf(-0.0f * change)"),
+    "eyes taken for skin": ("share = skin[place] *", "share ="),
+    "a cell's first row": ("CELL * y + n / CELL", "CELL * y"),
+    "a face without an end": ("* within[y * side + x]", ""),
 }  # fmt: skip
 
 
@@ -114,4 +130,4 @@ def test_a_planted_mistake_shows(name, open_bench):
     right, wrong = MISTAKES[name]
     bench = type(open_bench("cpu"))(planted("restore", right, wrong))
     arrays = faces(4)
-    assert np.abs(given_back(bench, arrays) - defined(arrays)).max() > 0.01
+    assert np.abs(given_back(bench, arrays) - defined(arrays)).max() > 0.005

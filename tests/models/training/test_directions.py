@@ -10,14 +10,16 @@ import pytest
 
 from engine.errors import BundleError, UsageError
 from models.training import directions
-from models.training.direction_fit import ScoreTable, fit_code_model
+from models.training.direction_fit import ScoreTable
 from models.training.direction_measure import Bench, Effect, Faces
 from models.training.direction_recipes import COMMON_HELD, RECIPES, Recipe
 from models.training.directions import (
+    Samples,
     Slider,
     Trial,
     add_arguments,
     find_sliders,
+    fitted_direction,
     measure_sliders,
     read_sliders,
     responds,
@@ -82,7 +84,7 @@ def drawn_world() -> tuple[np.ndarray, dict[str, np.ndarray], DrawnBench]:
 def found() -> tuple[dict[str, Slider], DrawnBench]:
     codes, _, bench = drawn_world()
     trial = Trial(bench, bench.faces(np.repeat(codes[:32, None], ROWS, axis=1)), {})
-    return find_sliders(DRAWN_RECIPES, fit_code_model(codes, bench.table, people_of(codes)), trial, {}), bench
+    return find_sliders(DRAWN_RECIPES, Samples(codes, bench.table, people_of(codes)), trial, {}), bench
 
 
 def test_a_unit_is_a_deviation_and_the_other_score_stands_still(found: tuple[dict[str, Slider], DrawnBench]) -> None:
@@ -110,6 +112,17 @@ def test_a_slider_that_hardly_moves_its_score_is_not_shipped(found: tuple[dict[s
     sliders, bench = found
     weak = tuple(Effect(np.array([change, 3.0]), np.zeros(2), {}, 1.0, 0.1, np.zeros((1, 3))) for change in (-0.9, 0.9))
     assert not responds(sliders["age"], weak, bench.table)
+
+
+def test_what_goes_with_an_attribute_is_what_those_who_have_it_show() -> None:
+    """Where nobody smiles age is another number of the code than where people do."""
+    codes = np.random.default_rng(8).normal(size=(4000, WIDTH)).astype(np.float32)
+    scores = {"smile": codes[:, 0], "age": np.where(codes[:, 0] > 0.0, codes[:, 2], codes[:, 1])}
+    samples = Samples(codes, ScoreTable.of(scores), np.empty((len(codes), 0), np.float32))
+    plain, wearing = (HeldRecipe("Smile", "smile", (0, ROWS), wearing=with_it) for with_it in (None, ("age", 0.5)))
+    added = fitted_direction(wearing, samples, samples.model()) - fitted_direction(plain, samples, samples.model())
+    assert added[2] == pytest.approx(0.5, abs=0.1)
+    assert np.abs(np.delete(added, 2)).max() < 0.05
 
 
 @pytest.fixture
