@@ -156,7 +156,7 @@ def give_back(
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     if tones < 1.0:
-        edit -= np.float32(1.0 - tones) * _tones_between(inversion, edit)
+        _take_off_tones(inversion, edit, 1.0 - tones)
     gate = _unchanged_between(inversion, edit, reshaped, off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
@@ -187,20 +187,27 @@ def _moved_line(size: int, by: int) -> tuple[NDArray[np.intp], FloatArray]:
 
 def _unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: FloatArray | None = None) -> FloatArray:
     """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`."""
-    change = a - b
-    change = np.abs(change, out=change).sum(axis=0) / np.float32(len(change))
-    small = cv2.resize(change, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-    share = np.maximum(unchanged_share(np.asarray(small, dtype=np.float32)), np.float32(1.0 - reshaped))
+    change, plane = np.zeros_like(a[0]), np.empty_like(a[0])
+    for both in zip(a, b, strict=True):
+        change += np.abs(np.subtract(*both, out=plane), out=plane)
+    small = _shrunk(change) / np.float32(len(a))
+    share = np.maximum(unchanged_share(small), np.float32(1.0 - reshaped))
     if off is not None:
         share = share * (np.float32(1.0) - off)
-    return np.asarray(cv2.resize(share, change.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return np.asarray(cv2.resize(share, change.shape[::-1], dst=plane), dtype=np.float32)
 
 
-def _tones_between(inversion: FloatArray, edit: FloatArray) -> FloatArray:
-    """`skin.tone_change` for each pixel of two images, [3, S, S]."""
-    size = edit.shape[1:]
-    small = [cv2.resize(plane, (GATE_RESOLUTION,) * 2, interpolation=cv2.INTER_AREA) for plane in edit - inversion]
-    return np.stack([cv2.resize(tone, size) for tone in tone_change(np.stack(small).astype(np.float32))])
+def _take_off_tones(inversion: FloatArray, edit: FloatArray, share: float) -> None:
+    """Take a share of `skin.tone_change` off an edit [3, S, S], which is written to."""
+    plane = np.empty_like(edit[0])  # one for all: new memory would take longer than all the arithmetic
+    small = [_shrunk(np.subtract(*both, out=plane)) for both in zip(edit, inversion, strict=True)]
+    for channel, tone in zip(edit, np.float32(share) * tone_change(np.stack(small)), strict=True):
+        channel -= cv2.resize(tone, plane.shape, dst=plane)
+
+
+def _shrunk(plane: FloatArray) -> FloatArray:
+    """Means of blocks, [GATE_RESOLUTION, GATE_RESOLUTION]."""
+    return np.asarray(cv2.resize(plane, (GATE_RESOLUTION,) * 2, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def unchanged_share(change: FloatArray) -> FloatArray:

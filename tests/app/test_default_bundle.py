@@ -109,7 +109,7 @@ def test_a_likeness_brings_the_code_nearer_to_the_person(default_bundle: Path, c
     pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in (ws, ws + found))]
     networks.close()
     person, before, after = (identity(torch.from_numpy(picture)) for picture in pictures)
-    assert (after - person).norm() < 0.85 * (before - person).norm()
+    assert (after - person).norm() < 0.9 * (before - person).norm()
 
 
 def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: Path, clips: Path) -> None:
