@@ -23,6 +23,7 @@ from engine.geometry import (
     invert_affine,
     pixels_per_pixel,
     resized_from_crop,
+    shrunk,
     transform_points,
     translation,
     warp,
@@ -190,7 +191,7 @@ def _unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: Float
     change, plane = np.zeros_like(a[0]), np.empty_like(a[0])
     for both in zip(a, b, strict=True):
         change += np.abs(np.subtract(*both, out=plane), out=plane)
-    small = _shrunk(change) / np.float32(len(a))
+    small = shrunk(change, GATE_RESOLUTION) / np.float32(len(a))
     share = np.maximum(unchanged_share(small), np.float32(1.0 - reshaped))
     if off is not None:
         share = share * (np.float32(1.0) - off)
@@ -200,14 +201,9 @@ def _unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: Float
 def _take_off_tones(inversion: FloatArray, edit: FloatArray, share: float) -> None:
     """Take a share of `skin.tone_change` off an edit [3, S, S], which is written to."""
     plane = np.empty_like(edit[0])  # one for all: new memory would take longer than all the arithmetic
-    small = [_shrunk(np.subtract(*both, out=plane)) for both in zip(edit, inversion, strict=True)]
+    small = [shrunk(np.subtract(*both, out=plane), GATE_RESOLUTION) for both in zip(edit, inversion, strict=True)]
     for channel, tone in zip(edit, np.float32(share) * tone_change(np.stack(small)), strict=True):
         channel -= cv2.resize(tone, plane.shape, dst=plane)
-
-
-def _shrunk(plane: FloatArray) -> FloatArray:
-    """Means of blocks, [GATE_RESOLUTION, GATE_RESOLUTION]."""
-    return np.asarray(cv2.resize(plane, (GATE_RESOLUTION,) * 2, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
 def unchanged_share(change: FloatArray) -> FloatArray:
@@ -336,8 +332,7 @@ def worn(logits: FloatArray, parts: ParserSpec, off: Mapping[str, float]) -> Flo
         there = cv2.morphologyEx(there, cv2.MORPH_OPEN, square(WORN_SPECK))
         there = cv2.dilate(there, square(WORN_REACH))
         soft = cv2.GaussianBlur(there.astype(np.float32), (0, 0), WORN_BLUR)
-        small = cv2.resize(soft, (GATE_RESOLUTION, GATE_RESOLUTION), interpolation=cv2.INTER_AREA)
-        share = np.maximum(share, np.float32(off[name]) * np.asarray(small, dtype=np.float32))
+        share = np.maximum(share, np.float32(off[name]) * shrunk(np.asarray(soft, np.float32), GATE_RESOLUTION))
     return share
 
 

@@ -208,6 +208,11 @@ def blur_taps(sigma: float, dtype: type[np.uint8] | type[np.float32]) -> NDArray
     return np.concatenate([[np.float32(1.0) - 2.0 * beside.sum()], beside]).astype(np.float32)
 
 
+def shrunk(grid: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Means of blocks, [n, m] or [n, m, C] -> [side, side] or [side, side, C]."""
+    return np.asarray(cv2.resize(grid, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
 def align(image_u8: NDArray[np.uint8], crop_from_frame: Affine, size: int = CROP_SIZE) -> NDArray[np.uint8]:
     """The aligned face crop of a frame, uint8 BGR [size, size, 3]; beyond the frame's edge its mirror image.
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from engine.face_places import EYES, MOUTH, at_features, within_face
+from engine.geometry import shrunk
 from engine.runtimes.base import FloatArray
 
 TONE_RESOLUTION = 16
@@ -32,11 +33,10 @@ def tone_change(change: FloatArray) -> FloatArray:
     change: from inversion to edit on the [-1, 1] scale, means of blocks, [3, G, G], G a multiple of T.
     """
     skin = skin_places(change.shape[-1]) * np.exp(-np.square(np.abs(change).mean(axis=0) / np.float32(SAME_SKIN)))
-    counted = cv2.merge([*(change * skin), skin])
-    cells = cv2.resize(counted, (TONE_RESOLUTION, TONE_RESOLUTION), interpolation=cv2.INTER_AREA)
+    cells = shrunk(cv2.merge([*(change * skin), skin]), TONE_RESOLUTION)
     around = cv2.GaussianBlur(cells, (0, 0), TONE_BLUR)
     means = around[..., :3] / (around[..., 3:] + np.float32(LEAST_SKIN))
-    return np.ascontiguousarray((means * face_places()[..., None]).transpose(2, 0, 1), dtype=np.float32)
+    return np.ascontiguousarray((means * face_places(TONE_RESOLUTION)[..., None]).transpose(2, 0, 1), dtype=np.float32)
 
 
 @cache
@@ -48,6 +48,6 @@ def skin_places(side: int) -> FloatArray:
 
 
 @cache
-def face_places(side: int = TONE_RESOLUTION) -> FloatArray:
+def face_places(side: int) -> FloatArray:
     """Where a face is, [0, 1] [side, side]."""
     return within_face(side, np.ones(1, np.float32))

@@ -24,6 +24,7 @@ from engine.compositing import (
     square,
     unchanged_share,
 )
+from engine.geometry import shrunk
 from engine.runtimes.base import FloatArray
 
 GROWTH = 2
@@ -144,7 +145,7 @@ def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatA
     share: FloatArray = np.multiply(*(cv2.resize(of, (size, size)) for of in (changed, bare)), dtype=np.float32)
     if share.max() < LEAST_SHARE:
         return edit
-    around, known = surroundings(of_crop, np.float32(1.0) - _shrunk(hidden, GATE_RESOLUTION))
+    around, known = surroundings(of_crop, np.float32(1.0) - shrunk(hidden, GATE_RESOLUTION))
     share *= np.float32(known)  # 0 where the crop shows nothing but a face
     filled = np.empty_like(edit)
     for plane, colour in zip(filled, cv2.split(around), strict=True):
@@ -157,12 +158,7 @@ def _filled(crop: FloatArray, edit: FloatArray, bare: FloatArray, hidden: FloatA
 
 def _means(image: FloatArray) -> FloatArray:
     """Means of the blocks of an image [3, S, S], [G, G, 3] with G = GATE_RESOLUTION."""
-    return np.asarray(cv2.merge([_shrunk(plane, GATE_RESOLUTION) for plane in image]), dtype=np.float32)
-
-
-def _shrunk(grid: FloatArray, side: int) -> FloatArray:
-    """Means of blocks, [n, m] or [n, m, C] -> [side, side] or [side, side, C]."""
-    return np.asarray(cv2.resize(grid, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
+    return np.asarray(cv2.merge([shrunk(plane, GATE_RESOLUTION) for plane in image]), dtype=np.float32)
 
 
 def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, float]:
@@ -175,8 +171,8 @@ def surroundings(image: FloatArray, known: FloatArray) -> tuple[FloatArray, floa
     if len(image) == 1:
         return image, float(known[0, 0])
     there, coarse = known[..., None], len(image) // STEP
-    mean = _shrunk(known, coarse)
-    sums = _shrunk(image * there, coarse)
+    mean = shrunk(known, coarse)
+    sums = shrunk(image * there, coarse)
     means: FloatArray = np.divide(sums, np.maximum(mean, LEAST_KNOWN)[..., None], dtype=np.float32)
     filled, whole = surroundings(means, np.minimum(np.float32(STEP * STEP) * mean, np.float32(1.0)))
     beyond: FloatArray = np.asarray(cv2.resize(filled, known.shape), dtype=np.float32)

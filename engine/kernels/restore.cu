@@ -7,41 +7,41 @@ const int CELL = 4;                   // blocks, on each side, to one of the cel
 
 __device__ inline float clipped(REAL value) { return clamped(read(value), -1.0f, 1.0f); }
 
+// The mean over the pixels of a block of what `of` makes of how far an edit lies above its inversion at (column, row).
+template <class Of>
+__device__ inline float block_mean(const REAL* inversions, const REAL* edits, int plane, int x, int y, int side, Of of) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int row = 0; row < BLOCK; ++row) {
+        long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
+        Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
+#pragma unroll
+        for (int n = 0; n < BLOCK; ++n)
+            sum += of(clipped(edit.at[n]) - clipped(inversion.at[n]), BLOCK * x + n, BLOCK * y + row);
+    }
+    return sum / (BLOCK * BLOCK);
+}
+
 // inversions, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]. means: float32 [faces, 3, side, side], how far the edits
 // lie above, over the pixels of a block. Run for 3 x faces.
 extern "C" __global__ void mean_change(const REAL* inversions, const REAL* edits, float* means, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
-    float sum = 0.0f;
-#pragma unroll
-    for (int row = 0; row < BLOCK; ++row) {
-        long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
-        Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
-#pragma unroll
-        for (int n = 0; n < BLOCK; ++n) sum += clipped(edit.at[n]) - clipped(inversion.at[n]);
-    }
-    means[((long long)plane * side + y) * side + x] = sum / (BLOCK * BLOCK);
+    auto above = [&](float difference, int, int) { return difference; };
+    means[((long long)plane * side + y) * side + x] = block_mean(inversions, edits, plane, x, y, side, above);
 }
 
-// tones: float32 [faces, 3, cells, cells], taken off the edits. changes: float32 [faces, 3, side, side], the mean
-// difference to the inversions over the pixels of a block. Run for 3 x faces.
+// tones: float32 [faces, 3, cells, cells], taken off the edits; with no cells nothing is. changes: float32 [faces, 3, side,
+// side], the mean difference to the inversions over the pixels of a block. Run for 3 x faces.
 extern "C" __global__ void change(const REAL* inversions, const REAL* edits, const float* tones, int cells,
                                   float* changes, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
     tones += plane * cells * cells;
-    float sum = 0.0f;
-#pragma unroll
-    for (int row = 0; row < BLOCK; ++row) {
-        long long place = (((long long)plane * side + y) * BLOCK + row) * side * BLOCK + x * BLOCK;
-        Four<REAL> edit = four(edits + place), inversion = four(inversions + place);
-#pragma unroll
-        for (int n = 0; n < BLOCK; ++n) {
-            float tone = enlarged(tones, cells, cells, BLOCK * x + n, BLOCK * y + row, BLOCK * side);
-            sum += fabsf(clipped(edit.at[n]) - tone - clipped(inversion.at[n]));
-        }
-    }
-    changes[((long long)plane * side + y) * side + x] = sum / (BLOCK * BLOCK);
+    auto apart = [&](float difference, int column, int row) {
+        return fabsf(cells ? difference - enlarged(tones, cells, cells, column, row, BLOCK * side) : difference);
+    };
+    changes[((long long)plane * side + y) * side + x] = block_mean(inversions, edits, plane, x, y, side, apart);
 }
 
 // means: float32 [faces, 3, CELL x side, CELL x side]. skin: float32 [CELL x side, CELL x side], where a face shows any.

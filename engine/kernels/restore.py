@@ -20,7 +20,7 @@ class RestoreBuffers:
     """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION, T = TONE_RESOLUTION.
 
     changes, means: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]; cells, tones: float32 [F, 4, T, T]
-    and [F, 3, T, T]; untoned: zeros like tones. taps, tone_taps: of the blurs, from the middle outwards, float32
+    and [F, 3, T, T]. taps, tone_taps: of the blurs, from the middle outwards, float32
     [1 + TAPS]. skin, within: where a face shows skin, and is, float32 [G, G] and [T, T]. whole: float32 [F],
     `Reach.reshaped` of faces that may be painted anew.
     """
@@ -32,7 +32,6 @@ class RestoreBuffers:
     gates: Array
     cells: Array
     tones: Array
-    untoned: Array
     taps: Array
     tone_taps: Array
     skin: Array
@@ -56,7 +55,6 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
         gates,
         cells=kernels.empty((faces, 4, *cell), np.float32),
         tones=kernels.empty((faces, 3, *cell), np.float32),
-        untoned=kernels.put(np.zeros((faces, 3, *cell), np.float32)),
         taps=kernels.put(_taps(GATE_BLUR)),
         tone_taps=kernels.put(_taps(TONE_BLUR)),
         skin=kernels.put(skin_places(GATE_RESOLUTION)),
@@ -93,7 +91,7 @@ def give_back_faces(
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
     tone_changes(kernels, inversions, edits, reach.tones, buffers)
-    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers, buffers.tones)
+    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers, without_tones=True)
     if reach.off is not None:
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
     size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits)
@@ -112,14 +110,15 @@ def tone_changes(kernels: Kernels, inversions: Array, edits: Array, tones: Array
 
 
 def unchanged_between(
-    kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers, tones: Array | None = None
+    kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers, *, without_tones: bool = False
 ) -> None:
     """`compositing.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
-    `buffers.gates`; at least one less `reshaped`, float32 [F]. tones: taken off b first, as `tone_changes` leaves it.
+    `buffers.gates`; at least one less `reshaped`, float32 [F]. without_tones: `buffers.tones` are taken off b
+    first.
     """
     faces, side = a.shape[0], GATE_RESOLUTION
-    taken = buffers.untoned if tones is None else tones
-    kernels.launch("restore", "change", (side, side, 3 * faces), a, b, taken, TONE_RESOLUTION, buffers.changes, side)
+    tones = buffers.tones, TONE_RESOLUTION if without_tones else 0
+    kernels.launch("restore", "change", (side, side, 3 * faces), a, b, *tones, buffers.changes, side)
     unchanged_shares(kernels, faces, reshaped, buffers)
 
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,7 @@ class Samples:
     table: ScoreTable
     people: NDArray[np.float32]
 
+    @cached_property
     def model(self) -> CodeModel:
         """What codes say of the scores."""
         return fit_code_model(self.ws, self.table, self.people)
@@ -222,13 +224,13 @@ class Samples:
         return Samples(self.ws[has], replace(self.table, values=self.table.values[has]), self.people[has])
 
 
-def fitted_direction(recipe: Recipe, samples: Samples, model: CodeModel) -> NDArray[np.float64]:
-    """The direction of W [D] by the fit alone, with everything else held; model: of all samples."""
-    direction = conditioned_direction(model, recipe.score, recipe.held, recipe.power)
+def fitted_direction(recipe: Recipe, samples: Samples) -> NDArray[np.float64]:
+    """The direction of W [D] by the fit alone, with everything else held."""
+    direction = conditioned_direction(samples.model, recipe.score, recipe.held, recipe.power)
     if recipe.wearing:
         score, amount = recipe.wearing
-        others = [name for name in model.names if name != score]
-        worn = samples.wearing(recipe.score).model()
+        others = [name for name in samples.table.names if name != score]
+        worn = samples.wearing(recipe.score).model
         direction = direction + amount * conditioned_direction(worn, score, others, recipe.power)
     return direction
 
@@ -245,9 +247,9 @@ def find_sliders(
     samples: to fit on. kept: further sliders, which are not changed but take part in cancelling leaks. deadline: by
     `time.monotonic`, after which no further slider is begun.
     """
-    rows, model = trial.probe.ws.shape[1], samples.model()
+    rows, model = trial.probe.ws.shape[1], samples.model
     tried = {
-        name: (recipe, in_rows(fitted_direction(recipe, samples, model), recipe.rows, rows))
+        name: (recipe, in_rows(fitted_direction(recipe, samples), recipe.rows, rows))
         for name, recipe in recipes.items()
     } | {name: (slider.recipe, slider.direction) for name, slider in kept.items()}
     measured = [trial.response_of(recipe, direction) for recipe, direction in tried.values()]

@@ -120,7 +120,7 @@ def test_what_goes_with_an_attribute_is_what_those_who_have_it_show() -> None:
     scores = {"smile": codes[:, 0], "age": np.where(codes[:, 0] > 0.0, codes[:, 2], codes[:, 1])}
     samples = Samples(codes, ScoreTable.of(scores), np.empty((len(codes), 0), np.float32))
     plain, wearing = (HeldRecipe("Smile", "smile", (0, ROWS), wearing=with_it) for with_it in (None, ("age", 0.5)))
-    added = fitted_direction(wearing, samples, samples.model()) - fitted_direction(plain, samples, samples.model())
+    added = fitted_direction(wearing, samples) - fitted_direction(plain, samples)
     assert added[2] == pytest.approx(0.5, abs=0.1)
     assert np.abs(np.delete(added, 2)).max() < 0.05
 
