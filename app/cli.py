@@ -31,6 +31,7 @@ _TRAININGS = (
     "data",
     "generator",
     "encoder",
+    "refiner",
     "recurrent",
     "visibility",
     "parser",

@@ -76,7 +76,7 @@ class People:
 
 
 def networks_of(bundle: str) -> str:
-    """Which networks a likeness of this bundle belongs to: its generator, its encoder and what it is sought by.
+    """Which networks a likeness of this bundle belongs to: its generator, its encoders and what it is sought by.
 
     Raises BundleError.
     """
@@ -86,5 +86,6 @@ def networks_of(bundle: str) -> str:
     from engine.likeness import FILE
 
     manifest = read_manifest(bundle_path(prepare_bundle(bundle)))
-    encoder = manifest.files[manifest.graphs["encoder_anchor"].file]
-    return f"{manifest.generator_id} {encoder} {manifest.files.get(FILE, '')}"
+    graphs = [manifest.graphs[name] for name in ("encoder_anchor", "refiner") if name in manifest.graphs]
+    encoders = " ".join(manifest.files[graph.file] for graph in graphs)
+    return f"{manifest.generator_id} {encoders} {manifest.files.get(FILE, '')}"

@@ -265,6 +265,13 @@ def expected_graphs(manifest: Manifest) -> Mapping[str, tuple[Mapping[str, Shape
     }
 
 
+def optional_graphs(manifest: Manifest) -> Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]:
+    """The same of the graphs that a bundle may have: `refiner` says what the encoder missed of a person."""
+    image: Shape = (BATCH, 3, manifest.resolution, manifest.resolution)
+    ws: Shape = (BATCH, manifest.latent_rows, manifest.latent_dim)
+    return {"refiner": ({"crop": image, "inversion": image}, {"dws": ws})}
+
+
 def _check(manifest: Manifest, where: str) -> None:
     """Raises BundleError when the manifest's numbers contradict each other."""
     if len(manifest.rows) != manifest.latent_rows:
@@ -289,7 +296,8 @@ def _check(manifest: Manifest, where: str) -> None:
 
 
 def _check_graphs(manifest: Manifest, where: str) -> None:
-    for name, (inputs, outputs) in expected_graphs(manifest).items():
+    there = {name: shapes for name, shapes in optional_graphs(manifest).items() if name in manifest.graphs}
+    for name, (inputs, outputs) in {**expected_graphs(manifest), **there}.items():
         spec = manifest.graphs.get(name)
         if spec is None:
             raise BundleError(f"{where} has no graph {name!r}; the graphs it has are {', '.join(manifest.graphs)}")

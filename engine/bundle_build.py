@@ -1,7 +1,8 @@
 """The default bundle, built on the user's machine: our committed recipe plus the pinned third-party weights.
 
 A recipe is a bundle folder whose ONNX graphs hold our own tensors inline and refer to third-party ones by
-location, offset and length in a pinned asset (ONNX external data), so that originals are never committed.
+location, offset and length in a pinned asset (ONNX external data), so that originals are never committed. What
+another graph of the recipe holds already is a reference into that.
 Building inlines those tensors and writes a complete, verified bundle into the cache, whole or not at all.
 """
 
@@ -141,8 +142,8 @@ def _write_int8(recipe: Path, folder: Path) -> Mapping[str, str]:
 def inline_assets(source: Path, target: Path) -> None:
     """Copies an ONNX file with its weights plain: third-party ones from their pinned assets, ours dequantised.
 
-    A file whose weights are plain is copied byte for byte. Raises AssetMissing when an asset is not cached
-    and BundleError when the graph refers to a file that is no asset or beyond its end.
+    A file whose weights are plain is copied byte for byte. Raises AssetMissing when an asset is not cached and
+    BundleError when the graph refers to a file that neither is an asset nor lies beside it, or beyond its end.
     """
     model = onnx.load(str(source), load_external_data=False)
     locations = set(_external_locations(model))
@@ -155,11 +156,12 @@ def inline_assets(source: Path, target: Path) -> None:
 
 
 def _read_external(model: onnx.ModelProto, locations: set[str], source: Path) -> None:
-    """Puts the bytes of pinned assets in the place of the references to them; errors as `inline_assets`."""
+    """Puts the bytes of pinned assets and of the recipe's graphs in the place of the references to them; errors as
+    `inline_assets`."""
     with tempfile.TemporaryDirectory(prefix="rigid-live-") as folder:
         # onnx reads all external files from one folder and refuses links, so the assets are brought together.
         for location in locations:
-            shutil.copyfile(_cached(_asset_at(location)), Path(folder) / location)
+            shutil.copyfile(_file_at(location, source.parent), Path(folder) / location)
         try:
             load_external_data_for_model(model, folder)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
@@ -196,12 +198,16 @@ def _external_locations(model: onnx.ModelProto) -> Iterator[str]:
             yield next(entry.value for entry in tensor.external_data if entry.key == "location")
 
 
-def _asset_at(location: str) -> Asset:
-    """The asset whose file has that name."""
+def _file_at(location: str, recipe: Path) -> Path:
+    """The asset of that name, or the recipe's graph."""
     for row in ASSETS:
         if Path(row.member).name == location:
-            return row
-    raise BundleError(f"the recipe refers to weights in {location!r}, which is none of the pinned files")
+            return _cached(row)
+    if Path(location).name == location and Path(location).suffix == ".onnx" and (recipe / location).is_file():
+        return recipe / location
+    raise BundleError(
+        f"the recipe refers to weights in {location!r}, which is none of the pinned files and none of its graphs"
+    )
 
 
 def _cached(row: Asset) -> Path:

@@ -10,7 +10,7 @@ The bundle's graph `FILE` says how unlike a drawn code looks to a crop, and the 
 """
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.bundle import BATCH, Bundle, GraphSpec
 from engine.compositing import image_from_u8
 from engine.errors import BundleError
+from engine.recurrence import missed
 from engine.runtimes.base import FloatArray, Network, Runtime, begin
 
 FILE = "likeness.onnx"
@@ -55,14 +56,27 @@ def likeness_of(
     crops: aligned, uint8 RGB [T, S, S, 3]. progress may raise to break off. Raises BundleError for a bundle that has no
     graph to search with.
     """
-    spec = bundle.manifest.graphs["encoder_anchor"]
-    with (
-        closing(_open_search(bundle, runtime)) as search,
-        closing(runtime.open(bundle.graph_path("encoder_anchor"), spec, "cpu", "auto")) as encoder,
-    ):
-        images = np.concatenate([image_from_u8(crop[..., ::-1]) for crop in crops])
+    images = np.concatenate([image_from_u8(crop[..., ::-1]) for crop in crops])
+    with closing(_open_search(bundle, runtime)) as search:
+        return find(search, images, _refined_codes(images, bundle, runtime), progress)
+
+
+def _refined_codes(images: FloatArray, bundle: Bundle, runtime: Runtime) -> FloatArray:
+    """The encoder's codes [T, L, D] of the frames, with what it misses of the person as the refiner sees it on all."""
+    with ExitStack() as opened:
+
+        def network(graph: str) -> Network:
+            spec = bundle.manifest.graphs[graph]
+            return opened.enter_context(closing(runtime.open(bundle.graph_path(graph), spec, "cpu", "auto")))
+
+        encoder = network("encoder_anchor")
         codes = np.concatenate([encoder(crop=image[None])["ws"] for image in images])
-        return find(search, images, codes, progress)
+        if "refiner" not in bundle.manifest.graphs:
+            return codes
+        networks, frames = (network("refiner"), network("generator")), zip(images, codes, strict=True)
+        corrections = [missed(*networks, image[None], ws[None]) for image, ws in frames]
+        refined: FloatArray = codes + np.mean(corrections, axis=0)
+        return refined
 
 
 def _open_search(bundle: Bundle, runtime: Runtime) -> Network:
@@ -78,7 +92,7 @@ def _open_search(bundle: Bundle, runtime: Runtime) -> Network:
 def find(network: Network, crops: FloatArray, codes: FloatArray, progress: Progress = lambda share: None) -> FloatArray:
     """`likeness_of` with the network open that says how unlike a code looks to a crop.
 
-    crops: RGB [-1, 1] [T, 3, S, S]; codes: the encoder's of them, [T, L, D]. progress may raise to break off.
+    crops: RGB [-1, 1] [T, 3, S, S]; codes: the refined ones of them, [T, L, D]. progress may raise to break off.
     """
     offset = np.zeros_like(codes[0])
     mean, square = np.zeros_like(offset), np.zeros_like(offset)

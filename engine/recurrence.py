@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.directions import Reach
 from engine.face_places import EYES, MOUTH, at_features, within_face
-from engine.runtimes.base import Answer, FloatArray, Networks, begin
+from engine.runtimes.base import Answer, FloatArray, Network, Networks, begin
 from engine.state import RecurrentState
 from engine.steadying import Steady
 from engine.timing import Stage, untimed
@@ -32,6 +32,8 @@ class Switches:
     primed: the recurrent encoder already runs on the first frame of a track, `PRIMING_STEPS` times. Off is the paper's
     rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
     memory has settled before anything is shown.
+    refined: on the first frame of a track the refiner looks at its inversion and says what the encoder misses of this
+    person, which is then added to the code of every frame, where the bundle has one. Off is the paper's rule.
     residual: what the inversion lost is given back before the blend, and an edit stays in its sliders' zones
     (`engine/compositing.py`, `give_back`); off is the paper's rule.
     surrounded: where an edit has less of a face than the frame, what lies around the face is shown
@@ -52,6 +54,7 @@ class Switches:
     lfd: bool = True
     memory: bool = True
     primed: bool = True
+    refined: bool = True
     residual: bool = True
     surrounded: bool = True
     map_yields: bool = True
@@ -81,6 +84,7 @@ VARIANTS: Mapping[str, Switches] = MappingProxyType(
         "whole_rate": Switches(half_rate=False),
         "paper": Switches(
             primed=False,
+            refined=False,
             residual=False,
             surrounded=False,
             map_yields=False,
@@ -116,7 +120,7 @@ def advance(
     """Invert and edit the next crop of B faces.
 
     state: what the previous frame left; None on the first frame of a track, which becomes the anchor. crop: I_t^a
-    [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the encoder's codes lack
+    [B, 3, S, S]. offset: n of Eq. 5, the sum of the sliders' moves, [B, L, D]. likeness: what the refined codes lack
     of a person [L, D]; a track that begins now takes it where it brings the inversion nearer, later frames go on with
     the state's. steady: gives, while the encoders are at work, what holds pictures steady from the frame before to this
     one; None leaves them as they are drawn. reach: where the edits act, for the noise map (`Switches.map_yields`);
@@ -139,7 +143,7 @@ def advance(
         ws, anchor = _image_based_code(networks, code()["ws"], state.anchor, switches)
     with stage("recur"):
         in_force = state.likeness + np.float32(FADED_SHARE) * (state.aim - state.likeness)
-        ws, noise, h, c = _compensated(networks, outputs(), ws + in_force, switches)
+        ws, noise, h, c = _compensated(networks, outputs(), ws + state.correction + in_force, switches)
     estimated = switches.half_rate and not any(state.estimated)
     with stage("generate"):
         if estimated:
@@ -151,7 +155,8 @@ def advance(
         with stage("steady"):
             inversion, edit = hold_steady((state.inversion, state.edit), (inversion, edit))
     marks = (estimated,) * len(crop)
-    after = RecurrentState(crop, inversion, edit, h, c, anchor, in_force, state.aim, estimated=marks)
+    codes = anchor, state.correction, in_force, state.aim
+    after = RecurrentState(crop, inversion, edit, h, c, *codes, estimated=marks)
     return after, inversion, edit
 
 
@@ -167,14 +172,19 @@ def _first_frame(
     """The anchor: O_1 := I_1, E_1 := G(w_1 + n), h = c = 0; then, if `primed`, the frame's own steps on top."""
     with stage("encode"):
         anchor = begin(networks.encoder_anchor, crop=crop)()["ws"]
+        correction = np.zeros_like(anchor)
+        if networks.refiner is not None and switches.refined:
+            correction = missed(networks.refiner, networks.generator, crop, anchor)
+        refined = anchor + correction
     with stage("generate"):
-        taken = fitting(networks, crop, anchor, likeness)
+        taken = fitting(networks, crop, refined, likeness)
         nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
-        before, edit = _synthesise(networks, anchor + taken, offset, nothing)
-    inversion, state = crop, replace(_started(networks, crop, crop, edit, anchor), likeness=taken, aim=taken)
+        before, edit = _synthesise(networks, refined + taken, offset, nothing)
+    state = replace(_started(networks, crop, crop, edit, anchor), correction=correction, likeness=taken, aim=taken)
+    inversion = crop
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
-            ws, noise, h, c = _compensate(networks, state, crop, anchor + taken, switches)
+            ws, noise, h, c = _compensate(networks, state, crop, refined + taken, switches)
             kept = _kept_share(networks, before, edit, switches, reach)
         with stage("generate"):
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
@@ -182,10 +192,17 @@ def _first_frame(
     return state, inversion, edit
 
 
+def missed(refiner: Network, generator: Network, crop: FloatArray, ws: FloatArray) -> FloatArray:
+    """What the encoder's codes of the crops lack, as the refiner sees it in what is drawn of them; both [B, L, D]."""
+    inversion = generator(ws=ws, noise=_zeros(generator.spec.inputs["noise"], crop))["image"]
+    dws: FloatArray = refiner(crop=crop, inversion=inversion)["dws"]
+    return dws
+
+
 def fitting(networks: Networks, crop: FloatArray, ws: FloatArray, likeness: FloatArray | None) -> FloatArray:
     """The likeness for each face whose inversion it brings nearer to its crop, 0 for the others: [B, L, D].
 
-    What was found for one person is wrong for another. ws: the encoder's codes of the crops, [B, L, D]; likeness:
+    What was found for one person is wrong for another. ws: the refined codes of the crops, [B, L, D]; likeness:
     [L, D], or None. The images are compared without a noise map, by squared error.
     """
     nobody = np.zeros_like(ws)
@@ -216,7 +233,7 @@ def _started(
     """A state with an empty memory and nobody's likeness."""
     h, c = (_zeros(networks.recurrent.spec.inputs[name], crop) for name in ("h", "c"))
     nobody = np.zeros_like(anchor)
-    return RecurrentState(crop, inversion, edit, h, c, anchor, nobody, nobody)
+    return RecurrentState(crop, inversion, edit, h, c, anchor, nobody, nobody, nobody)
 
 
 def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:

@@ -175,7 +175,7 @@ class Session:
         self._settings = replace(self._settings, lost_face=policy)
 
     def set_likeness(self, likeness: FloatArray | None) -> None:
-        """Add this to the encoder's codes of a person from the next frame on, faded in; None: nothing, faded out.
+        """Add this to the refined codes of a person from the next frame on, faded in; None: nothing, faded out.
 
         likeness: [L, D], found by `engine.likeness`. Faces that are tracked now take it as it is; a track that begins
         later takes it where it fits (`recurrence.fitting`). Raises UsageError for another shape or numbers that are

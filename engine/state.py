@@ -137,9 +137,10 @@ class RecurrentState:
     """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
     crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the recurrent
-    encoder's, each [B, C, H, W] of its own. anchor: w_1, the code of the track's first frame, [B, L, D]. likeness: what
-    is added to the encoder's codes in this frame, and aim: where that is going (`engine/recurrence.py`), both [B, L,
-    D]. estimated: of each face, whether O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
+    encoder's, each [B, C, H, W] of its own. anchor: w_1, the code of the track's first frame, [B, L, D]. correction:
+    what the refiner found on that frame that the encoder misses of this person; likeness: what is added to that in this
+    frame; aim: where the likeness is going (`engine/recurrence.py`); all [B, L, D]. estimated: of each face, whether
+    O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
     """
 
     crop: NDArray[np.float32]
@@ -148,6 +149,7 @@ class RecurrentState:
     h: NDArray[np.float32]
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
+    correction: NDArray[np.float32]
     likeness: NDArray[np.float32]
     aim: NDArray[np.float32]
     estimated: tuple[bool, ...] = field(default=(), kw_only=True)
@@ -166,7 +168,8 @@ class RecurrentState:
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """All of them, in the order of the fields."""
-        return iter((self.crop, self.inversion, self.edit, self.h, self.c, self.anchor, self.likeness, self.aim))
+        codes = self.anchor, self.correction, self.likeness, self.aim
+        return iter((self.crop, self.inversion, self.edit, self.h, self.c, *codes))
 
 
 def stack(states: Sequence[RecurrentState]) -> RecurrentState:

@@ -6,6 +6,7 @@ Weights of the published generator do not enter it: they stay references into th
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 
 from engine import int8, likeness
 from engine.assets import asset
-from engine.bundle import MANIFEST, GraphSpec, Manifest, Row, expected_graphs, load_directions
+from engine.bundle import MANIFEST, GraphSpec, Manifest, Row, expected_graphs, load_directions, optional_graphs
 from engine.bundle_build import recipe_folder
 from export.bundle import write_bundle, write_manifest
 from export.parser import PARSER, lineage_line
-from export.pinned import refer_to_asset
+from export.pinned import refer_to_asset, refer_to_graph
 from export.slope import with_slope
 from export.to_onnx import compress, export_fixed, export_graph
 from export.tracking import name_slopes
@@ -42,6 +43,7 @@ from models.mobile_stylegan import (
 from models.recurrent import LIGHT
 from models.training.encoder import load_encoder
 from models.training.recurrent import load_recurrent
+from models.training.refiner import load_refiner
 
 NAME = "default"
 LICENCE = "non-commercial; see models/bundles/LICENSE.md"
@@ -53,7 +55,8 @@ BAND_ORDERS = (band_order(LIGHT_256.stem_width).numpy(),)
 
 def write_default_recipe(folder: Path, weights: Path) -> Manifest:
     """Exports every network into `folder`, which keeps its parser, directions and, until `export.reach` measures them
-    anew, reaches; returns the manifest.
+    anew, reaches; returns the manifest. What two graphs share, the search for a likeness the generator and the refiner
+    its identity network, one of them holds.
 
     weights: folder of freshly trained ones; a network without fresh weights keeps those that ship.
     """
@@ -70,14 +73,18 @@ def write_default_recipe(folder: Path, weights: Path) -> Manifest:
                 name_slopes(path, network, inputs["crop"])
             compress(path, quantize=True)
             graphs[name] = path
+        search = Path(temporary) / likeness.FILE
+        write_likeness(search, weights)
+        refer_to_graph(search, graphs["generator"])
+        refer_to_graph(graphs["refiner"], search)
         manifest = _manifest(folder)
         graphs["encoder_anchor"] = graphs["encoder"]
         directions = load_directions(folder / "directions.npz", manifest).values()
         notes = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".md", ".json")}
         written = write_bundle(folder, manifest, graphs, directions)
+        shutil.copyfile(search, folder / likeness.FILE)
     for name in notes.keys() - {MANIFEST}:
         (folder / name).write_bytes(notes[name])
-    write_likeness(folder / likeness.FILE, weights)
     return write_manifest(folder, written, [likeness.FILE, *({int8.FILE} & notes.keys())])
 
 
@@ -114,6 +121,7 @@ def _networks(weights: Path) -> dict[str, tuple[nn.Module, dict[str, Tensor], li
     return {
         "generator": (load_light_generator(weights), {"ws": codes, "noise": torch.zeros(2, *NOISE)}, ["image"]),
         "encoder": (load_encoder(weights), {"crop": image}, ["ws"]),
+        "refiner": (load_refiner(weights), {"crop": image, "inversion": image.clone()}, ["dws"]),
         "recurrent": (
             recurrent,
             {**images, "h": h, "c": c},
@@ -143,7 +151,8 @@ def _manifest(folder: Path) -> Manifest:
         licence=LICENCE,
         lineage=_lineage(folder),
     )
-    graphs = {name: GraphSpec(f"{name}.onnx", *shapes) for name, shapes in expected_graphs(numbers).items()}
+    shapes = {**expected_graphs(numbers), **optional_graphs(numbers)}
+    graphs = {name: GraphSpec(f"{name}.onnx", *of) for name, of in shapes.items()}
     # One graph is both encoders: it gives all rows on every frame.
     both = replace(graphs["encoder_anchor"], file="encoder.onnx")
     return replace(numbers, graphs={**graphs, "encoder_anchor": both, "encoder": both})

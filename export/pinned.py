@@ -1,4 +1,5 @@
-"""Takes third-party weights out of a graph again, so that a recipe holds only what we trained ourselves."""
+"""Takes weights out of a graph that lie elsewhere: third parties', so that a recipe holds only what we trained
+ourselves, and those of another graph of the recipe, so that it holds them once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,15 @@ def refer_to_asset(path: Path, name: str, orders: Sequence[NDArray[np.int64]] = 
     `engine.bundle_build` puts the bytes back. Returns the names of the larger tensors that stay inline, which
     ought to be our own. Raises AssetMissing when the pinned file is not cached.
     """
-    pinned = asset_path(name).read_bytes()
-    location = Path(asset(name).member).name
+    return _refer(path, asset_path(name).read_bytes(), Path(asset(name).member).name, orders)
+
+
+def refer_to_graph(path: Path, other: Path) -> tuple[str, ...]:
+    """The same with another ONNX file, which has to lie beside this one when the bundle is built."""
+    return _refer(path, other.read_bytes(), other.name, ())
+
+
+def _refer(path: Path, pinned: bytes, location: str, orders: Sequence[NDArray[np.int64]]) -> tuple[str, ...]:
     model = onnx.load(str(path), load_external_data=False)
     inline, gathers = [], []
     used: dict[int, str] = {}

@@ -87,6 +87,7 @@ def recorded_inputs(bundle: Bundle, films: Sequence[Film]) -> Mapping[str, Feeds
         encoder=watched("encoder", networks.encoder),
         recurrent=watched("recurrent", networks.recurrent),
         parser=watched("parser", networks.parser),
+        refiner=watched("refiner", networks.refiner) if networks.refiner else None,
     )
     for film in films:
         record(seen, bundle, film)

@@ -184,6 +184,7 @@ def _recording(networks: Networks, seen: dict[str, FloatArray]) -> Networks:
         encoder_anchor=recorder("encoder_anchor", networks.encoder_anchor),
         encoder=recorder("encoder", networks.encoder),
         recurrent=recorder("recurrent", networks.recurrent),
+        refiner=recorder("refiner", networks.refiner) if networks.refiner else None,
     )
 
 

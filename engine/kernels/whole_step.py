@@ -217,7 +217,7 @@ class WholeSteps:
         recurrent = self._networks.recurrent.spec.inputs
         images = [(3, CROP_SIZE, CROP_SIZE)] * 3
         memory = [tuple(int(axis) for axis in recurrent[name][1:]) for name in ("h", "c")]
-        shapes = [*images, *memory, *[self._code] * 3]
+        shapes = [*images, *memory, *[self._code] * 4]
         return RecurrentState(*(self._kernels.empty((self._faces, *shape), np.float32) for shape in shapes))
 
 

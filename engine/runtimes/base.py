@@ -102,7 +102,8 @@ Capture = Callable[[Callable[[], None]], Replay | None]
 class Networks:
     """The graphs of a bundle as networks, and the one number that the loop needs beside them.
 
-    former_rows: the rows of W+ that `encoder` and `recurrent` set on every frame (Eq. 3).
+    former_rows: the rows of W+ that `encoder` and `recurrent` set on every frame (Eq. 3). refiner: what the encoder
+    missed of a person, from a crop and its inversion; a bundle may have none.
     """
 
     generator: Network
@@ -111,11 +112,12 @@ class Networks:
     recurrent: Network
     parser: Network
     former_rows: int
+    refiner: Network | None = None
 
     def close(self) -> None:
         """Close every network; one that serves as two is closed once."""
-        networks = (self.generator, self.encoder_anchor, self.encoder, self.recurrent, self.parser)
-        for network in {id(network): network for network in networks}.values():
+        networks = (self.generator, self.encoder_anchor, self.encoder, self.recurrent, self.parser, self.refiner)
+        for network in {id(network): network for network in networks if network}.values():
             network.close()
 
 

@@ -82,4 +82,5 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
         recurrent=network("recurrent"),
         parser=network("parser"),
         former_rows=bundle.manifest.former_rows,
+        refiner=network("refiner") if "refiner" in bundle.manifest.graphs else None,
     )

@@ -102,7 +102,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=1.85,
+        furthest=2.0,
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
@@ -124,7 +124,7 @@ RECIPES: Mapping[str, Recipe] = {
         "Eyeglasses",
         "eyeglasses",
         (0, 5),
-        furthest=2.6,
+        furthest=2.75,
         power=0.5,
         probe=6.0,
         rare=True,

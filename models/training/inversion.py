@@ -15,6 +15,7 @@ from models.encoder import BaseEncoder
 from models.flow import SpyNet, warp
 from models.parsing import CLASSES, FACE_CLASSES, FaceParser
 from models.recurrent import RecurrentEncoder
+from models.refiner import Refiner
 from models.training.encoder import Distances, encoded
 from models.training.losses import (
     LOSS_RESOLUTION,
@@ -55,12 +56,13 @@ UNLIKE_CELL = 8
 
 
 class Inverter(nn.Module):
-    """What is trained: the base encoder and the recurrent encoder."""
+    """What is trained: the base encoder and the recurrent encoder. Between them stands a refiner, if there is one."""
 
-    def __init__(self, base: BaseEncoder, recurrent: RecurrentEncoder) -> None:
+    def __init__(self, base: BaseEncoder, recurrent: RecurrentEncoder, refiner: Refiner | None = None) -> None:
         super().__init__()
         self.base = base
         self.recurrent = recurrent
+        self.refiner = refiner.requires_grad_(False) if refiner else None
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,13 @@ class EpisodeObjective(nn.Module):
         return loss / len(steps), {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
     def _codes(self, crops: Tensor) -> Tensor:
-        """w_t of all frames, [T, B, L, D]."""
-        return encoded(self.inverter.base, crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+        """w_t of all frames, refined, [T, B, L, D]."""
+        ws = encoded(self.inverter.base, crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
+        if self.inverter.refiner is None:
+            return ws
+        with torch.no_grad():
+            missed = self.inverter.refiner(crops[0], enlarge(self._synthesis(ws[0], None)))
+        return ws + missed
 
     def _generate(self, ws: Tensor, noise: Tensor | None) -> Tensor:
         if self._checkpointing and torch.is_grad_enabled():

@@ -24,6 +24,7 @@ from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, 
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import LossWeights
 from models.training.packs import prepared, prepared_at_128
+from models.training.refiner import load_refiner
 from models.training.samples import EditSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import open_synthesis
@@ -92,7 +93,7 @@ class RecurrentTask:
         self._faces = image_tensor(prepared(args.data, Split.VALIDATION)[0][:VALIDATION_FACES])
         self._edits, self._judge = EditSampler.open(), StillJudge.load(device)
         self._length, self._seed, self._rate = args.length, args.seed, args.rate
-        self._inverter = Inverter(load_encoder(args.out), RecurrentEncoder())
+        self._inverter = Inverter(load_encoder(args.out), RecurrentEncoder(), load_refiner(args.out))
         paper = LossWeights(
             tc=0.0 if "tc" in without else LossWeights.tc, ibfcc=0.0 if "ibfcc" in without else LossWeights.ibfcc
         )
@@ -171,12 +172,21 @@ class RecurrentTask:
         save_fresh("recurrent", average.recurrent.state_dict(), folder)
 
 
+def refined_code(inverter: Inverter, generator: Generator, face: Tensor) -> Tensor:
+    """w of a face [1, 3, 256, 256], as a track begins with it, [1, L, D]."""
+    device = next(inverter.parameters()).device
+    ws: Tensor = inverter.base(face.to(device)).cpu()
+    if inverter.refiner is None:
+        return ws
+    return ws + inverter.refiner(face.to(device), generator(ws).to(device)).cpu()
+
+
 def invert_still(
     inverter: Inverter, generator: Generator, face: Tensor, steps: int = 3
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A still shown for a few frames: inversion, inversion without the map, code, map. face: [1, 3, 256, 256]."""
     device = next(inverter.parameters()).device
-    ws = inverter.base(face.to(device)).cpu()
+    ws = refined_code(inverter, generator, face)
     h, c = inverter.recurrent.empty_state(face.to(device))
     inversion, edit = face, generator(ws)
     for _ in range(steps):
@@ -190,15 +200,14 @@ def invert_still(
 
 @torch.no_grad()
 def score_stills(inverter: Inverter, faces: Tensor, judge: StillJudge, edits: Tensor) -> dict[str, float]:
-    """`StillJudge.scores` at 256 px of held-out stills, of the base code alone, with the map and without it.
+    """`StillJudge.scores` at 256 px of held-out stills, of the refined code alone, with the map and without it.
 
     edits: offsets [N, L, 512]; "kept" is the mean share of their change to the image that the map lets through.
     """
-    device = next(inverter.parameters()).device
-    generator = Generator(device)
+    generator = Generator(next(inverter.parameters()).device)
     inverted = [invert_still(inverter, generator, face) for face in faces.split(1)]
     images = {
-        "code": torch.cat([generator(inverter.base(face.to(device)).cpu()) for face in faces.split(1)]),
+        "code": torch.cat([generator(refined_code(inverter, generator, face)) for face in faces.split(1)]),
         "map": torch.cat([made for made, *_ in inverted]),
         "no_map": torch.cat([bare for _, bare, *_ in inverted]),
     }

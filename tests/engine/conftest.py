@@ -13,7 +13,7 @@ from tests.engine.tiny_bundle import build
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("bundles") / "tiny")
+    return build(tmp_path_factory.mktemp("bundles") / "tiny", refined=True)
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,19 @@ def test_a_manifest_that_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_bundle_may_have_a_refiner_of_the_right_shapes(bundle: Path) -> None:
+    def add(document: dict[str, Any]) -> None:
+        image, parser = ["B", 3, 8, 8], document["graphs"]["parser"]["file"]
+        shapes = {"inputs": {"crop": image, "inversion": image}, "outputs": {"dws": ["B", ROWS, DIM]}}
+        document["graphs"]["refiner"] = {"file": parser, **shapes}
+
+    edit_manifest(bundle, add)
+    assert read_manifest(bundle).graphs["refiner"].outputs == {"dws": ("B", ROWS, DIM)}
+    edit_manifest(bundle, lambda document: document["graphs"]["refiner"]["inputs"].pop("inversion"))
+    with pytest.raises(BundleError, match="graph 'refiner' has inputs"):
+        read_manifest(bundle)
+
+
 def test_one_network_may_serve_both_encoders(bundle: Path) -> None:
     def share(document: dict[str, Any]) -> None:
         document["graphs"]["encoder"] = document["graphs"]["encoder_anchor"]

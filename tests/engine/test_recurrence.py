@@ -290,6 +290,7 @@ def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
     after, inversion, _ = advance(tiny_networks, state, crops[1], offset, code_alone)
     ws = state.anchor.copy()
     ws[:, :FORMER] = tiny_networks.encoder(crop=crops[1])["ws"]
+    ws += state.correction
     noise = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
     np.testing.assert_allclose(inversion, tiny_networks.generator(ws=ws, noise=noise)["image"], atol=1e-5)
     assert after.h.any()
@@ -418,7 +419,7 @@ def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, of
     np.testing.assert_allclose(after.likeness, FADED_SHARE * aim, rtol=1e-6)
     np.testing.assert_array_equal(after.anchor, state.anchor)
     seen = tiny_networks.encoder(crop=crops[1])["ws"][:, :FORMER]
-    ws = np.concatenate([seen, state.anchor[:, FORMER:]], axis=1) + after.likeness
+    ws = np.concatenate([seen, state.anchor[:, FORMER:]], axis=1) + state.correction + after.likeness
     nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
     for moved, image in ((ws, inversion), (ws + offset, edit)):
         np.testing.assert_allclose(tiny_networks.generator(ws=moved, noise=nothing)["image"], image, atol=1e-5)
@@ -427,13 +428,40 @@ def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, of
     np.testing.assert_allclose(after.likeness, aim, atol=0.01)
 
 
+def test_what_the_encoder_misses_is_told_by_the_first_inversion_and_added_to_every_code(tiny_networks, crops, offset):
+    codes_alone = Switches(noise_map=False, tcc=False, following=False, half_rate=False)
+    nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
+    state, first, _ = advance(tiny_networks, None, crops[0], offset, codes_alone)
+    anchor = tiny_networks.encoder_anchor(crop=crops[0])["ws"]
+    seen = tiny_networks.generator(ws=anchor, noise=nothing)["image"]
+    correction = tiny_networks.refiner(crop=crops[0], inversion=seen)["dws"]
+    assert np.abs(correction).mean() > 0.01
+    np.testing.assert_allclose(state.correction, correction, atol=1e-6)
+    np.testing.assert_array_equal(state.anchor, anchor)
+    np.testing.assert_allclose(
+        first, tiny_networks.generator(ws=anchor + correction, noise=nothing)["image"], atol=1e-5
+    )
+    after, second, _ = advance(replace(tiny_networks, refiner=None), state, crops[1], offset, codes_alone)
+    np.testing.assert_array_equal(after.correction, state.correction)
+    ws = np.concatenate([tiny_networks.encoder(crop=crops[1])["ws"], anchor[:, FORMER:]], axis=1) + correction
+    np.testing.assert_allclose(second, tiny_networks.generator(ws=ws, noise=nothing)["image"], atol=1e-5)
+
+
+def test_the_papers_codes_and_those_of_a_bundle_without_a_refiner_are_the_encoders(tiny_networks, crops, offset):
+    states = [
+        advance(tiny_networks, None, crops[0], offset, VARIANTS["paper"])[0],
+        advance(replace(tiny_networks, refiner=None), None, crops[0], offset)[0],
+    ]
+    assert not any(state.correction.any() for state in states)
+
+
 def test_a_track_begins_with_the_likeness_that_fits_at_once(tiny_networks, crops, offset):
     aim = np.random.default_rng(6).standard_normal((ROWS, DIM)).astype(np.float32)
     anchor = tiny_networks.encoder_anchor(crop=crops[0])["ws"]
     nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
     own = tiny_networks.generator(ws=anchor + aim, noise=nothing)["image"]
     # The encoder sees the crop of before, the loop this person, whom the likeness brings back wholly.
-    networks = replace(tiny_networks, encoder_anchor=lambda crop: {"ws": anchor})
+    networks = replace(tiny_networks, encoder_anchor=lambda crop: {"ws": anchor}, refiner=None)
     state, *_ = advance(networks, None, own, offset, likeness=aim)
     np.testing.assert_array_equal(state.likeness[0], aim)
     np.testing.assert_array_equal(state.aim[0], aim)

@@ -11,7 +11,7 @@ from engine.session import Session, Settings
 from tests.engine.fakes import EMPTY, SEEN, ScriptedTracker, frames
 
 SMILE, AT_REST = Controls({"smile": 0.9}), Controls({"smile": 0.0})
-PARTS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
+PARTS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser", "refiner")
 
 
 class Counting:
@@ -74,8 +74,9 @@ def test_the_frame_on_which_a_slider_moves_is_edited(open_session, calls):
         assert edited.phase is (Phase.ANCHORING if anchors else Phase.TRACKING)
         assert calls["encoder_anchor"] == anchors, "a new anchor from the very frame, and only then"
         assert calls["encoder"] == 1 - anchors
+        assert calls["refiner"] == anchors
         assert calls["parser"] == 1, "frame and edit are one batch"
-        assert calls["generator"] == (3 if anchors else 1), "inversion and edit are one batch"
+        assert calls["generator"] == (4 if anchors else 1), "inversion and edit are one batch"
 
 
 def test_without_a_face_the_networks_rest_whatever_the_sliders(open_session, calls):

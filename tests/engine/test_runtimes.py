@@ -17,7 +17,7 @@ from engine.runtimes.select import built_in, open_networks, select
 from export.bundle import write_manifest
 from tests.engine.tiny_bundle import CHANNELS, build
 
-GRAPHS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
+GRAPHS = ("generator", "encoder_anchor", "encoder", "recurrent", "parser", "refiner")
 RUNTIMES = [OpenVinoRuntime(threads=1), OnnxRuntime(threads=1)]
 
 

@@ -25,7 +25,7 @@ from tests.engine.tiny_bundle import build
 @pytest.fixture
 def engines(tmp_path):
     """The tiny bundle as if it had been exported: its ONNX files as engines, with their fingerprint."""
-    folder = build(tmp_path / "tiny")
+    folder = build(tmp_path / "tiny", refined=True)
     manifest = open_bundle(folder).manifest
     graphs, records = {}, {}
     for name, spec in manifest.graphs.items():

@@ -24,6 +24,7 @@ from engine.bundle import (
     Row,
     expected_graphs,
     manifest_document,
+    optional_graphs,
 )
 
 ROWS, DIM, FORMER, SIZE = 12, 8, 10, 256
@@ -126,16 +127,26 @@ def parser(graph: Graph) -> None:
     graph.add("Add", colours, graph.constant(prior), name="logits")
 
 
-def build(folder: Path, seed: int = 0, one_encoder: bool = False) -> Path:
-    """Write the bundle into a new folder and return it. one_encoder: a single file serves as both encoders."""
+def refiner(graph: Graph) -> None:
+    """crop, inversion -> dws."""
+    apart = graph.pool(graph.add("Sub", "crop", "inversion"), 64)
+    graph.reshape(graph.dense(apart, ROWS * DIM, 3 * 16, scale=0.3), ROWS, DIM, name="dws")
+
+
+def build(folder: Path, seed: int = 0, one_encoder: bool = False, refined: bool = False) -> Path:
+    """Write the bundle into a new folder and return it.
+
+    one_encoder: a single file serves as both encoders. refined: there is a refiner.
+    """
     folder.mkdir(parents=True)
-    manifest = _manifest(one_encoder)
+    manifest = _manifest(one_encoder, refined)
     makers = {
         "generator": generator,
         "encoder_anchor": lambda graph: encoder(graph, ROWS),
         "encoder": lambda graph: encoder(graph, FORMER),
         "recurrent": recurrent,
         "parser": parser,
+        **({"refiner": refiner} if refined else {}),
     }
     for index, (name, make) in enumerate(makers.items()):
         spec = manifest.graphs[name]
@@ -162,7 +173,7 @@ def _directions(rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def _manifest(one_encoder: bool) -> Manifest:
+def _manifest(one_encoder: bool, refined: bool) -> Manifest:
     manifest = Manifest(
         name="tiny",
         resolution=SIZE,
@@ -182,7 +193,7 @@ def _manifest(one_encoder: bool) -> Manifest:
         licence="CC0-1.0",
         lineage={"all": "seeded random numbers"},
     )
-    specs = expected_graphs(manifest)
+    specs = {**expected_graphs(manifest), **(optional_graphs(manifest) if refined else {})}
     graphs = {name: GraphSpec(f"{name}.onnx", inputs, outputs) for name, (inputs, outputs) in specs.items()}
     if one_encoder:
         graphs["encoder"] = graphs["encoder_anchor"]

@@ -11,7 +11,8 @@ from onnx import helper, numpy_helper
 from engine import assets, bundle_build
 from engine.assets import Asset
 from engine.bundle_build import inline_assets
-from export.pinned import refer_to_asset
+from engine.errors import BundleError
+from export.pinned import refer_to_asset, refer_to_graph
 
 RNG = np.random.default_rng(7)
 THEIRS = RNG.standard_normal((16, 16)).astype(np.float32)
@@ -69,6 +70,21 @@ def test_building_brings_them_back_bit_for_bit(graph: Path, tmp_path: Path) -> N
     built = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
     for name, expected in {"theirs": THEIRS, "ours": OURS, "small": SMALL}.items():
         np.testing.assert_array_equal(built[name], expected)
+
+
+def test_what_another_graph_holds_is_a_reference_into_that(graph: Path, tmp_path: Path) -> None:
+    holder, twin = tmp_path / "recipe" / "holder.onnx", tmp_path / "recipe" / "twin.onnx"
+    holder.parent.mkdir()
+    for path in (holder, twin):
+        path.write_bytes(graph.read_bytes())
+    assert refer_to_graph(twin, holder) == ()
+    assert OURS.tobytes() not in twin.read_bytes()
+    inline_assets(twin, tmp_path / "built.onnx")
+    built = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "built.onnx")).graph.initializer}
+    np.testing.assert_array_equal(built["ours"], OURS)
+    holder.unlink()
+    with pytest.raises(BundleError, match=r"holder\.onnx"):
+        inline_assets(twin, tmp_path / "built.onnx")
 
 
 def test_referring_twice_changes_nothing(graph: Path) -> None:

@@ -39,15 +39,17 @@ def films(monkeypatch):
 def test_every_call_of_the_loop_is_recorded(tiny):
     feeds = recorded_inputs(tiny, [film(1), film(2)])
     calls = {file: len(calls) for file, calls in feeds.items()}
-    # An anchor and two priming steps, then three steps, and the parser on every frame; twice.
+    # An anchor, what the refiner sees of it and two priming steps, then three steps, and the parser on every frame;
+    # twice.
     assert calls == {
-        "generator.onnx": 12,
+        "generator.onnx": 14,
         "encoder_anchor.onnx": 2,
+        "refiner.onnx": 2,
         "encoder.onnx": 6,
         "recurrent.onnx": 10,
         "parser.onnx": 8,
     }
-    assert {name: array.shape[0] for name, array in feeds["generator.onnx"][0].items()} == {"ws": 2, "noise": 2}
+    assert {name: array.shape[0] for name, array in feeds["generator.onnx"][1].items()} == {"ws": 2, "noise": 2}
 
 
 def four_convolutions(bundle, *, bias=False):

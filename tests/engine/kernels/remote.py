@@ -203,5 +203,5 @@ class RemoteNetwork:
 
 def remote(networks):
     """The networks as they are on a card."""
-    names = ("generator", "encoder_anchor", "encoder", "recurrent", "parser")
-    return replace(networks, **{name: RemoteNetwork(getattr(networks, name)) for name in names})
+    names = ("generator", "encoder_anchor", "encoder", "recurrent", "parser", "refiner")
+    return replace(networks, **{name: RemoteNetwork(part) for name in names if (part := getattr(networks, name))})

@@ -166,6 +166,28 @@ def test_what_is_fed_back_is_carried_over_where_the_crops_are_alike(inverter: In
     torch.testing.assert_close(fed[..., 136:], drawn[-1][..., 136:], atol=0.05, rtol=0.0)
 
 
+class Brighter(nn.Module):
+    """Stands for a refiner: as much more as the first crop is brighter than its inversion."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, crop: Tensor, inversion: Tensor) -> Tensor:
+        return self.gain * (crop - inversion).mean(dim=(1, 2, 3))[:, None, None].expand(-1, 4, 512)
+
+
+def test_what_the_refiner_finds_on_the_first_crop_is_added_to_every_code(inverter: Inverter):
+    frames, *_ = batch()
+    refined = Inverter(inverter.base, inverter.recurrent, Brighter())  # type: ignore[arg-type]
+    plain, codes = (objective(of)._codes(frames) for of in (inverter, refined))
+    expected = frames[0].mean() - synthesis(plain[0], None).mean()
+    torch.testing.assert_close(codes, plain + expected)
+    codes.sum().backward()
+    assert refined.refiner is not None
+    assert all(parameter.grad is None for parameter in refined.refiner.parameters())
+
+
 def test_an_episode_starts_as_a_track_does():
     """Its first frame is shown `PRIMING_STEPS` times."""
     task = training.RecurrentTask.__new__(training.RecurrentTask)
