@@ -24,6 +24,7 @@ from engine.frames import CameraFrame, Controls, Phase
 from engine.geometry import align, face_rectangle_px
 from engine.likeness import likeness_of
 from engine.policies import blurred
+from engine.recurrence import missed
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from engine.session import Session
@@ -95,7 +96,9 @@ def test_a_turned_head_stays_on_its_neck(default_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("clip", ["pyfeat_single_face.mp4", "liveportrait_d9.mp4"])
-def test_a_likeness_brings_the_code_nearer_to_the_person(default_bundle: Path, clips: Path, clip: str) -> None:
+def test_the_refiner_and_a_likeness_bring_the_code_nearer_to_the_person(
+    default_bundle: Path, clips: Path, clip: str
+) -> None:
     bundle, runtime = open_bundle(default_bundle), select("auto")
     crops = []
     with Session.open(default_bundle) as session:
@@ -104,12 +107,18 @@ def test_a_likeness_brings_the_code_nearer_to_the_person(default_bundle: Path, c
             crops.append(session.crop(frame))
     found = likeness_of(np.stack(crops[:32:8]), bundle, runtime)
     networks, identity = open_networks(bundle, runtime), FaceIdentity.load()
-    unseen = images_from(crops[-1][None])
-    ws, nothing = networks.encoder_anchor(crop=unseen)["ws"], np.zeros((1, *bundle.manifest.noise), np.float32)
-    pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in (ws, ws + found))]
+    first, unseen = images_from(crops[0][None]), images_from(crops[-1][None])
+    anchor, ws = (networks.encoder_anchor(crop=crop)["ws"] for crop in (first, unseen))
+    assert networks.refiner
+    refined = ws + missed(networks.refiner, networks.generator, first, anchor)
+    nothing = np.zeros((1, *bundle.manifest.noise), np.float32)
+    codes = ws, refined, refined + found
+    pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in codes)]
     networks.close()
-    person, before, after = (identity(torch.from_numpy(picture)) for picture in pictures)
-    assert (after - person).norm() < 0.9 * (before - person).norm()
+    person, *drawn = (identity(torch.from_numpy(picture)) for picture in pictures)
+    encoder, refiner, likeness = (float((of - person).norm()) for of in drawn)
+    assert refiner < 0.9 * encoder
+    assert likeness < min(refiner, 0.85 * encoder)
 
 
 def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: Path, clips: Path) -> None:

@@ -244,5 +244,6 @@ def test_close_closes_a_shared_network_once(tiny_networks):
         generator=Counted(),
         recurrent=Counted(),
         parser=Counted(),
+        refiner=Counted(),
     ).close()
     assert shared.closed == 1
