@@ -85,7 +85,11 @@ class FaceIdentity(nn.Module):
 
     def features(self, crop: Tensor) -> list[Tensor]:
         """What the stem and the blocks `STAGES` see, [B, C, H, W] each; the vector of each place has length 1."""
-        stem, *blocks = islice(self._seen(self.down @ crop @ self.across), STAGES[-1] + 2)
+        return self.features_of_chips(self.down @ crop @ self.across)
+
+    def features_of_chips(self, chip: Tensor) -> list[Tensor]:
+        """The same of faces that dlib has aligned, [B, 3, 150, 150]."""
+        stem, *blocks = islice(self._seen(chip), STAGES[-1] + 2)
         found = [stem, *(blocks[n] for n in STAGES)]
         return [stage / (stage.square().sum(dim=1, keepdim=True).sqrt() + _FAINT) for stage in found]
 

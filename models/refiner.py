@@ -48,9 +48,19 @@ class Differences(nn.Module):
 
     def forward(self, crop: Tensor, inversion: Tensor) -> Tensor:
         inversion = inversion.clamp(-1.0, 1.0)
-        wanted, seen = (F.avg_pool2d(self.identity.features(image)[-1], 2).flatten(1) for image in (crop, inversion))
+        wanted, seen = (self._features(image) for image in (crop, inversion))
         colours = F.avg_pool2d(crop - inversion, crop.shape[-1] // THUMBNAIL).flatten(1)
         return torch.cat((wanted - seen, wanted, colours), dim=1)
+
+    def _features(self, crop: Tensor) -> Tensor:
+        """The last of `FaceIdentity.features`, pooled and flat.
+
+        Convolutions cut out the chip: for Turing TensorRT for RTX has no products of matrices in float32.
+        """
+        down, across = self.identity.down, self.identity.across.T
+        rows = F.conv2d(crop.transpose(1, 2), down[:, :, None, None])
+        chip = F.conv2d(rows.permute(0, 3, 2, 1), across[:, :, None, None]).permute(0, 2, 3, 1)
+        return F.avg_pool2d(self.identity.features_of_chips(chip)[-1], 2).flatten(1)
 
 
 class Refiner(nn.Module):
