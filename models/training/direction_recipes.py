@@ -102,7 +102,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.0,
+        furthest=2.15,
         furthest_back=1.6,  # further back people turn into infants
         probe=4.0,
         leak=0.8,

@@ -154,7 +154,8 @@ def test_the_default_bundle_becomes_engines_for_every_target(tmp_path, precision
     (tmp_path / "out").mkdir()
     write_engines(bundle, typed_files(bundle, wanted, tmp_path / "onnx"), tmp_path / "out", wanted)
     fingerprint = check_engines(bundle, tmp_path / "out", wanted)
-    assert fingerprint.engines.keys() == {f"{n}.engine" for n in ("generator", "encoder", "recurrent", "parser")}
+    names = ("generator", "encoder", "refiner", "recurrent", "parser")
+    assert fingerprint.engines.keys() == {f"{name}.engine" for name in names}
     assert fingerprint.engines["generator.engine"].layers > 200
     whole = sum(record.size_bytes for record in fingerprint.engines.values())
     weights = sum(path.stat().st_size for path in (tmp_path / "onnx").iterdir())
