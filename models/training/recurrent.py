@@ -24,7 +24,7 @@ from models.training.inversion import PARTS, Batch, EpisodeObjective, Inverter, 
 from models.training.loop import Player, add_loop_arguments, loop_options, sample_rng, train
 from models.training.losses import LossWeights
 from models.training.packs import prepared, prepared_at_128
-from models.training.refiner import load_refiner
+from models.training.refiner import load_refiner, refined_code
 from models.training.samples import EditSampler, image_tensor
 from models.training.splits import Split
 from models.training.stand_in import open_synthesis
@@ -172,21 +172,12 @@ class RecurrentTask:
         save_fresh("recurrent", average.recurrent.state_dict(), folder)
 
 
-def refined_code(inverter: Inverter, generator: Generator, face: Tensor) -> Tensor:
-    """w of a face [1, 3, 256, 256], as a track begins with it, [1, L, D]."""
-    device = next(inverter.parameters()).device
-    ws: Tensor = inverter.base(face.to(device)).cpu()
-    if inverter.refiner is None:
-        return ws
-    return ws + inverter.refiner(face.to(device), generator(ws).to(device)).cpu()
-
-
 def invert_still(
     inverter: Inverter, generator: Generator, face: Tensor, steps: int = 3
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A still shown for a few frames: inversion, inversion without the map, code, map. face: [1, 3, 256, 256]."""
     device = next(inverter.parameters()).device
-    ws = refined_code(inverter, generator, face)
+    ws = refined_code(inverter.base, inverter.refiner, generator, face)
     h, c = inverter.recurrent.empty_state(face.to(device))
     inversion, edit = face, generator(ws)
     for _ in range(steps):
@@ -207,7 +198,9 @@ def score_stills(inverter: Inverter, faces: Tensor, judge: StillJudge, edits: Te
     generator = Generator(next(inverter.parameters()).device)
     inverted = [invert_still(inverter, generator, face) for face in faces.split(1)]
     images = {
-        "code": torch.cat([generator(refined_code(inverter, generator, face)) for face in faces.split(1)]),
+        "code": torch.cat(
+            [generator(refined_code(inverter.base, inverter.refiner, generator, face)) for face in faces.split(1)]
+        ),
         "map": torch.cat([made for made, *_ in inverted]),
         "no_map": torch.cat([bare for _, bare, *_ in inverted]),
     }
