@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.directions import Reach
 from engine.face_places import EYES, MOUTH, at_features, within_face
 from engine.runtimes.base import Answer, FloatArray, Network, Networks, begin
-from engine.state import RecurrentState
+from engine.state import RecurrentState, Rhythm
 from engine.steadying import Steady
 from engine.timing import Stage, untimed
 
@@ -32,7 +32,7 @@ class Switches:
     primed: the recurrent encoder already runs on the first frame of a track, `PRIMING_STEPS` times. Off is the paper's
     rule, O_1 := I_1 and E_1 := G(w_1 + n): the first edit has no noise map. On, the first edit has its map too, and the
     memory has settled before anything is shown.
-    refined: on the first frame of a track the refiner looks at its inversion and says what the encoder misses of this
+    refined: the refiner looks at the inversion of a track's first frame and says what the encoder misses of this
     person, which is then added to the code of every frame, where the bundle has one. Off is the paper's rule.
     residual: what the inversion lost is given back before the blend, and an edit stays in its sliders' zones
     (`engine/compositing.py`, `give_back`); off is the paper's rule.
@@ -40,8 +40,9 @@ class Switches:
     (`engine/surroundings.py`); off is the paper's rule.
     map_yields: the edit is drawn without what the noise map says of places that the edit paints anew, within the face
     alone unless its sliders are meant for more; off is the paper's rule, one map for both (Eq. 5).
-    following: the anchor follows the person slowly (`FOLLOWED_SHARE`), where the encoder gives all rows: else an edit
-    keeps the light and the colours of the track's first frame for ever. Off is the paper's rule.
+    following: the anchor follows the person slowly (`FOLLOWED_SHARE`), where the encoder gives all rows, and the
+    refiner looks again every `UNLOOKED_FRAMES`: else an edit keeps the light and the colours of the track's first frame
+    for ever. Off is the paper's rule.
     steadied: what is drawn is held steady along the face's motion (`engine/steadying.py`), where the caller knows it.
     Off is the paper's rule.
     half_rate: every second inversion is not generated but estimated from the edit, which halves the generator's work on
@@ -73,8 +74,15 @@ FOLLOWED_SHARE = 0.0125
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
+UNLOOKED_FRAMES = 16
+"""Frames between two looks of the refiner, each of which costs a picture of the generator. At half rate it looks on a
+frame whose inversion is estimated, which saves one."""
+
+LOOKED_SHARE = 0.3
+"""Of the way from what the refiner has found so far to what it sees now, that the correction goes at each look."""
+
 FADED_SHARE = 0.15
-"""Of the way that is left to a new likeness, that each frame goes: nine tenths within 15 frames."""
+"""Of the way that is left to a new correction or likeness, that each frame goes: nine tenths within 15 frames."""
 
 FULL = Switches()
 
@@ -131,6 +139,7 @@ def advance(
         return _stand_alone(networks, crop, offset, switches, stage)
     if state is None:
         return _first_frame(networks, crop, offset, switches, stage, likeness, reach)
+    rhythm = next_rhythm(state.rhythm, networks, switches)
     # Neither encoder needs the other's answer: they work side by side, and beside them goes what needs neither.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
@@ -142,11 +151,17 @@ def advance(
     with stage("encode"):
         ws, anchor = _image_based_code(networks, code()["ws"], state.anchor, switches)
     with stage("recur"):
-        in_force = state.likeness + np.float32(FADED_SHARE) * (state.aim - state.likeness)
-        ws, noise, h, c = _compensated(networks, outputs(), ws + state.correction + in_force, switches)
-    estimated = switches.half_rate and not any(state.estimated)
+        answer = outputs()
+    correction = state.correction
+    if rhythm.unlooked == 0 and networks.refiner is not None:
+        with stage("refine"):
+            seen = missed(networks.refiner, networks.generator, crop, ws)
+            correction = correction + np.float32(LOOKED_SHARE) * (seen - correction)
+    added = state.added + np.float32(FADED_SHARE) * (correction + state.aim - state.added)
+    with stage("recur"):
+        ws, noise, h, c = _compensated(networks, answer, ws + added, switches)
     with stage("generate"):
-        if estimated:
+        if rhythm.estimated:
             edit = networks.generator(ws=ws + offset, noise=noise if kept is None else noise * kept)["image"]
             inversion = edit - (state.edit - state.inversion)
         else:
@@ -154,10 +169,17 @@ def advance(
     if hold_steady:
         with stage("steady"):
             inversion, edit = hold_steady((state.inversion, state.edit), (inversion, edit))
-    marks = (estimated,) * len(crop)
-    codes = anchor, state.correction, in_force, state.aim
-    after = RecurrentState(crop, inversion, edit, h, c, *codes, estimated=marks)
+    after = RecurrentState(crop, inversion, edit, h, c, anchor, correction, state.aim, added, rhythm=rhythm)
     return after, inversion, edit
+
+
+def next_rhythm(before: Rhythm, networks: Networks, switches: Switches) -> Rhythm:
+    """The frame after one: whether its inversion is estimated, and whether the refiner looks, which is unlooked = 0."""
+    estimated = switches.half_rate and not before.estimated
+    unlooked = before.unlooked + 1
+    again = networks.refiner is not None and switches.refined and switches.following
+    due = again and unlooked >= UNLOOKED_FRAMES and (estimated or not switches.half_rate)
+    return Rhythm(estimated, 0 if due else unlooked)
 
 
 def _first_frame(
@@ -180,7 +202,8 @@ def _first_frame(
         taken = fitting(networks, crop, refined, likeness)
         nothing = _zeros(networks.generator.spec.inputs["noise"], crop)
         before, edit = _synthesise(networks, refined + taken, offset, nothing)
-    state = replace(_started(networks, crop, crop, edit, anchor), correction=correction, likeness=taken, aim=taken)
+    state = _started(networks, crop, crop, edit, anchor)
+    state = replace(state, correction=correction, aim=taken, added=correction + taken)
     inversion = crop
     for _ in range(PRIMING_STEPS if switches.primed else 0):
         with stage("recur"):
@@ -230,10 +253,10 @@ def _stand_alone(networks: Networks, crop: FloatArray, offset: FloatArray, switc
 def _started(
     networks: Networks, crop: FloatArray, inversion: FloatArray, edit: FloatArray, anchor: FloatArray
 ) -> RecurrentState:
-    """A state with an empty memory and nobody's likeness."""
+    """A state with an empty memory and nothing added to the code."""
     h, c = (_zeros(networks.recurrent.spec.inputs[name], crop) for name in ("h", "c"))
-    nobody = np.zeros_like(anchor)
-    return RecurrentState(crop, inversion, edit, h, c, anchor, nobody, nobody, nobody)
+    nothing = np.zeros_like(anchor)
+    return RecurrentState(crop, inversion, edit, h, c, anchor, nothing, nothing, nothing)
 
 
 def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,15 +133,24 @@ class TrackState:
     frame_size: tuple[int, int] | None = None
 
 
+class Rhythm(NamedTuple):
+    """Where the loop is in what is not done on every frame.
+
+    estimated: whether O_{t-1} was estimated (`Switches.half_rate`). unlooked: frames since the refiner looked.
+    """
+
+    estimated: bool = False
+    unlooked: int = 0
+
+
 @dataclass(frozen=True)
 class RecurrentState:
     """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
     crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the recurrent
     encoder's, each [B, C, H, W] of its own. anchor: w_1, the code of the track's first frame, [B, L, D]. correction:
-    what the refiner found on that frame that the encoder misses of this person; likeness: what is added to that in this
-    frame; aim: where the likeness is going (`engine/recurrence.py`); all [B, L, D]. estimated: of each face, whether
-    O_{t-1} was estimated (`Switches.half_rate`); empty stands for no face.
+    what the refiner has found so far that the encoder misses of this person; aim: the likeness that the user had found;
+    added: what was added to the code of this frame, on its way to their sum (`engine/recurrence.py`); all [B, L, D].
     """
 
     crop: NDArray[np.float32]
@@ -150,9 +160,9 @@ class RecurrentState:
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
     correction: NDArray[np.float32]
-    likeness: NDArray[np.float32]
     aim: NDArray[np.float32]
-    estimated: tuple[bool, ...] = field(default=(), kw_only=True)
+    added: NDArray[np.float32]
+    rhythm: Rhythm = field(default_factory=Rhythm, kw_only=True)
 
     @property
     def finite(self) -> bool:
@@ -168,25 +178,27 @@ class RecurrentState:
 
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """All of them, in the order of the fields."""
-        codes = self.anchor, self.correction, self.likeness, self.aim
+        codes = self.anchor, self.correction, self.aim, self.added
         return iter((self.crop, self.inversion, self.edit, self.h, self.c, *codes))
 
 
 def stack(states: Sequence[RecurrentState]) -> RecurrentState:
-    """Several faces as one batch; one alone is not copied."""
+    """Several faces as one batch, which takes over the rhythm of the one that is furthest; one alone is not copied."""
     if len(states) == 1:
         return states[0]
     arrays = (np.concatenate(arrays) for arrays in zip(*(s.arrays() for s in states), strict=True))
-    return RecurrentState(*arrays, estimated=tuple(any(state.estimated) for state in states))
+    return RecurrentState(*arrays, rhythm=together([state.rhythm for state in states]))
+
+
+def together(rhythms: Sequence[Rhythm]) -> Rhythm:
+    """The rhythm of faces that go through the networks as one batch."""
+    return Rhythm(any(one.estimated for one in rhythms), max(one.unlooked for one in rhythms))
 
 
 def unstack(state: RecurrentState) -> tuple[RecurrentState, ...]:
     """The faces of a batch, each a batch of one, as views."""
     faces = range(len(state.crop))
-    estimated = state.estimated or (False,) * len(state.crop)
-    return tuple(
-        RecurrentState(*(array[k : k + 1] for array in state.arrays()), estimated=(estimated[k],)) for k in faces
-    )
+    return tuple(RecurrentState(*(array[k : k + 1] for array in state.arrays()), rhythm=state.rhythm) for k in faces)
 
 
 def next_state(

@@ -41,9 +41,9 @@ from engine.kernels.blend import blend_faces, plan_patches
 from engine.kernels.imaging import CardImaging
 from engine.kernels.load import Array, Kernels
 from engine.kernels.warp import BLOCKS_SIDE, align_faces, plan_crops
-from engine.recurrence import Switches, advance
+from engine.recurrence import UNLOOKED_FRAMES, Switches, advance, next_rhythm
 from engine.runtimes.base import Capture, FloatArray, Networks, Replay, shape_for
-from engine.state import RecurrentState, unstack
+from engine.state import RecurrentState, Rhythm, together, unstack
 from engine.steadying import Motion, still
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,11 @@ Stepped = tuple[ImageU8, tuple[RecurrentState, ...]]
 
 @dataclass(frozen=True)
 class _Key:
-    """What a graph holds besides the buffers. source: the set of state that is read."""
+    """What a graph holds besides the buffers. source: the set of state that is read. rhythm: of that state."""
 
     source: int
     faces: int
-    estimated: bool
+    rhythm: Rhythm
     shrunk_px: tuple[int, int]
     extent_px: tuple[int, int]
 
@@ -124,16 +124,18 @@ class WholeSteps:
         parcel = self._parcel_for(image)
         shrunk_px, extent_px = parcel.fill(image, crops_from_frame, offsets, reach, motions)
         self._kernels.upload(parcel.placed, parcel.staged)
-        estimated = any(any(state.estimated) for state in states)
-        self._do(_Key(source, len(states), estimated, shrunk_px, extent_px), parcel)
+        before = together([state.rhythm for state in states])
+        rhythm = next_rhythm(before, self._networks, self._switches)
+        # A graph holds for every number of frames after which the refiner looks, and for every other number.
+        before = before._replace(unlooked=0 if rhythm.unlooked else UNLOOKED_FRAMES)
+        self._do(_Key(source, len(states), before, shrunk_px, extent_px), parcel)
         out = self._kernels.staging((parcel.returned,), np.uint8)
         self._kernels.download(out, parcel.placed[: parcel.returned])
         self._kernels.wait()
         self._unfinished = False
         if not math.isfinite(out[parcel.total :].view(np.float32)[0]):
             return None
-        estimated = self._switches.half_rate and not estimated
-        made = (replace(row, estimated=(estimated,)) for row in self._rows[1 - source][: len(states)])
+        made = (replace(row, rhythm=rhythm) for row in self._rows[1 - source][: len(states)])
         return out[: image.size].reshape(image.shape), tuple(made)
 
     def adopt(
@@ -148,7 +150,7 @@ class WholeSteps:
         places = self._rows[1 - source][: len(states)]
         for state, place in zip(states, places, strict=True):
             _copy(state, place)
-        return tuple(replace(place, estimated=s.estimated) for s, place in zip(states, places, strict=True))
+        return tuple(replace(place, rhythm=state.rhythm) for state, place in zip(states, places, strict=True))
 
     def _set_of(self, states: Sequence[RecurrentState]) -> int | None:
         """The set of buffers whose first rows these states are; None where they are not."""
@@ -189,7 +191,7 @@ class WholeSteps:
         kernels, imaging, faces = self._kernels, self._imaging, key.faces
         frame, crop_records, patch_records, offsets, reach, motions, total = parcel.on_card(faces)
         before, after = (_first(self._sets[n], faces) for n in (key.source, 1 - key.source))
-        before = replace(before, estimated=(key.estimated,) * faces)
+        before = replace(before, rhythm=key.rhythm)
         align_faces(kernels, frame, replace(imaging.crop_buffers, crops=crop_records), key.shrunk_px, after.crop)
         steady = partial(imaging.steady_along, motions) if self._switches.steadied else None
         state, inversion, edit = advance(

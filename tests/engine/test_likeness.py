@@ -35,18 +35,21 @@ def test_a_track_that_begins_later_is_offered_the_likeness(open_session, monkeyp
     likeness = np.full(session._code_shape, 0.25, np.float32)
     session.set_likeness(likeness)
     play(session, 1)
-    np.testing.assert_array_equal(session._faces[0].recurrent.likeness[0], likeness)
+    state = session._faces[0].recurrent
+    np.testing.assert_array_equal(state.aim[0], likeness)
+    np.testing.assert_array_equal(state.added, state.correction + state.aim)
 
 
 def test_a_likeness_is_faded_into_a_track_and_out_again(open_session):
     session = open_session([SEEN] * 12)
     play(session, 2)
+    before = session._faces[0].recurrent.added
     likeness = np.full(session._code_shape, 0.25, np.float32)
     session.set_likeness(likeness)
     play(session, 1, first=2)
     state = session._faces[0].recurrent
     np.testing.assert_array_equal(state.aim[0], likeness)
-    assert 0 < state.likeness.max() < 0.25
+    assert 0 < (state.added - before).max() < 0.25
     session.set_likeness(None)
     assert not session._faces[0].recurrent.aim.any()
 

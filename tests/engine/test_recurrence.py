@@ -11,6 +11,7 @@ from engine.recurrence import (
     FADED_SHARE,
     FOLLOWED_SHARE,
     FULL,
+    LOOKED_SHARE,
     PRIMING_STEPS,
     REPAINTED,
     VARIANTS,
@@ -20,7 +21,7 @@ from engine.recurrence import (
     kept_share,
 )
 from engine.runtimes.select import open_networks, select
-from engine.state import stack, unstack
+from engine.state import Rhythm, stack, unstack
 from tests.engine.tiny_bundle import DIM, FORMER, ROWS, build
 
 STEPS = 6
@@ -364,17 +365,16 @@ def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_chan
 
 
 def test_at_half_rate_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
-    """A batch is generated whole when any of its faces was estimated last; each face remembers for itself."""
+    """A batch is generated whole when any of its faces was estimated last."""
     first, *_ = advance(tiny_networks, None, crops[0], offset)
     second, *_ = advance(tiny_networks, first, crops[1], offset)
-    assert (first.estimated, second.estimated) == ((), (True,))
+    assert (first.rhythm, second.rhythm) == (Rhythm(False, 0), Rhythm(True, 1))
     both = stack([second, first])
-    assert both.estimated == (True, False)
-    assert [state.estimated for state in unstack(both)] == [(True,), (False,)]
+    assert both.rhythm == Rhythm(True, 1)
     after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert after.estimated == (False, False)
+    assert [state.rhythm for state in unstack(after)] == [Rhythm(False, 2)] * 2
     again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert again.estimated == (True, True)
+    assert again.rhythm == Rhythm(True, 3)
 
 
 class _Counted:
@@ -416,16 +416,16 @@ def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, of
     aim = np.random.default_rng(6).standard_normal((1, ROWS, DIM)).astype(np.float32)
     state, *_ = advance(tiny_networks, None, crops[0], offset, codes_alone)
     after, inversion, edit = advance(tiny_networks, replace(state, aim=aim), crops[1], offset, codes_alone)
-    np.testing.assert_allclose(after.likeness, FADED_SHARE * aim, rtol=1e-6)
+    np.testing.assert_allclose(after.added, state.correction + FADED_SHARE * aim, atol=1e-6)
     np.testing.assert_array_equal(after.anchor, state.anchor)
     seen = tiny_networks.encoder(crop=crops[1])["ws"][:, :FORMER]
-    ws = np.concatenate([seen, state.anchor[:, FORMER:]], axis=1) + state.correction + after.likeness
+    ws = np.concatenate([seen, state.anchor[:, FORMER:]], axis=1) + after.added
     nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
     for moved, image in ((ws, inversion), (ws + offset, edit)):
         np.testing.assert_allclose(tiny_networks.generator(ws=moved, noise=nothing)["image"], image, atol=1e-5)
     for _ in range(40):
         after, *_ = advance(tiny_networks, after, crops[1], offset, codes_alone)
-    np.testing.assert_allclose(after.likeness, aim, atol=0.01)
+    np.testing.assert_allclose(after.added, state.correction + aim, atol=0.01)
 
 
 def test_what_the_encoder_misses_is_told_by_the_first_inversion_and_added_to_every_code(tiny_networks, crops, offset):
@@ -447,6 +447,33 @@ def test_what_the_encoder_misses_is_told_by_the_first_inversion_and_added_to_eve
     np.testing.assert_allclose(second, tiny_networks.generator(ws=ws, noise=nothing)["image"], atol=1e-5)
 
 
+def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(tiny_networks, crops, offset):
+    looks = []
+
+    def refiner(crop, inversion):
+        looks.append(crop)
+        return {"dws": np.full((len(crop), ROWS, DIM), 0.5 * len(looks), np.float32)}
+
+    networks = replace(tiny_networks, refiner=_Counted(None, refiner))
+    for switches in (Switches(), Switches(half_rate=False)):
+        looks.clear()
+        state, *_ = advance(networks, None, crops[0], offset, switches)
+        assert len(looks) == 1
+        for frame in range(1, 60):
+            before = state
+            state, *_ = advance(networks, before, crops[frame % len(crops)], offset, switches)
+            aim = state.correction + state.aim
+            np.testing.assert_allclose(state.added, before.added + FADED_SHARE * (aim - before.added), atol=1e-6)
+            if state.rhythm.unlooked:
+                np.testing.assert_array_equal(state.correction, before.correction)
+                continue
+            np.testing.assert_array_equal(looks[-1], crops[frame % len(crops)])
+            moved = LOOKED_SHARE * (0.5 * len(looks) - before.correction)
+            np.testing.assert_allclose(state.correction, before.correction + moved, atol=1e-6)
+            assert state.rhythm.estimated is switches.half_rate
+        assert len(looks) == 1 + 3
+
+
 def test_the_papers_codes_and_those_of_a_bundle_without_a_refiner_are_the_encoders(tiny_networks, crops, offset):
     states = [
         advance(tiny_networks, None, crops[0], offset, VARIANTS["paper"])[0],
@@ -463,12 +490,12 @@ def test_a_track_begins_with_the_likeness_that_fits_at_once(tiny_networks, crops
     # The encoder sees the crop of before, the loop this person, whom the likeness brings back wholly.
     networks = replace(tiny_networks, encoder_anchor=lambda crop: {"ws": anchor}, refiner=None)
     state, *_ = advance(networks, None, own, offset, likeness=aim)
-    np.testing.assert_array_equal(state.likeness[0], aim)
+    np.testing.assert_array_equal(state.added[0], aim)
     np.testing.assert_array_equal(state.aim[0], aim)
     other, *_ = advance(
         networks, None, tiny_networks.generator(ws=anchor, noise=nothing)["image"], offset, likeness=aim
     )
-    assert not other.likeness.any()
+    assert not other.added.any()
     assert not other.aim.any()
     edit = tiny_networks.generator(ws=anchor + aim + offset, noise=nothing)["image"]
     for switches in (VARIANTS["paper"], Switches(noise_map=False, tcc=False)):

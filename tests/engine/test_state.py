@@ -97,7 +97,7 @@ def test_stack_and_unstack_are_inverse():
     rng = np.random.default_rng(0)
     states = [RecurrentState(*(rng.random((1, 2, 3), np.float32) for _ in range(9))) for _ in range(3)]
     for before, after in zip(states, unstack(stack(states)), strict=True):
-        for name in ("crop", "inversion", "edit", "h", "c", "anchor", "correction", "likeness", "aim"):
+        for name in ("crop", "inversion", "edit", "h", "c", "anchor", "correction", "aim", "added"):
             np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
 
