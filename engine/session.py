@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -145,8 +146,10 @@ class Session:
             chosen = select(runtime, device, precision)
         else:
             chosen = select(runtime.name, device, precision, (runtime,))
-        tracker = Tracker.open()
-        networks = open_networks(opened, chosen, device, precision)
+        with ThreadPoolExecutor(1) as beside:
+            opening = beside.submit(Tracker.open)
+            networks = open_networks(opened, chosen, device, precision)
+        tracker = opening.result()
         described = chosen.describe(device, precision)
         parser = opened.manifest.parser
         imaging, whole = open_imaging(device, chosen, networks, parser, settings)

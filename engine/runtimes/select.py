@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from engine.bundle import Bundle
 from engine.errors import BundleError, RuntimeUnavailable
@@ -12,6 +13,9 @@ from engine.runtimes.openvino import OpenVinoRuntime
 from engine.runtimes.tensorrt import TensorRtRuntime
 
 log = logging.getLogger(__name__)
+
+OPENED_AT_ONCE = 2
+"""Graphs: one thread compiles one."""
 
 NOT_BUILT_IN = {
     "eager": "it needs torch, which only the app hands to the engine",
@@ -55,7 +59,7 @@ def _obstacles(name: str, runtime: Runtime | None, device: Device, precision: Pr
 
 
 def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", precision: Precision = "auto") -> Networks:
-    """Load every graph of a verified bundle; a file that two graphs name is loaded once.
+    """Load every graph of a verified bundle, on the CPU two at a time; a file that two graphs name is loaded once.
 
     Raises BundleError when a file is not the graph that the manifest promises, and when int8 is asked for by name of a
     bundle that has no graph in int8.
@@ -67,13 +71,16 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
             f"{bundle.folder} holds TensorRT engines, which {runtime.name} cannot run; "
             f"use --runtime tensorrt --device cuda, or the bundle that they were built from"
         )
-    opened: dict[str, Network] = {}
+    graphs = bundle.manifest.graphs
+    files = {spec.file: spec for spec in graphs.values()}
+    with ThreadPoolExecutor(OPENED_AT_ONCE if device == "cpu" else 1) as pool:
+        opening = {
+            file: pool.submit(runtime.open, bundle.folder / file, spec, device, precision)
+            for file, spec in files.items()
+        }
 
     def network(graph: str) -> Network:
-        spec = bundle.manifest.graphs[graph]
-        if spec.file not in opened:
-            opened[spec.file] = runtime.open(bundle.graph_path(graph), spec, device, precision)
-        return opened[spec.file]
+        return opening[graphs[graph].file].result()
 
     return Networks(
         generator=network("generator"),
@@ -82,5 +89,5 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
         recurrent=network("recurrent"),
         parser=network("parser"),
         former_rows=bundle.manifest.former_rows,
-        refiner=network("refiner") if "refiner" in bundle.manifest.graphs else None,
+        refiner=network("refiner") if "refiner" in graphs else None,
     )
