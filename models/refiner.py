@@ -1,9 +1,9 @@
-"""What the base encoder missed of a person, told once a track from its own inversion (a step like ReStyle's).
+"""What the base encoder missed of a person, told from its own inversion (a step like ReStyle's).
 
 The base encoder is fast and learned people from a few thousand photographs: of somebody new it keeps pose and light but
 draws a cousin. dlib's face recognition network has seen three million faces. Where it sees the crop and the inversion
-differ, a linear map says how W+ has to move, and the person stays that person under an edit. It does not run on later
-frames: what was missed of a person is the same on all of them.
+differ, a linear map says how W+ has to move, and the person stays that person under an edit. What was missed of a person
+is much the same on all frames: the loop asks on the first, and now and then for a mean that follows the light.
 """
 
 from dataclasses import dataclass
