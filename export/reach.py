@@ -29,6 +29,9 @@ from models.training.splits import Split
 HEAVY = 0.05
 """Least share of its graph's multiplications that makes a convolution worth it."""
 
+SELDOM = ("refiner",)
+"""Graphs that run so seldom that int8 would not be worth what it loses."""
+
 KEPT = 0.9
 """Share of the calls in which a channel's furthest number is kept; in the others it is cut off there. Finer steps are
 worth more: with 1.0 the generator's pictures tremble by a third more."""
@@ -41,9 +44,12 @@ log = logging.getLogger(__name__)
 
 
 def measure(bundle: Bundle, films: Sequence[Film]) -> Mapping[str, Mapping[str, Reach]]:
-    """By graph file, the reaches of its heavy convolutions while the loop runs over the films."""
+    """By graph file, the reaches of its heavy convolutions while the loop runs over the films; but for `SELDOM`."""
     found = {}
+    seldom = {spec.file for graph, spec in bundle.manifest.graphs.items() if graph in SELDOM}
     for file, seen in recorded_inputs(bundle, films).items():
+        if file in seldom:
+            continue
         model = plain(onnx.load(bundle.folder / file))
         found[file] = reaches(model, seen)
         if file == bundle.manifest.graphs["generator"].file:
