@@ -74,11 +74,11 @@ FOLLOWED_SHARE = 0.0125
 """Of the way from the anchor to a frame's own code, that the anchor goes with the frame: two thirds in 90 frames.
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
-UNLOOKED_FRAMES = 16
+UNLOOKED_FRAMES = 32
 """Frames between two looks of the refiner, each of which costs a picture of the generator. At half rate it looks on a
 frame whose inversion is estimated, which saves one."""
 
-LOOKED_SHARE = 0.3
+LOOKED_SHARE = 0.4
 """Of the way from what the refiner has found so far to what it sees now, that the correction goes at each look."""
 
 FADED_SHARE = 0.15

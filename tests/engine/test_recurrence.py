@@ -459,7 +459,7 @@ def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(t
         looks.clear()
         state, *_ = advance(networks, None, crops[0], offset, switches)
         assert len(looks) == 1
-        for frame in range(1, 60):
+        for frame in range(1, 100):
             before = state
             state, *_ = advance(networks, before, crops[frame % len(crops)], offset, switches)
             aim = state.correction + state.aim
