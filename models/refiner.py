@@ -2,8 +2,8 @@
 
 The base encoder is fast and learned people from a few thousand photographs: of somebody new it keeps pose and light but
 draws a cousin. dlib's face recognition network has seen three million faces. Where it sees the crop and the inversion
-differ, a linear map says how W+ has to move, and the person stays that person under an edit. What was missed of a person
-is much the same on all frames: the loop asks on the first, and now and then for a mean that follows the light.
+differ, a linear map says how W+ has to move, and the person stays that person under an edit. What was missed of a
+person is much the same on all frames: the loop asks on the first, and now and then for a mean that follows the light.
 """
 
 from dataclasses import dataclass

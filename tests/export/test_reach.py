@@ -67,6 +67,6 @@ def test_a_bundle_is_measured_while_its_loop_runs(tmp_path, frames):
 def test_what_runs_seldom_stays_in_float(tmp_path, monkeypatch):
     bundle = open_bundle(build(tmp_path / "tiny", refined=True))
     files = {graph: spec.file for graph, spec in bundle.manifest.graphs.items()}
-    monkeypatch.setattr(reach, "recorded_inputs", lambda bundle, films: dict.fromkeys(files.values(), []))
+    monkeypatch.setattr(reach, "recorded_inputs", lambda bundle, films: dict.fromkeys(files.values(), ()))
     monkeypatch.setattr(reach, "reaches", lambda model, feeds: {"a": reach.Reach(np.ones(1, np.float32), False)})
     assert reach.measure(bundle, []).keys() == set(files.values()) - {files["refiner"]}
