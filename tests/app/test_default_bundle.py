@@ -99,26 +99,29 @@ def test_a_turned_head_stays_on_its_neck(default_bundle: Path) -> None:
 def test_the_refiner_and_a_likeness_bring_the_code_nearer_to_the_person(
     default_bundle: Path, clips: Path, clip: str
 ) -> None:
+    """On a frame that neither has seen; where the refined code is as near as any (d9), a likeness leaves it there."""
     bundle, runtime = open_bundle(default_bundle), select("auto")
     crops = []
     with Session.open(default_bundle) as session:
         for frame in islice(frames_of(clips / clip), 48):
             session.step(frame, Controls())
             crops.append(session.crop(frame))
-    found = likeness_of(np.stack(crops[:32:8]), bundle, runtime)
+    looked_at = np.stack(crops[:32:8])
+    found = likeness_of(looked_at, bundle, runtime)
     networks, identity = open_networks(bundle, runtime), FaceIdentity.load()
-    first, unseen = images_from(crops[0][None]), images_from(crops[-1][None])
-    anchor, ws = (networks.encoder_anchor(crop=crop)["ws"] for crop in (first, unseen))
     assert networks.refiner
-    refined = ws + missed(networks.refiner, networks.generator, first, anchor)
+    unseen = images_from(crops[-1][None])
+    *codes, ws = (networks.encoder_anchor(crop=crop[None])["ws"] for crop in (*images_from(looked_at), unseen[0]))
+    seen = zip(images_from(looked_at), codes, strict=True)
+    refined = ws + np.mean([missed(networks.refiner, networks.generator, crop[None], code) for crop, code in seen], 0)
     nothing = np.zeros((1, *bundle.manifest.noise), np.float32)
-    codes = ws, refined, refined + found
-    pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in codes)]
+    compared = ws, refined, refined + found
+    pictures = [unseen, *(networks.generator(ws=code, noise=nothing)["image"] for code in compared)]
     networks.close()
     person, *drawn = (identity(torch.from_numpy(picture)) for picture in pictures)
     encoder, refiner, likeness = (float((of - person).norm()) for of in drawn)
     assert refiner < 0.9 * encoder
-    assert likeness < min(refiner, 0.85 * encoder)
+    assert likeness < min(1.05 * refiner, 0.85 * encoder)
 
 
 def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: Path, clips: Path) -> None:
