@@ -72,11 +72,11 @@ def open_networks(bundle: Bundle, runtime: Runtime, device: Device = "cpu", prec
             f"use --runtime tensorrt --device cuda, or the bundle that they were built from"
         )
     graphs = bundle.manifest.graphs
-    files = {spec.file: spec for spec in graphs.values()}
+    files = {spec.file: graph for graph, spec in graphs.items()}
     with ThreadPoolExecutor(OPENED_AT_ONCE if device == "cpu" else 1) as pool:
         opening = {
-            file: pool.submit(runtime.open, bundle.folder / file, spec, device, precision)
-            for file, spec in files.items()
+            file: pool.submit(runtime.open, bundle.graph_path(graph), graphs[graph], device, precision)
+            for file, graph in files.items()
         }
 
     def network(graph: str) -> Network:
