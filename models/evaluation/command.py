@@ -19,6 +19,7 @@ from models.evaluation.clips import AlignedClip, align_clip, clip_names, find_cl
 from models.evaluation.faces import held_out_faces, read_faces, score_faces
 from models.evaluation.fvd import SHORTEST_CLIP, fvd_scores
 from models.evaluation.judges import Judges
+from models.evaluation.metrics import mouth_followed
 from models.evaluation.occlusion import score_occlusion
 from models.evaluation.page import render_page
 from models.evaluation.paired import compare_variants
@@ -30,6 +31,7 @@ from models.evaluation.settings import EvaluationSettings, add_arguments, from_a
 from models.evaluation.tables import all_tables
 from models.evaluation.timing import seconds_per_100_frames
 from models.evaluation.view import take_view
+from models.face_geometry import measure
 from models.pictures import Pictures
 
 __all__ = ["add_arguments", "evaluate", "run"]
@@ -145,6 +147,7 @@ def _evaluate_candidate(
         "source_warp_error_frame": reference.view_error,
         **fvd_scores([scored.features]),
         **_responses(clip.crops, rollout, settings.values, judges),
+        **_mouth(clip.crops, rollout, judges),
         "seconds_per_100_frames": seconds_per_100_frames(path, candidate.loaded, settings.values, candidate.switches),
     }
     return Outcome(candidate, block, scored.curves, scored.features, rollout.inversions[shown], rollout.edits[shown])
@@ -156,6 +159,13 @@ def _responses(crops: Pictures, rollout: Rollout, values: Mapping[str, float], j
     at = np.unique(np.linspace(1, last, min(_RESPONSE_FRAMES, last)).astype(int))
     before, after = judges.scorers.score(crops[at]), judges.scorers.score(rollout.edits[at])
     return {f"response_{name}": float(np.mean(after[name] - before[name])) for name in values if name in before}
+
+
+def _mouth(crops: Pictures, rollout: Rollout, judges: Judges) -> dict[str, float]:
+    """`mouth_followed` of what the viewer sees, where the source's mouth moves."""
+    before, after = (measure(judges.scorers.landmarks(pictures)[0]).mouth_open for pictures in (crops, rollout.shown))
+    followed = mouth_followed(before[1:], after[1:])
+    return {} if followed is None else {"mouth_followed": followed}
 
 
 def _evaluate_faces(

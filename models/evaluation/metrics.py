@@ -1,7 +1,8 @@
 """The numbers of the RIGID paper (ICCV 2023, Tables 1 to 3) as pure functions, defined to the last constant.
 
-MSE, WE, TL-ID and TG-ID are here; LPIPS is in `lpips.py` (ST-LPIPS in `models/perceptual.py`), FVD in `fvd.py`.
-Video axes: T frames. Images are float32 RGB [T, 3, H, W] in [-1, 1]; flows as in `models/flow.py`.
+MSE, WE, TL-ID and TG-ID are here, and how far a mouth follows, which is ours; LPIPS is in `lpips.py` (ST-LPIPS in
+`models/perceptual.py`), FVD in `fvd.py`. Video axes: T frames. Images are float32 RGB [T, 3, H, W] in [-1, 1]; flows as
+in `models/flow.py`.
 """
 
 import numpy as np
@@ -87,3 +88,19 @@ def tg_id(source: NDArray[np.float32], edited: NDArray[np.float32]) -> float:
     """
     elsewhere = ~np.eye(len(source), dtype=bool)
     return float(np.mean((edited @ edited.T)[elsewhere] / (source @ source.T)[elsewhere]))
+
+
+STILL_MOUTH = 0.01
+"""Deviation of a mouth's opening, as a share of the distance of the eyes' outer corners, below which it rests."""
+
+
+def mouth_followed(source: NDArray[np.float32], edited: NDArray[np.float32]) -> float | None:
+    """How far the edited mouth opens as the source's does: the slope of least squares, 1 for all the way.
+
+    source, edited: how far the lips are apart on each frame, [T] (`FaceMeasures.mouth_open`). None where the source's
+    mouth hardly moves.
+    """
+    if source.std() < STILL_MOUTH:
+        return None
+    away = source - source.mean()
+    return float(away @ edited / (away @ away))

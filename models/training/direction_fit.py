@@ -22,6 +22,11 @@ deviations, where directions are recombined. Over sixteen sliders, at the effect
 embedding moved by 0.45 with neither, 0.42 with the first, 0.41 with both (smile 0.39, 0.34 and 0.31), at the same
 leaks. At 1.0 steps grow long, and at 12.0 leaks."""
 
+_EQUAL = 10.0
+"""Weight of what is wanted where rows are weighed: it stays what it was."""
+
+_MOST_GAIN = 2.0
+
 _CLIP = 3.0
 """Scores further than this many standard deviations out are brought back: one odd face must not turn a normal."""
 
@@ -138,6 +143,19 @@ def corrected_directions(
         amounts = np.linalg.solve(system.T @ system + penalty * np.eye(len(others)), system.T @ goal)
         result[a] = flat[a] + amounts @ flat[others]
     return result.reshape(len(own), *directions.shape[1:])
+
+
+def row_gains(unwanted: Array, without: Array, missing: float, own: Array, damping: float = 0.3) -> Array:
+    """How far each row of a direction should go along, [R], so that it does least of what is not wanted of it.
+
+    unwanted: [M], what was MEASURED of the whole direction. without: [R, M], the same without each row. missing: how
+    much it should do more of what is wanted. own: [R], how much of that each row does. damping: on the gains' distance
+    from 1, because effects add up only nearly. No row turns round.
+    """
+    each = (unwanted - without).T
+    system, goal = np.vstack((each, _EQUAL * own)), np.append(-unwanted, _EQUAL * missing)
+    change = np.linalg.solve(system.T @ system + damping * np.eye(len(own)), system.T @ goal)
+    return np.clip(1.0 + change, 0.0, _MOST_GAIN)
 
 
 def in_rows(direction: NDArray[np.float64], rows: tuple[int, int], count: int) -> NDArray[np.float64]:

@@ -38,12 +38,15 @@ class Effect:
     """The mean effect of one move on N faces.
 
     change: [K], mean change of each score, in standard deviations of the samples. spread: [K], its deviation over the
-    faces. raw: mean change by score in the score's own unit. presence: mean certainty that there is still a face.
-    distance: mean ST-LPIPS to the unmoved face, over the first eight. people: [N, E], how the embeddings change.
+    faces. kept: [K], how far the moved faces still differ in it as the unmoved ones do (the slope of least squares): of
+    a mouth, whether it still speaks. raw: mean change by score in the score's own unit. presence: mean certainty that
+    there is still a face. distance: mean ST-LPIPS to the unmoved face, over the first eight. people: [N, E], how the
+    embeddings change.
     """
 
     change: NDArray[np.float64]
     spread: NDArray[np.float64]
+    kept: NDArray[np.float64]
     raw: Mapping[str, float]
     presence: float
     distance: float
@@ -69,10 +72,12 @@ class Bench:
         """What adding `offset` [L, 512] to every code of `base` changes."""
         moved = self.faces(base.ws + offset.astype(np.float32))
         change = {name: moved.scores[name] - base.scores[name] for name in base.scores}
-        deviations = self.table.in_deviations(change)
+        deviations, differing = self.table.in_deviations(change), self.table.in_deviations(base.scores)
+        differing -= differing.mean(axis=0)
         return Effect(
             change=deviations.mean(axis=0),
             spread=deviations.std(axis=0),
+            kept=1.0 + (differing * deviations).sum(axis=0) / np.maximum(np.square(differing).sum(axis=0), 1e-9),
             raw={name: float(values.mean()) for name, values in change.items()},
             presence=float(moved.scores["face"].mean()),
             distance=self._mean_distance(base.crops[:_DISTANCE_FACES], moved.crops[:_DISTANCE_FACES]),
@@ -104,8 +109,8 @@ class RangeLimits:
 
     presence: least certainty that there is a face. distance: furthest mean ST-LPIPS from the unmoved face. leak:
     largest mean change of a held score, in standard deviations. leak_share: the same as a share of the own change,
-    where that allows more. gain: least share of the first step's effect that a further step must still add. threshold:
-    the effect appears at a threshold, so that small steps may do nothing.
+    where that allows more. gain: least share of the first step's effect, for its length, that a further one must still
+    add. threshold: the effect appears at a threshold, so that small steps may do nothing.
     """
 
     presence: float = 0.98
@@ -124,7 +129,7 @@ def usable_step(
     Acceptable is: a face is there, it is still near its own picture, no held score leaks, and the own score goes on
     changing in the step's sense.
     """
-    usable, reached, gained = 0.0, 0.0, None
+    usable, reached, before, first = 0.0, 0.0, 0.0, None
     for step, effect in zip(steps, effects, strict=True):
         moved = float(effect.change[own]) * np.sign(step)
         leak = float(np.abs(effect.change[list(held)]).max(initial=0.0))
@@ -132,13 +137,13 @@ def usable_step(
             break
         if leak > max(limits.leak, limits.leak_share * moved):
             break
-        increment = moved - reached
-        stalls = moved <= 0 or (gained is not None and increment < limits.gain * gained)
+        rate = (moved - reached) / abs(step - before)
+        stalls = moved <= 0 or (first is not None and rate < limits.gain * first)
         if stalls and not limits.threshold:
             break
         if not stalls:
             usable = step
-        reached, gained = moved, increment if gained is None else gained
+        reached, before, first = moved, step, rate if first is None else first
     return usable
 
 

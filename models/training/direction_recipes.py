@@ -33,7 +33,7 @@ HAIR_SCORES = ("hair_colour", "long_hair", "bald", "grey_hair")
 class Recipe:
     """How one slider is made.
 
-    score: the score that it moves. rows: W+ rows first <= row < last that it may move. free: scores that go with it
+    score: the score that it moves. rows: W+ rows first <= row < last that it is fitted in. free: scores that go with it
     and are not held. also: scores that it leaves alone beyond `COMMON_HELD`. furthest: largest step, in standard
     deviations, at which it still is the same person by eye; furthest_back: the same for its lower end, where that is
     another. power: of the metric (`conditioned_direction`); the smaller, the less else changes. probe: the step, in
@@ -80,6 +80,11 @@ class Recipe:
         return tuple(name for name in COMMON_HELD + self.also if name != self.score and name not in self.free)
 
     @property
+    def weighed(self) -> bool:
+        """Whether each row of W+ gets a part of its own: not where shapes are not shown, or the crop goes with it."""
+        return self.reshapes and not any(self.shift)
+
+    @property
     def watched(self) -> tuple[str, ...]:
         """Of those the ones whose change would be seen."""
         return tuple(name for name in self.held if self.hair or name not in HAIR_SCORES)
@@ -102,8 +107,8 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.15,
-        furthest_back=1.6,  # further back people turn into infants
+        furthest=2.25,
+        furthest_back=1.9,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
         mouth=True,
@@ -111,7 +116,7 @@ RECIPES: Mapping[str, Recipe] = {
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe(
-        "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.5, furthest_back=1.1, power=0.5, mouth=True
+        "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.15, furthest_back=1.45, power=0.5, mouth=True
     ),
     "mouth_open": Recipe(
         "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
@@ -176,6 +181,7 @@ RECIPES: Mapping[str, Recipe] = {
         free=("smile", "mouth_open", "eyes_open"),
         also=("happy", "gaze", "light", "eye_light"),
         furthest=1.75,
+        furthest_back=1.0,
         rare=True,
         mouth=True,
     ),

@@ -1,9 +1,10 @@
 """`rigid-live train directions`: find the sliders' directions in the generator's W by scoring its own faces.
 
 Samples are scored, directions are fitted with everything else held (`direction_fit.py`), recombined by what they are
-measured to do, given the range in which faces stay faces, and measured once more on codes that took no part. What moves
-its own score by less than a standard deviation is not shipped. `--only` fits some and keeps the others as they are;
-`--measure` fits none, which is how the same directions are tried on another generator of the same W.
+measured to do, given the range in which faces stay faces, and each row of W+ the part that leaves most of a person
+alone. They are measured once more on codes that took no part; what moves its own score by less than a standard
+deviation is not shipped. `--only` fits some and keeps the others as they are; `--weigh` finds the rows' parts anew and
+fits none, nor does `--measure`, which is how the same directions are tried on another generator of the same W.
 """
 
 import argparse
@@ -30,12 +31,14 @@ from models.mobile_stylegan import LATENT_DIM, LIGHT_256
 from models.perceptual import StLpips
 from models.scorers import VERSION, Crops, FaceScorers
 from models.training.direction_fit import (
+    DRIFT,
     CodeModel,
     ScoreTable,
     conditioned_direction,
     corrected_directions,
     fit_code_model,
     in_rows,
+    row_gains,
 )
 from models.training.direction_measure import Bench, Effect, Faces, RangeLimits, leakage, usable_step
 from models.training.direction_recipes import RECIPES, Recipe
@@ -49,6 +52,13 @@ DIRECTIONS_FILE = Path(__file__).parents[1] / "bundles" / "default" / "direction
 STEPS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Steps that are tried for a range, in standard deviations of the own score."""
 MIN_RESPONSE = 1.0
+EXPRESSION = ("smile", "mouth_open", "eyes_open")
+"""Scores that change while somebody speaks."""
+SPEAKING = 1.5
+"""Weight of what these lose of their spread, where rows are weighed; that of a leak's standard deviation is 1."""
+WEIGHINGS = 2
+WEAK_ROW = 0.2
+"""Share of the strongest row, below which a row is no more than what cancels leaks and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--docs", type=Path, default=Path("docs"), help="where the numbers and pictures of what they do go")
     add("--weights", type=Path, help="folder of the generator's weights; what ships without it")
     add("--only", nargs="+", choices=sorted(RECIPES), metavar="NAME", help="fit these attributes alone")
+    add("--weigh", nargs="+", choices=sorted(RECIPES), metavar="NAME", help="fit nothing, weigh the rows of these")
     add("--measure", action="store_true", help="fit nothing, measure what --out holds")
     add("--ranges", action="store_true", help="find the ranges of what is not fitted anew as well")
     add("--minutes", type=float, default=float("inf"), help="fit no further attribute after so many; it stays as it is")
     add("--samples", type=int, default=4000, help="faces to fit on")
     add("--codes", type=int, default=10, help="codes that each trial of a step is measured on")
+    add("--weighed", type=int, default=32, help="codes that rows are weighed on")
     add("--unseen", type=int, default=100, help="codes of the final measurement")
 
 
@@ -84,11 +96,14 @@ def run(args: argparse.Namespace) -> int:
     """Fit, measure and write the directions; returns the exit code."""
     deadline = time.monotonic() + 60.0 * args.minutes
     before = read_sliders(args.out) if args.out.is_file() else {}
-    recipes = {} if args.measure else {name: RECIPES[name] for name in args.only or RECIPES}
+    if missing := sorted(set(args.weigh or ()) - before.keys()):
+        raise UsageError(f"{args.out} does not hold {', '.join(missing)}, whose rows were to be weighed")
+    recipes = {} if args.measure or args.weigh else {name: RECIPES[name] for name in args.only or RECIPES}
     ws, scores, crops = scored_samples(args.samples)
     table = ScoreTable.of(scores)
     bench = open_bench(table, args.weights)
-    trial = Trial(bench, bench.faces(draw_codes(args.codes, seed=101)), _wearers(ws, bench, args.codes))
+    probe, weighed = (bench.faces(draw_codes(*drawn)) for drawn in ((args.codes, 101), (args.weighed, 303)))
+    trial = Trial(bench, probe, _wearers(ws, bench, args.codes), weighed)
     kept = {name: slider for name, slider in before.items() if name not in recipes}
     sliders = before
     if recipes:
@@ -96,13 +111,16 @@ def run(args: argparse.Namespace) -> int:
         sliders = before | find_sliders(recipes, samples, trial, kept, deadline)
     if args.ranges:
         sliders |= {name: trial.with_range(sliders[name]) for name in kept}
+    for name in args.weigh or ():
+        sliders[name] = trial.with_range(trial.weighed(before[name]))
+        LOG.info("%s: its rows are weighed, range %.1f..%.1f", name, sliders[name].lo, sliders[name].hi)
     sliders = {name: sliders[name] for name in RECIPES if name in sliders}
     base = bench.faces(draw_codes(args.unseen, seed=202))
     effects = measure_sliders(sliders, bench, base)
     shipped = {name: slider for name, slider in sliders.items() if responds(slider, effects[name], table)}
     for name in sorted(set(sliders) - set(shipped)):
         LOG.info("%s moves its own score by less than a standard deviation: not shipped", name)
-    if recipes or args.ranges:
+    if recipes or args.weigh or args.ranges:
         write_sliders(args.out, shipped)
     write_report(args.docs, shipped, effects, bench, base)
     return 0
@@ -159,12 +177,14 @@ def _wearers(ws: NDArray[np.float32], bench: Bench, count: int) -> dict[str, Fac
 class Trial:
     """Where moves are tried while directions are made.
 
-    probe: faces to move. wearers: by score, faces that have a rare attribute; its lower end is tried on them.
+    probe: faces to move. wearers: by score, faces that have a rare attribute; its lower end is tried on them. many:
+    faces on which rows are weighed, for which few are not enough.
     """
 
     bench: Bench
     probe: Faces
     wearers: Mapping[str, Faces]
+    many: Faces
 
     def response_of(
         self, recipe: Recipe, direction: NDArray[np.float64]
@@ -183,6 +203,36 @@ class Trial:
         below = self.wearers.get(slider.recipe.score, self.probe) if slider.recipe.rare else self.probe
         lo, hi = self._usable_end(slider, below, -1.0), self._usable_end(slider, self.probe, 1.0)
         return replace(slider, lo=lo, hi=hi)
+
+    def weighed(self, slider: Slider) -> Slider:
+        """The slider with each row of W+ as far along as leaves most of a person alone, at the effect that +1 had.
+
+        A rare attribute's lower end is not looked at: it is seen on its wearers alone.
+        """
+        ends = (1.0,) if slider.recipe.rare or not slider.lo else (1.0, -1.0)
+        wanted, _ = self._done(slider, 1.0)
+        for _ in range(WEIGHINGS):
+            strength = np.linalg.norm(slider.direction, axis=1)
+            rows = np.flatnonzero(strength > WEAK_ROW * strength.max())
+            whole = [self._done(slider, end) for end in ends]
+            lacking = [[self._done(_without(slider, row), end) for end in ends] for row in rows]
+            unwanted = np.concatenate([rest for _, rest in whole])
+            without = np.stack([np.concatenate([rest for _, rest in by_end]) for by_end in lacking])
+            own = np.array([by_end[0][0] for by_end in lacking])
+            gains = np.ones(len(strength))
+            gains[rows] = row_gains(unwanted, without, wanted - whole[0][0], whole[0][0] - own)
+            slider = replace(slider, direction=slider.direction * gains[:, None])
+        return slider
+
+    def _done(self, slider: Slider, value: float) -> tuple[float, NDArray[np.float64]]:
+        """What the slider does at that value: the change of its own score, and all that is not wanted of it, [M]."""
+        names, recipe = self.bench.table.names, slider.recipe
+        effect = self.bench.effect(self.many, slider.offset(value))
+        watched = [names.index(name) for name in recipe.watched]
+        speaking = [names.index(name) for name in EXPRESSION if name in recipe.watched]
+        still = SPEAKING * (1.0 - effect.kept[speaking])
+        drift = DRIFT**0.5 * effect.people.ravel() / len(effect.people) ** 0.5
+        return float(effect.change[names.index(recipe.score)]), np.concatenate((effect.change[watched], still, drift))
 
     def _usable_end(self, slider: Slider, faces: Faces, sign: float) -> float:
         """The furthest usable step of that sign; 0 when there is none."""
@@ -222,6 +272,12 @@ class Samples:
         column = self.table.names.index(score)
         has = self.table.values[:, column] * self.table.deviation[column] + self.table.mean[column] > 0.0
         return Samples(self.ws[has], replace(self.table, values=self.table.values[has]), self.people[has])
+
+
+def _without(slider: Slider, row: int) -> Slider:
+    direction = slider.direction.copy()
+    direction[row] = 0.0
+    return replace(slider, direction=direction)
 
 
 def fitted_direction(recipe: Recipe, samples: Samples) -> NDArray[np.float64]:
@@ -269,6 +325,8 @@ def find_sliders(
             break
         unit = float(trial.response_of(recipe, direction)[0][score])
         sliders[name] = trial.with_range(Slider(recipe, direction / max(unit, 0.1), 0.0, 0.0))
+        if recipe.weighed:
+            sliders[name] = trial.with_range(trial.weighed(sliders[name]))
         lo, hi = sliders[name].lo, sliders[name].hi
         LOG.info(
             "%s: R2 %.2f, %.2f per predicted deviation, range %.1f..%.1f",
@@ -345,6 +403,7 @@ def write_report(
     report = {
         "faces": len(base.ws),
         "unit": "mean change in standard deviations of the samples; raw: in the score's own unit",
+        "kept": "how far moved faces still differ in a score as the unmoved ones do, 1 for all the way",
         "leak": "the held slider that it drags furthest, and by what share of that slider's own range",
         "deviation": dict(zip(names, bench.table.deviation.round(4).tolist(), strict=True)),
         "sliders": {
@@ -363,6 +422,11 @@ def _numbers(slider: Slider, effects: tuple[Effect, Effect], table: ScoreTable) 
     for end, effect in zip(("-1", "+1"), effects, strict=True):
         ends[end] = {
             "change": dict(zip(table.names, effect.change.round(2).tolist(), strict=True)),
+            "kept": {
+                name: round(float(kept), 2)
+                for name, kept in zip(table.names, effect.kept, strict=True)
+                if name in EXPRESSION
+            },
             "raw": {name: round(value, 3) for name, value in effect.raw.items()},
             "st_lpips": round(effect.distance, 3),
             "dlib": round(float(np.linalg.norm(effect.people, axis=1).mean()), 3),

@@ -8,7 +8,16 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from models.evaluation.metrics import mse_x100, tg_id, tl_id, trusted_masks, unreliable, warp_error, warp_errors
+from models.evaluation.metrics import (
+    mouth_followed,
+    mse_x100,
+    tg_id,
+    tl_id,
+    trusted_masks,
+    unreliable,
+    warp_error,
+    warp_errors,
+)
 
 HEIGHT, WIDTH = 24, 32
 
@@ -140,3 +149,13 @@ def test_identity_metrics_of_a_video_with_itself_are_one() -> None:
     source = unit_rows(0, 20, 45, 70)
     assert tl_id(source, source) == pytest.approx(1.0)
     assert tg_id(source, source) == pytest.approx(1.0)
+
+
+def test_a_mouth_that_opens_half_as_far_follows_by_half_wherever_it_rests() -> None:
+    source = np.array([0.0, 0.1, 0.2, 0.1], np.float32)
+    assert mouth_followed(source, 0.5 * source + 0.3) == pytest.approx(0.5)
+    assert mouth_followed(source, source[::-1] * 0 + 0.2) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_nothing_is_said_of_a_mouth_that_rests() -> None:
+    assert mouth_followed(np.full(4, 0.2, np.float32), np.array([0.0, 0.1, 0.2, 0.3], np.float32)) is None

@@ -13,6 +13,7 @@ from models.training.direction_fit import (
     fit_code_model,
     in_rows,
     matrix_power,
+    row_gains,
 )
 
 WIDTH = 12
@@ -161,3 +162,21 @@ def test_rows_outside_the_slice_do_not_move() -> None:
     assert spread.shape == (7, 4)
     assert np.flatnonzero(np.abs(spread).sum(axis=1)).tolist() == [2, 3, 4]
     assert spread[3].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_rows_share_a_direction_so_that_what_is_not_wanted_cancels() -> None:
+    """Of three rows that do as much, one drags along, one drags the other way, one not at all."""
+    each = np.array([[1.0, 0.0], [-0.2, 0.0], [0.0, 0.0]])
+    own = np.array([1.0, 1.0, 1.0])
+    whole = each.sum(axis=0)
+    gains = row_gains(whole, whole - each, 0.0, own, damping=1e-3)
+    assert gains @ each == pytest.approx([0.0, 0.0], abs=0.02)
+    assert gains @ own == pytest.approx(3.0, rel=0.02)
+    further = row_gains(whole, whole - each, 0.3, own, damping=1e-3)
+    assert further @ own == pytest.approx(3.3, rel=0.02)
+
+
+def test_no_row_turns_round() -> None:
+    each = np.array([[1.0], [2.0]])
+    gains = row_gains(each.sum(axis=0), each.sum(axis=0) - each, 0.0, np.array([1.0, 0.0]))
+    assert (gains >= 0.0).all()

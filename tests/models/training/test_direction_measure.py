@@ -11,7 +11,7 @@ NOBODY = np.zeros((1, 4), np.float32)
 
 
 def effect(own: float, leak: float = 0.0, presence: float = 1.0, distance: float = 0.1) -> Effect:
-    return Effect(np.array([own, leak]), np.zeros(2), {}, presence, distance, NOBODY)
+    return Effect(np.array([own, leak]), np.zeros(2), np.ones(2), {}, presence, distance, NOBODY)
 
 
 def usable(*effects: Effect, sign: float = 1.0, threshold: bool = False) -> float:
@@ -38,6 +38,12 @@ def test_a_well_behaved_direction_is_usable_to_the_last_step() -> None:
 )
 def test_the_range_ends_before_the_first_bad_step(third: Effect) -> None:
     assert usable(effect(0.9), effect(1.8), third, effect(3.3)) == 2.0
+
+
+def test_a_short_last_step_may_add_less() -> None:
+    effects = [effect(own) for own in (0.9, 1.8, 1.86)]
+    assert usable_step((1.0, 2.0, 2.1), effects, 0, [1], RangeLimits()) == 2.1
+    assert usable_step((1.0, 2.0, 3.0), effects, 0, [1], RangeLimits()) == 2.0
 
 
 def test_a_direction_that_goes_the_wrong_way_has_no_range() -> None:
@@ -76,7 +82,7 @@ def test_images_become_crops_by_rounding_and_clipping() -> None:
 
 def test_a_leak_is_a_share_of_the_dragged_sliders_own_range() -> None:
     def ends(down: tuple[float, float], up: tuple[float, float]) -> tuple[Effect, Effect]:
-        return tuple(Effect(np.array(change), np.zeros(2), {}, 1.0, 0.1, NOBODY) for change in (down, up))  # type: ignore[return-value]
+        return tuple(Effect(np.array(change), np.zeros(2), np.ones(2), {}, 1.0, 0.1, NOBODY) for change in (down, up))  # type: ignore[return-value]
 
     effects = {"age": ends((-1.0, 0.1), (3.0, -0.6)), "smile": ends((0.5, -1.0), (0.2, 1.0))}
     leaks = leakage(effects, {"age": 0, "smile": 1}, {"age": [1], "smile": [0]})
