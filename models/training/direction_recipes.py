@@ -107,7 +107,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.25,
+        furthest=2.35,
         furthest_back=1.9,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
@@ -116,7 +116,7 @@ RECIPES: Mapping[str, Recipe] = {
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe(
-        "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.15, furthest_back=1.45, power=0.5, mouth=True
+        "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.0, furthest_back=1.45, power=0.5, mouth=True
     ),
     "mouth_open": Recipe(
         "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
