@@ -121,7 +121,7 @@ def test_the_refiner_and_a_likeness_bring_the_code_nearer_to_the_person(
     person, *drawn = (identity(torch.from_numpy(picture)) for picture in pictures)
     encoder, refiner, likeness = (float((of - person).norm()) for of in drawn)
     assert refiner < 0.9 * encoder
-    assert likeness < min(1.05 * refiner, 0.85 * encoder)
+    assert likeness < min(1.02 * refiner, 0.85 * encoder)
 
 
 def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: Path, clips: Path) -> None:
