@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
+from engine.face_places import feature_places
 from engine.frames import ImageU8
 from engine.geometry import (
     CROP_SIZE,
@@ -141,6 +142,8 @@ def give_back(
     reshaped: float = 1.0,
     off: FloatArray | None = None,
     tones: float = 1.0,
+    eyes: float = 1.0,
+    mouth: float = 1.0,
 ) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
@@ -153,7 +156,8 @@ def give_back(
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
     over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
     colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`). tones: how much of
-    what the edit does to the colours of skin stays in it (`skin.tone_change`).
+    what the edit does to the colours of skin stays in it (`skin.tone_change`). eyes, mouth: how much of the result is
+    seen there, the rest being I_t where shapes change: who speaks and blinks does so on (`directions.meant_for`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     if tones < 1.0:
@@ -162,9 +166,19 @@ def give_back(
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    if zone.min() < 1.0:
-        restored = crop + zone[:, None] * (restored - crop)
+    if min(zone.min(), eyes, mouth) < 1.0:
+        restored = crop + seen_share(zone, reshaped, eyes, mouth) * (restored - crop)
     return _moved(restored, crop, *shift) if any(shift) else restored
+
+
+def seen_share(zone: FloatArray, reshaped: float, eyes: float, mouth: float) -> FloatArray:
+    """How much of an edit is seen at each place of a crop, the rest being the crop, float32 [0, 1] [S, S].
+
+    As `give_back` takes them.
+    """
+    own = feature_places(len(zone)) * np.array([1.0 - eyes, 1.0 - mouth], np.float32)[:, None, None]
+    share: FloatArray = zone[:, None] * (np.float32(1.0) - np.float32(reshaped) * own.max(axis=0))
+    return share
 
 
 def _moved(image: FloatArray, crop: FloatArray, right: int, down: int) -> FloatArray:

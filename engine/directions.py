@@ -128,12 +128,12 @@ def zone_shares(directions: Mapping[str, Direction], values: Mapping[str, float]
     if not reach:
         return np.ones(size, np.float32)
     furthest = max(reach.values())
-    zones = [np.float32(share / furthest) * _zone(directions[name].zone, size) for name, share in reach.items()]
+    zones = [np.float32(share / furthest) * zone_rows(directions[name].zone, size) for name, share in reach.items()]
     shares: NDArray[np.float32] = np.maximum.reduce(zones)
     return shares
 
 
-def _zone(zone: tuple[float, float], size: int) -> NDArray[np.float32]:
+def zone_rows(zone: tuple[float, float], size: int) -> NDArray[np.float32]:
     """1 between the ends of a zone, falling smoothly to 0 over ZONE_FADE beyond, float32 [size]."""
     rows = (np.arange(size) + 0.5) / size
     outside = np.maximum(zone[0] - rows, rows - zone[1])

@@ -1,7 +1,7 @@
 """Where a face and its parts lie in an aligned crop."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 
 import numpy as np
 
@@ -33,6 +33,13 @@ def at_features(side: int, features: Sequence[Feature], like: FloatArray) -> Flo
     nearest = reduce(np.minimum, [_away(side, middle, half, like) for middle, half in features])
     share: FloatArray = np.clip((1.0 - nearest) / FEATURE_RISE, 0.0, 1.0)
     return share
+
+
+@cache
+def feature_places(side: int) -> FloatArray:
+    """1 at the eyes, and at the mouth, of a face in an aligned crop, [2, side, side]; NumPy's."""
+    like = np.ones(1, np.float32)
+    return np.stack([at_features(side, feature, like) for feature in (EYES, MOUTH)])
 
 
 def _away(side: int, middle: tuple[float, float], half: tuple[float, float], like: FloatArray) -> FloatArray:

@@ -65,12 +65,16 @@ class Bench:
 
     def faces(self, ws: NDArray[np.float32]) -> Faces:
         """Render and score codes [N, L, 512]."""
-        crops = render_crops(self.render, ws)
-        return Faces(ws, crops, self.scorers.score(crops), self.identity.embed(crops))
+        return self._scored(ws, self._rendered(ws))
 
-    def effect(self, base: Faces, offset: NDArray[np.floating]) -> Effect:
-        """What adding `offset` [L, 512] to every code of `base` changes."""
-        moved = self.faces(base.ws + offset.astype(np.float32))
+    def effect(self, base: Faces, offset: NDArray[np.floating], seen: NDArray[np.float32] | None = None) -> Effect:
+        """What adding `offset` [L, 512] to every code of `base` changes.
+
+        seen: how much of it is shown at each place, [0, 1] [256, 256], `Recipe.seen`; None for all.
+        """
+        ws = base.ws + offset.astype(np.float32)
+        crops = self._rendered(ws)
+        moved = self._scored(ws, crops if seen is None else laid_over(base.crops, crops, seen))
         change = {name: moved.scores[name] - base.scores[name] for name in base.scores}
         deviations, differing = self.table.in_deviations(change), self.table.in_deviations(base.scores)
         differing -= differing.mean(axis=0)
@@ -83,6 +87,12 @@ class Bench:
             distance=self._mean_distance(base.crops[:_DISTANCE_FACES], moved.crops[:_DISTANCE_FACES]),
             people=moved.people - base.people,
         )
+
+    def _rendered(self, ws: NDArray[np.float32]) -> Crops:
+        return render_crops(self.render, ws)
+
+    def _scored(self, ws: NDArray[np.float32], crops: Crops) -> Faces:
+        return Faces(ws, crops, self.scorers.score(crops), self.identity.embed(crops))
 
     @torch.inference_mode()
     def _mean_distance(self, a: Crops, b: Crops) -> float:
@@ -101,6 +111,11 @@ def render_crops(render: Render, ws: NDArray[np.float32]) -> Crops:
         padded = pair[np.minimum(np.arange(RENDER_BATCH), len(pair) - 1)]
         crops.append(pictures_from(render(np.ascontiguousarray(padded)))[: len(pair)])
     return np.concatenate(crops)
+
+
+def laid_over(base: Crops, moved: Crops, seen: NDArray[np.float32]) -> Crops:
+    """Crops [N, S, S, 3] of what was moved over those of what it was, as far as it is seen, [0, 1] [S, S]."""
+    return np.rint(base + seen[..., None] * (moved.astype(np.float32) - base)).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,13 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.compositing import seen_share
 from engine.direction_file import WHOLE_CROP
+from engine.directions import zone_rows
+from engine.geometry import CROP_SIZE
 
 COMMON_HELD = (
     "age",
@@ -46,9 +52,10 @@ class Recipe:
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     wearing: a score, and how many of its deviations go with each of the own, along what tells it among those alone who
     have the attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to
-    thin glasses. outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: the same
-    of eyes with their lids, and of the lips. reshapes: whether shapes may; else colours alone change, and the frame's
-    own detail is kept everywhere. tones: whether the colours of skin may.
+    thin glasses. outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: whether
+    eyes with their lids, and lips, may; else the frame's own are shown, which blink and speak. reshapes: whether shapes
+    may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin
+    may.
     """
 
     label: str
@@ -85,6 +92,11 @@ class Recipe:
         return self.reshapes and not any(self.shift)
 
     @property
+    def seen(self) -> NDArray[np.float32]:
+        """How much of what it does is shown at each place of a crop, [0, 1] [CROP_SIZE, CROP_SIZE]."""
+        return seen_share(zone_rows(self.zone, CROP_SIZE), float(self.reshapes), float(self.eyes), float(self.mouth))
+
+    @property
     def watched(self) -> tuple[str, ...]:
         """Of those the ones whose change would be seen."""
         return tuple(name for name in self.held if self.hair or name not in HAIR_SCORES)
@@ -107,11 +119,10 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.35,
+        furthest=2.5,
         furthest_back=1.9,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
-        mouth=True,
     ),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
@@ -121,7 +132,7 @@ RECIPES: Mapping[str, Recipe] = {
     "mouth_open": Recipe(
         "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
     ),
-    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.5, zone=_EYES, eyes=True),
+    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.65, zone=_EYES, eyes=True),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True),
     "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True),
     # Lenses of the samples are often dark. What sets clear ones apart is not seen among all faces: few wear any.
@@ -167,12 +178,24 @@ RECIPES: Mapping[str, Recipe] = {
         tones=True,
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
-    "makeup": Recipe("Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False, tones=True),
+    "makeup": Recipe(
+        "Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False, tones=True, eyes=True, mouth=True
+    ),
     "gaze": Recipe(
         "Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES, eyes=True
     ),
     # Coarser rows would move features, and take off glasses, along with the light.
-    "light": Recipe("Light", "light", (5, 12), also=("gaze", "eye_light"), furthest=2.4, reshapes=False, tones=True),
+    "light": Recipe(
+        "Light",
+        "light",
+        (5, 12),
+        also=("gaze", "eye_light"),
+        furthest=2.4,
+        eyes=True,
+        mouth=True,
+        reshapes=False,
+        tones=True,
+    ),
     # Few of the samples show these emotions.
     "surprised": Recipe(
         "Surprised",

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from models.training.direction_measure import Bench, Effect, render_crops
+from models.training.direction_measure import Bench, Effect, laid_over, render_crops
 
 _TILE_PX = 112
 _LABEL_PX = 92
@@ -38,13 +38,19 @@ def draw_sheet(
     path: Path,
     bench: Bench,
     ws: NDArray[np.float32],
-    offsets: Mapping[str, Callable[[float], NDArray[np.float64]]],
+    sliders: Mapping[str, tuple[Callable[[float], NDArray[np.float64]], NDArray[np.float32]]],
 ) -> None:
-    """Each slider at -1, 0 and +1 on every code of `ws` [N, L, D], one slider a line."""
-    lines = []
-    for name, offset in offsets.items():
-        moved = [ws + offset(value).astype(np.float32) if value else ws for value in (-1.0, 0.0, 1.0)]
-        crops = render_crops(bench.render, np.stack(moved, axis=1).reshape(-1, *ws.shape[1:]))
+    """Each slider at -1, 0 and +1 on every code of `ws` [N, L, D], one slider a line.
+
+    sliders: the offset for a value, and how much of what it does is seen, [0, 1] [256, 256].
+    """
+    lines, still = [], render_crops(bench.render, ws)
+    for name, (offset, seen) in sliders.items():
+        back, forth = (
+            laid_over(still, render_crops(bench.render, ws + offset(value).astype(np.float32)), seen)
+            for value in (-1.0, 1.0)
+        )
+        crops = np.stack([back, still, forth], axis=1).reshape(-1, *still.shape[1:])
         small = [cv2.resize(crop, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA) for crop in crops]
         lines.append(np.hstack([_label(name), *small]))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -192,7 +192,7 @@ class Trial:
         """Mean change of each score [K] for one unit, and of the embeddings as `corrected_directions` takes them: from
         a step each way, or forward alone for a rare attribute."""
         steps = (1.0,) if recipe.rare else (1.0, -1.0)
-        effects = [self.bench.effect(self.probe, direction * recipe.probe * step) for step in steps]
+        effects = [self.bench.effect(self.probe, direction * recipe.probe * step, recipe.seen) for step in steps]
         span = recipe.probe * len(steps)
         change = np.tensordot(steps, [effect.change for effect in effects], 1) / span
         people = np.tensordot(steps, [effect.people for effect in effects], 1) / span
@@ -227,7 +227,7 @@ class Trial:
     def _done(self, slider: Slider, value: float) -> tuple[float, NDArray[np.float64]]:
         """What the slider does at that value: the change of its own score, and all that is not wanted of it, [M]."""
         names, recipe = self.bench.table.names, slider.recipe
-        effect = self.bench.effect(self.many, slider.offset(value))
+        effect = self.bench.effect(self.many, slider.offset(value), recipe.seen)
         watched = [names.index(name) for name in recipe.watched]
         speaking = [names.index(name) for name in EXPRESSION if name in recipe.watched]
         still = SPEAKING * (1.0 - effect.kept[speaking])
@@ -247,7 +247,7 @@ class Trial:
             return sign * furthest  # what it does to bare codes beside its colours is not shown
         for step in (*(step for step in STEPS if step < furthest), furthest):
             steps.append(sign * step)
-            effects.append(self.bench.effect(faces, slider.direction * sign * step))
+            effects.append(self.bench.effect(faces, slider.direction * sign * step, slider.recipe.seen))
             usable = usable_step(steps, effects, own, watched, limits)
             if usable != steps[-1] and not limits.threshold:
                 break
@@ -340,11 +340,12 @@ def find_sliders(
 
 
 def measure_sliders(sliders: Mapping[str, Slider], bench: Bench, base: Faces) -> dict[str, tuple[Effect, Effect]]:
-    """The effect of each slider at -1 and at +1."""
-    return {
-        name: (bench.effect(base, slider.offset(-1.0)), bench.effect(base, slider.offset(1.0)))
-        for name, slider in sliders.items()
-    }
+    """The effect of each slider at -1 and at +1, as far as it is seen."""
+
+    def at(slider: Slider, value: float) -> Effect:
+        return bench.effect(base, slider.offset(value), slider.recipe.seen)
+
+    return {name: (at(slider, -1.0), at(slider, 1.0)) for name, slider in sliders.items()}
 
 
 def responds(slider: Slider, effects: tuple[Effect, Effect], table: ScoreTable) -> bool:
@@ -414,7 +415,8 @@ def write_report(
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "directions.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     draw_response(docs / "directions.png", shipped, names)
-    draw_sheet(docs / "directions_sheet.jpg", bench, base.ws[:3], {name: s.offset for name, s in sliders.items()})
+    drawn = {name: (slider.offset, slider.recipe.seen) for name, slider in sliders.items()}
+    draw_sheet(docs / "directions_sheet.jpg", bench, base.ws[:3], drawn)
 
 
 def _numbers(slider: Slider, effects: tuple[Effect, Effect], table: ScoreTable) -> dict[str, object]:

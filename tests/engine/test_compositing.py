@@ -86,6 +86,23 @@ def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_fram
     assert np.abs(shown[:, 128:] - crop[:, 128:]).mean() > 0.5
 
 
+@pytest.mark.parametrize(
+    ("part", "place"), [("eyes", np.s_[:, 118:122, 96:100]), ("mouth", np.s_[:, 186:190, 126:130])]
+)
+def test_eyes_and_lips_that_no_slider_is_meant_for_are_the_frames(part, place):
+    rng = np.random.default_rng(0)
+    crop, inversion, edit = rng.uniform(-1, 1, (3, 3, 256, 256)).astype(np.float32)
+    edits, kept, half, colours = (
+        give_back(crop, inversion, edit, EVERYWHERE, **{part: weight}, reshaped=reshaped)
+        for weight, reshaped in ((1.0, 1.0), (0.0, 1.0), (0.5, 1.0), (0.0, 0.0))
+    )
+    np.testing.assert_allclose(kept[place], crop[place], atol=1e-6)
+    np.testing.assert_allclose(half[place], (crop[place] + edits[place]) / 2, atol=1e-6)
+    assert np.abs(colours[place] - crop[place]).mean() > 0.3  # make-up is seen on lips
+    np.testing.assert_allclose(kept[:, :100], edits[:, :100], atol=1e-6)
+    np.testing.assert_allclose(kept[:, 220:], edits[:, 220:], atol=1e-6)
+
+
 def test_all_that_is_given_back_is_moved_and_fades_into_the_frame_where_it_ends():
     rng = np.random.default_rng(0)
     crop, inversion, edit = rng.uniform(-1, 1, (3, 3, 256, 256)).astype(np.float32)

@@ -37,19 +37,30 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
-    reach = Reach(*[nothing] * 4, *(bench.put(part(count)) for part in (reshaped, tones, zones, shifts)))
+    parts = eyes, mouth, reshaped, tones, zones, shifts
+    reach = Reach(nothing, nothing, *(bench.put(part(count)) for part in parts))
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
 
 def reshaped(count: int) -> np.ndarray:
     """Painted anew, a part of it and not at all."""
-    return np.array([1.0, 1.0, 0.0, 0.4], np.float32)[:count]
+    return np.array([1.0, 0.7, 0.0, 0.4], np.float32)[:count]
 
 
 def tones(count: int) -> np.ndarray:
     """Skin of its own colour, a part of the edit's, and all of it."""
     return np.array([0.0, 0.3, 1.0, 0.0], np.float32)[:count]
+
+
+def eyes(count: int) -> np.ndarray:
+    """The edit's, the frame's, and between the two."""
+    return np.array([1.0, 0.0, 0.2, 0.7], np.float32)[:count]
+
+
+def mouth(count: int) -> np.ndarray:
+    """The same, of other faces."""
+    return np.array([1.0, 0.6, 0.0, 0.0], np.float32)[:count]
 
 
 def zones(count: int) -> np.ndarray:
@@ -66,7 +77,7 @@ def shifts(count: int) -> np.ndarray:
 
 def defined(arrays) -> np.ndarray:
     count = len(arrays[0])
-    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count)
+    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count), eyes(count), mouth(count)
     return np.stack([give_back(*face) for face in zip(*arrays, *parts, strict=True)])
 
 
@@ -105,13 +116,18 @@ MISTAKES = {
                                         "open * (crop - read(inversions[place]))"),
     "one zone for all": ("zones[face * size + row]", "zones[row]"),
     "the zone of where it is moved to": ("zones[face * size + row]", "zones[face * size + y]"),
+    "one face's eyes for all": ("1.0f - eyes[face]", "1.0f - eyes[0]"),
+    "one face's mouth for all": ("1.0f - mouth[face]", "1.0f - mouth[0]"),
+    "eyes for a mouth": ("features[size * size + feature]", "features[feature]"),
+    "features of where they are moved to": ("feature = row * size + column", "feature = y * size + x"),
+    "features kept from colours": ("reshaped[face] * left", "left"),
     "one shift for all": ("right = shifts[2 * face]", "right = shifts[0]"),
     "moved the other way": ("clamped(y - down", "clamped(y + down"),
     "no fading at the upper border": ("by > 0 ? source", "by > 0 ? by"),
     "no fading at the lower border": ("size - 1 - source) + 0.5f", "by) + 0.5f"),
     "another crop than where it is moved to": ("own = read(crops[(plane + y) * size + x])", "own = crop"),
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
-    "one least gate for all": ("1.0f - reshaped[face]", "1.0f - reshaped[0]"),
+    "one least gate for all": ("1.0f - reshaped[face])", "1.0f - reshaped[0])"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
     "colours of skin left to the edit": ("clipped(edits[place]) - tone", "clipped(edits[place]) - 0.0f * tone"),
     "the first face's colours for all": ("tones + (3 * face + channel) * cells", "tones + channel * cells"),

@@ -1,13 +1,55 @@
-"""Where a slider's range ends."""
+"""What a move does to faces as far as it is seen, and where a slider's range ends."""
 
 import numpy as np
 import pytest
 
 from models.pictures import pictures_from
-from models.training.direction_measure import Effect, RangeLimits, leakage, render_crops, usable_step
+from models.training.direction_fit import ScoreTable
+from models.training.direction_measure import (
+    Bench,
+    Effect,
+    RangeLimits,
+    leakage,
+    render_crops,
+    usable_step,
+)
 
 STEPS = (1.0, 2.0, 3.0, 4.0)
 NOBODY = np.zeros((1, 4), np.float32)
+
+
+class HalvesScorer:
+    """Scores a picture by the brightness of its left and of its right half."""
+
+    def score(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        left, right = (half.mean(axis=(1, 2, 3)) for half in np.split(crops.astype(np.float32), 2, axis=2))
+        return {"left": left, "right": right, "face": np.ones(len(crops), np.float32)}
+
+
+class NobodysIdentity:
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        return np.zeros((len(crops), 4), np.float32)
+
+
+class HalvesBench(Bench):
+    def _mean_distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.abs(a.astype(np.float32) - b).mean())
+
+
+def test_a_move_counts_as_far_as_it_is_seen() -> None:
+    def render(ws: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(ws[:, 0, 0, None, None, None] * np.ones((3, 8, 8), np.float32), (2, 3, 8, 8))
+
+    table = ScoreTable.of({name: np.array([0.0, 2.0]) for name in ("left", "right")})  # of deviation 1
+    bench = HalvesBench(render, HalvesScorer(), None, NobodysIdentity(), table)  # type: ignore[arg-type]
+    base = bench.faces(np.zeros((2, 1, 4), np.float32))
+    seen = np.ones((8, 8), np.float32)
+    seen[:, :4] = 0.0
+    seen[:, 4:] = 0.5
+    whole, half = (bench.effect(base, np.full((1, 4), 0.4), shown) for shown in (None, seen))
+    np.testing.assert_allclose(whole.change, 51.0, atol=1.0)
+    np.testing.assert_allclose(half.change, [0.0, 25.5], atol=1.0)
+    assert half.distance == pytest.approx(whole.distance / 4, abs=0.3)
 
 
 def effect(own: float, leak: float = 0.0, presence: float = 1.0, distance: float = 0.1) -> Effect:

@@ -48,11 +48,14 @@ class Embedder:
 class DrawnBench(Bench):
     """Scores are saturating functions of the code itself; nothing is rendered."""
 
-    def faces(self, ws: np.ndarray) -> Faces:
+    def _rendered(self, ws: np.ndarray) -> np.ndarray:
+        return np.zeros((len(ws), 1, 1, 3), np.uint8)
+
+    def _scored(self, ws: np.ndarray, crops: np.ndarray) -> Faces:
         scores = np.einsum("nld,ldk->nk", ws, WEIGHTS)
         scores[:, 1] += 0.3 * scores[:, 0]
         named = {name: np.asarray(6.0 * np.tanh(scores[:, k] / 6.0), np.float32) for k, name in enumerate(NAMES)}
-        crops, present = np.zeros((len(ws), 1, 1, 3), np.uint8), np.ones(len(ws), np.float32)
+        present = np.ones(len(ws), np.float32)
         return Faces(ws, crops, {**named, "face": present}, people_of(ws.mean(axis=1)))
 
     def _mean_distance(self, a: np.ndarray, b: np.ndarray) -> float:
@@ -66,6 +69,10 @@ class HeldRecipe(Recipe):
     @property
     def held(self) -> tuple[str, ...]:
         return tuple(name for name in NAMES if name != self.score)
+
+    @property
+    def seen(self) -> np.ndarray:
+        return np.ones((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
