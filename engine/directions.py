@@ -50,7 +50,7 @@ class Reach(NamedTuple):
 
     hair, outline, eyes, mouth, reshaped, tones: float32 [F], `hair_weight` and `meant_for` of the five. zones: float32
     [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
-    off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `compositing.worn`; None for nowhere.
+    off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `masks.worn`; None for nowhere.
     """
 
     hair: NDArray[np.float32]
@@ -78,10 +78,12 @@ def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str,
     def weights(part: str) -> NDArray[np.float32]:
         return np.array([meant_for(part, directions, one) for one in values], np.float32)
 
+    # What is taken off is worn before the eyes, and may not be seen there either.
+    bared = np.array([max(taken_off(directions, one).values(), default=0.0) for one in values], np.float32)
     return Reach(
         hair=np.array([hair_weight(directions, one) for one in values], np.float32),
         outline=weights("outline"),
-        eyes=weights("eyes"),
+        eyes=np.maximum(weights("eyes"), bared),
         mouth=weights("mouth"),
         reshaped=weights("reshapes"),
         tones=weights("tones"),

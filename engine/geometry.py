@@ -208,6 +208,11 @@ def blur_taps(sigma: float, dtype: type[np.uint8] | type[np.float32]) -> NDArray
     return np.concatenate([[np.float32(1.0) - 2.0 * beside.sum()], beside]).astype(np.float32)
 
 
+def square(reach: int) -> NDArray[np.uint8]:
+    """A structuring element that reaches so many pixels to each side."""
+    return np.ones((2 * reach + 1,) * 2, np.uint8)
+
+
 def shrunk(grid: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Means of blocks, [n, m] or [n, m, C] -> [side, side] or [side, side, C]."""
     return np.asarray(cv2.resize(grid, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, face_mask, give_back, image_from_u8, parse_faces, paste, worn
+from engine.compositing import Patch, image_from_u8, paste
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import Affine, align
+from engine.masks import MaskShape, face_mask, parse_faces, worn
+from engine.restoring import give_back
 from engine.runtimes.base import FloatArray, Network, begin
 from engine.steadying import Motion, Steady, steadied
 from engine.surroundings import cut_out
@@ -63,15 +65,15 @@ class Imaging(Protocol):
         ...
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
-        """The edits with what the inversions lost, `compositing.give_back`; RGB [-1, 1]."""
+        """The edits with what the inversions lost, `restoring.give_back`; RGB [-1, 1]."""
         ...
 
     def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
-        """Where each edit takes off what its face wears, `compositing.worn`; float32 [F, G, G]."""
+        """Where each edit takes off what its face wears, `masks.worn`; float32 [F, G, G]."""
         ...
 
     def masks(self, parser: Network, crops: FloatArray, edits: FloatArray) -> FloatArray:
-        """Soft masks of the faces, `compositing.face_mask`; float32 [0, 1] [F, S, S]."""
+        """Soft masks of the faces, `masks.face_mask`; float32 [0, 1] [F, S, S]."""
         ...
 
     def cut_out(

@@ -35,7 +35,7 @@ class Switches:
     refined: the refiner looks at the inversion of a track's first frame and says what the encoder misses of this
     person, which is then added to the code of every frame, where the bundle has one. Off is the paper's rule.
     residual: what the inversion lost is given back before the blend, and an edit stays in its sliders' zones
-    (`engine/compositing.py`, `give_back`); off is the paper's rule.
+    (`engine/restoring.py`, `give_back`); off is the paper's rule.
     surrounded: where an edit has less of a face than the frame, what lies around the face is shown
     (`engine/surroundings.py`); off is the paper's rule.
     map_yields: the edit is drawn without what the noise map says of places that the edit paints anew, within the face

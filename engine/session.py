@@ -15,7 +15,6 @@ import numpy as np
 from engine.ahead import AheadTracker, FaceTracker
 from engine.bundle import ParserSpec, open_bundle
 from engine.bundle_build import bundle_path
-from engine.compositing import MaskShape
 from engine.direction_file import Direction
 from engine.directions import Reach, edit_offset, edit_reach, taken_off
 from engine.errors import NotFinite, UnknownAttribute, UsageError
@@ -43,6 +42,7 @@ from engine.imaging import CpuImaging, Imaging, Kept, PlacedFrame
 from engine.kernels.load import CudaKernels
 from engine.kernels.whole_step import WholeSteps, open_card
 from engine.later import LaterPicture
+from engine.masks import MaskShape
 from engine.policies import LostFace, stand_in
 from engine.recurrence import FULL, VARIANTS, Switches, advance
 from engine.runtimes.base import Device, FloatArray, Networks, Precision, Runtime, shape_for

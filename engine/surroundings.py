@@ -15,16 +15,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from engine.compositing import (
-    GATE_RESOLUTION,
-    FaceParse,
-    MaskShape,
-    face_mask,
-    mean_around,
-    square,
-    unchanged_share,
-)
-from engine.geometry import shrunk
+from engine.geometry import shrunk, square
+from engine.masks import FaceParse, MaskShape, face_mask, mean_around
+from engine.restoring import GATE_RESOLUTION, unchanged_share
 from engine.runtimes.base import FloatArray
 
 GROWTH = 2

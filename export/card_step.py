@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from engine.bundle import Bundle, GraphSpec, ParserSpec
-from engine.compositing import MaskShape
 from engine.detection import Detection
 from engine.directions import Reach
 from engine.frames import CameraFrame, Controls, ImageU8
@@ -19,6 +18,7 @@ from engine.imaging import CpuImaging, Imaging, Kept
 from engine.kernels.imaging import CardImaging
 from engine.kernels.load import Array, Kernels
 from engine.kernels.whole_step import WholeSteps
+from engine.masks import MaskShape
 from engine.runtimes.base import FloatArray, Networks, Runtime, shape_for
 from engine.session import Session, Settings, open_imaging
 from engine.smoothing import start

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape
 from engine.directions import Reach
 from engine.geometry import CROP_SIZE, Affine, Rectangle, face_rectangle_px, square_from_frame
 from engine.imaging import Kept
@@ -18,6 +17,7 @@ from engine.kernels.restore import give_back_faces, restore_buffers
 from engine.kernels.steady import steady_faces
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
+from engine.masks import MaskShape
 from engine.steadying import still
 
 MOST_BYTE_TIMES = 1.5

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import GATE_RESOLUTION, Resampling, reach_px, resampling_of
+from engine.compositing import Resampling, reach_px, resampling_of
 from engine.geometry import (
     CROP_SIZE,
     Affine,
@@ -27,6 +27,7 @@ from engine.geometry import (
 from engine.imaging import Kept
 from engine.kernels.load import Array, Kernels, check, frame_arguments
 from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_between
+from engine.restoring import GATE_RESOLUTION
 
 RECORD = np.dtype(
     [

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, worn
 from engine.directions import Reach
 from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine
@@ -24,6 +23,7 @@ from engine.kernels.restore import give_back_faces, restore_buffers
 from engine.kernels.steady import steady_faces
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
+from engine.masks import MaskShape, worn
 from engine.runtimes.base import FloatArray, Network
 from engine.steadying import Motion, Steady
 

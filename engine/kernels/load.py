@@ -6,8 +6,8 @@ What the kernels compute is defined by the CPU's code, which they must match wit
 |---|---|
 | `warp.cu` | `geometry.align`, then `compositing.image_from_u8` |
 | `steady.cu` | `steadying.steadied` |
-| `restore.cu` | `compositing.give_back` |
-| `mask.cu` | `compositing.face_mask` |
+| `restore.cu` | `restoring.give_back` |
+| `mask.cu` | `masks.face_mask` |
 | `surroundings.cu` | `surroundings.cut_out` |
 | `blend.cu` | `compositing.blend` |
 

@@ -1,4 +1,4 @@
-// The parser's logits -> soft masks: compositing.face_mask for all faces at once. What a thread reads it asks for at once,
+// The parser's logits -> soft masks: masks.face_mask for all faces at once. What a thread reads it asks for at once,
 // in loops of a length known here and with no way out: where a window is smaller, its last pixels are asked for again.
 #include "image.cuh"
 
@@ -12,7 +12,7 @@ const int AT_ONCE = 5;  // pixels of a line of any length
 enum { FOUND = 0, BEFORE = 1, SKIN = 2, HAIR = 3, FACE = 4, PAINTED = 5, REST = 6, MARGINS = 7 };
 
 // How far the best of the classes in a set (bit n: class n) lies above the best of the others. nans: the classes without a
-// number. As compositing._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
+// number. As masks._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
 __device__ inline float margin(const float (&logits)[MOST_CLASSES], unsigned nans, unsigned set, unsigned others) {
     float inside = LOWEST, outside = LOWEST;
 #pragma unroll

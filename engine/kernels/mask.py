@@ -1,4 +1,4 @@
-"""The parser's logits -> soft masks on the kernels' device; defined by `compositing.face_mask`.
+"""The parser's logits -> soft masks on the kernels' device; defined by `masks.face_mask`.
 
 Every margin that anything asks for is found once at each pixel, then every mean and every largest of them, all in
 three launches; what `surroundings.cut_out` needs of them is among these.
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
-from engine.compositing import (
+from engine.geometry import CROP_SIZE
+from engine.kernels.load import Array, Kernels, check
+from engine.masks import (
     HAIR_CLASSES,
     LEAST_COVER,
     NECK_CLASSES,
@@ -26,8 +28,6 @@ from engine.compositing import (
     MaskShape,
     usual_mask,
 )
-from engine.geometry import CROP_SIZE
-from engine.kernels.load import Array, Kernels, check
 from engine.surroundings import AROUND_REACH, BEYOND_FADE_PX, FADE_PX, GROWTH, HIDDEN_REACH, RISE
 
 MOST_CLASSES = 32

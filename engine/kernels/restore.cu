@@ -1,4 +1,4 @@
-// Crops, their inversions and edits -> the edits with what the inversions lost: compositing.give_back for all faces.
+// Crops, their inversions and edits -> the edits with what the inversions lost: restoring.give_back for all faces.
 #include "image.cuh"
 
 const int BLOCK = 4;                  // pixels of a crop, on each side, to one of the gates

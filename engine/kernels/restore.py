@@ -1,15 +1,15 @@
-"""Edits -> edits with what the inversions lost, on the kernels' device; defined by `compositing.give_back`."""
+"""Edits -> edits with what the inversions lost, on the kernels' device; defined by `restoring.give_back`."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
 from engine.directions import Reach
 from engine.face_places import feature_places
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
+from engine.restoring import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
 from engine.skin import LEAST_SKIN, SAME_SKIN, TONE_BLUR, TONE_RESOLUTION, face_places, skin_places
 
 MOST_REACH, TAPS = 3, 6
@@ -81,7 +81,7 @@ def give_back_faces(
     buffers: RestoreBuffers,
     out: Array,
 ) -> None:
-    """What `compositing.give_back` makes of each face, where every number is finite.
+    """What `restoring.give_back` makes of each face, where every number is finite.
 
     crops, inversions, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE], contiguous. reach: on the device. out:
     as the images; written, and none of the others.
@@ -116,7 +116,7 @@ def tone_changes(kernels: Kernels, inversions: Array, edits: Array, tones: Array
 def unchanged_between(
     kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers, *, without_tones: bool = False
 ) -> None:
-    """`compositing.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
+    """`restoring.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
     `buffers.gates`; at least one less `reshaped`, float32 [F]. without_tones: `buffers.tones` are taken off b
     first.
     """

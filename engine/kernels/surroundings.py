@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.compositing import GATE_RESOLUTION
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, Seen, soft_masks
 from engine.kernels.restore import RestoreBuffers, restore_buffers, unchanged_shares
+from engine.restoring import GATE_RESOLUTION
 from engine.surroundings import BARE_LATE, KEPT_EARLY, LEAST_KNOWN, LONG_FROM, LONG_RISE, RISE, STEP
 
 SIDES = (GATE_RESOLUTION, GATE_RESOLUTION // STEP, GATE_RESOLUTION // STEP**2)

@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape
 from engine.directions import Reach
 from engine.errors import CardFailed
 from engine.frames import ImageU8
@@ -41,6 +40,7 @@ from engine.kernels.blend import blend_faces, plan_patches
 from engine.kernels.imaging import CardImaging
 from engine.kernels.load import Array, Kernels
 from engine.kernels.warp import BLOCKS_SIDE, align_faces, plan_crops
+from engine.masks import MaskShape
 from engine.recurrence import UNLOOKED_FRAMES, Switches, advance, next_rhythm
 from engine.runtimes.base import Capture, FloatArray, Networks, Replay, shape_for
 from engine.state import RecurrentState, Rhythm, together, unstack

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.compositing import MaskShape
 from engine.directions import Reach, edit_offset, edit_reach, taken_off
 from engine.geometry import translation
 from engine.imaging import CpuImaging
+from engine.masks import MaskShape
 from engine.recurrence import Switches, advance
 from engine.runtimes.base import Networks
 from engine.steadying import Steady, grey_crop, motion_between, steadied

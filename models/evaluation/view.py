@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import MaskShape, Patch, blend, face_mask, parse_faces
+from engine.compositing import Patch, blend
 from engine.geometry import CROP_SIZE, Affine, Rectangle, compose, face_rectangle_px, invert_affine, warp
+from engine.masks import MaskShape, face_mask, parse_faces
 from models.evaluation.clips import AlignedClip, read_frames
 from models.evaluation.rollout import LoadedBundle
 from models.pictures import Pictures, images_from

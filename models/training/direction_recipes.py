@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.compositing import seen_share
 from engine.direction_file import WHOLE_CROP
 from engine.directions import zone_rows
 from engine.geometry import CROP_SIZE
+from engine.restoring import seen_share
 
 COMMON_HELD = (
     "age",
@@ -148,7 +148,6 @@ RECIPES: Mapping[str, Recipe] = {
         wearing=("eye_light", 0.6),
         takes_off="glasses",
         outline=True,  # their arms end there
-        eyes=True,
     ),
     "beard": Recipe(
         "Beard",
@@ -159,7 +158,6 @@ RECIPES: Mapping[str, Recipe] = {
         rare=True,
         zone=_BELOW_THE_EYES,
         outline=True,
-        mouth=True,
         tones=True,
     ),
     # In the rows above these the skin darkens as well.

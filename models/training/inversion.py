@@ -40,7 +40,7 @@ PARTS = ("tcc", "nm", "lfd", "ibfcc", "tc")
 """What an ablation can be trained without: the paper's rows w/o TCC, NM, LFD, L_ibfcc and L_tc."""
 
 MASK_ERODE, MASK_FEATHER = 2, 4
-"""Of the blend's mask, in pixels at 128; what the editor does at 256 px (`engine/compositing.py`)."""
+"""Of the blend's mask, in pixels at 128; what the editor does at 256 px (`engine/masks.py`)."""
 
 Batch = tuple[Tensor, Tensor, Tensor, int, float]
 """crops RGB [-1, 1] [T, B, 3, 256, 256]; canvas_from_crop float64 [T, B, 2, 3]; edit offset n [B, L, 512]; the steps

@@ -17,7 +17,6 @@ import torch
 from app.cli import main
 from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
-from engine.compositing import give_back
 from engine.directions import edit_offset, edit_shift
 from engine.errors import AssetMissing
 from engine.frames import CameraFrame, Controls, Phase
@@ -25,6 +24,7 @@ from engine.geometry import align, face_rectangle_px
 from engine.likeness import likeness_of
 from engine.policies import blurred
 from engine.recurrence import missed
+from engine.restoring import give_back
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from engine.session import Session

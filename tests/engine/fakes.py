@@ -116,3 +116,9 @@ def overflowing(networks: Networks, calls: Collection[int], output: str = "noise
             return answer
 
     return replace(networks, recurrent=Recurrent())
+
+
+def ellipse(size=128, rx=0.7, ry=0.8):
+    """A margin that is positive inside an ellipse, [size, size]."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    return (1.0 - (x / rx) ** 2 - (y / ry) ** 2).astype(np.float32)

@@ -137,3 +137,9 @@ def test_a_slider_below_0_takes_off_what_it_is_made_for():
     assert taken_off(glasses, {"glasses": 1.0, "turn": -1.0}) == {}
     assert taken_off(glasses, {"glasses": -OFF_FROM / 2}) == {"glasses": pytest.approx(0.5)}
     assert taken_off(glasses, {"glasses": -1.0, "age": -0.5}) == {"glasses": 1.0}
+
+
+def test_what_is_taken_off_is_not_seen_before_the_eyes_either():
+    glasses = {"glasses": Direction("glasses", "Glasses", ONES, -1.0, 1.0, eyes=False, takes_off="glasses")}
+    values = [{"glasses": 1.0}, {"glasses": -OFF_FROM / 2}, {"glasses": -1.0}]
+    np.testing.assert_allclose(edit_reach(glasses, values, 256).eyes, [0.0, 0.5, 1.0])

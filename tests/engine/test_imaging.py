@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from engine.bundle import ParserSpec
-from engine.compositing import MaskShape, Patch, blend, usual_mask
+from engine.compositing import Patch, blend
 from engine.imaging import WORTH_A_THREAD, CpuImaging
+from engine.masks import MaskShape, usual_mask
 from tests.engine.fakes import crop_at, picture
 
 SMALL, LARGE = (640, 360), (3840, 2160)

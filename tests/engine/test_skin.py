@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.compositing import give_back
+from engine.restoring import give_back
 from engine.skin import TONE_RESOLUTION, face_places, skin_places, tone_change
 
 EVERYWHERE = np.ones(256, np.float32)

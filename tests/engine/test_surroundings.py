@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.compositing import FaceParse, MaskShape, face_mask, usual_mask
+from engine.masks import FaceParse, MaskShape, face_mask, usual_mask
 from engine.surroundings import BEYOND_FADE_PX, FADE_PX, GROWTH, cut_out, fade, surroundings
 
 WALL, FACE, PAINTED = 0.5, -0.5, 1.0

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 
 from engine.bundle import ParserSpec
-from engine.compositing import FaceParse, MaskShape, Patch, blend, face_mask, image_from_u8, parse_faces, soft_mask
+from engine.compositing import Patch, blend, image_from_u8
 from engine.geometry import CROP_SIZE, Affine, align, square_from_frame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.mask import mask_buffers, soft_masks
 from engine.kernels.warp import align_faces, crop_buffers, place_crops
+from engine.masks import FaceParse, MaskShape, face_mask, parse_faces, soft_mask
 
 PLACES = (
     ((320.0, 180.0), 0.0),

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.compositing import MaskShape
 from engine.kernels import bandwidth
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
+from engine.masks import MaskShape
 from tests.engine.kernels.cases import aligned, blended, edits, face_at, levels, logits, masks, noise, united
 from tests.engine.kernels.test_restore import faces as restored_faces
 from tests.engine.kernels.test_restore import given_back

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.compositing import MaskShape
 from engine.geometry import translation
 from engine.imaging import Kept
 from engine.kernels import bandwidth
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.warp import BLOCKS_SIDE, crop_buffers, place_crops
+from engine.masks import MaskShape
 from tests.engine.kernels.cases import (
     PLACES,
     aligned,

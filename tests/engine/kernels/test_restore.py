@@ -1,12 +1,12 @@
-"""What the inversions lost, given back by the kernels as `compositing.give_back` does."""
+"""What the inversions lost, given back by the kernels as `restoring.give_back` does."""
 
 import numpy as np
 import pytest
 
-from engine.compositing import give_back
 from engine.directions import Reach
 from engine.geometry import CROP_SIZE
 from engine.kernels.restore import give_back_faces, restore_buffers
+from engine.restoring import give_back
 from tests.engine.kernels.host_kernels import planted
 
 IMAGE = (3, CROP_SIZE, CROP_SIZE)

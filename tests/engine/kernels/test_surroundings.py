@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from engine.compositing import MaskShape
 from engine.geometry import CROP_SIZE
 from engine.kernels.mask import mask_buffers
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
+from engine.masks import MaskShape
 from engine.surroundings import cut_out
 from tests.engine.kernels.cases import PARTS, hair_weights, logits, parses
 from tests.engine.kernels.host_kernels import planted
