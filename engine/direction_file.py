@@ -21,7 +21,7 @@ from engine.errors import BundleError
 
 DIRECTIONS = "directions.npz"
 
-SAID = ("face", "hair", "outline", "eyes", "mouth", "reshapes", "tones")
+SAID = ("face", "hair", "outline", "eyes", "mouth", "glasses", "reshapes", "tones")
 """What a direction says of itself, each yes or no."""
 
 WHOLE_CROP = (0.0, 1.0)
@@ -38,10 +38,11 @@ class Direction:
     shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
     follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
     takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the
-    head's outline, or what is seen there, eyes, and lips change with it; else the noise map has its full say
-    there, and eyes and lips are shown as they are in the frame. reshapes: whether shapes change with it; else colours
-    alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they stay the
-    frame's.
+    head's outline, or what is seen there, eyes, and lips change with it; else the noise map has its full say there,
+    and eyes and lips are shown as they are in the frame. glasses: whether what is worn before the eyes changes with it;
+    else it is shown as it is in the frame, with what is seen through it. reshapes: whether shapes change with it; else
+    colours alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they
+    stay the frame's.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Direction:
     outline: bool = True
     eyes: bool = True
     mouth: bool = True
+    glasses: bool = True
     reshapes: bool = True
     tones: bool = True
 

@@ -48,8 +48,8 @@ def edit_shift(directions: Mapping[str, Direction], values: Mapping[str, float],
 class Reach(NamedTuple):
     """Where in its crop an edit acts, of F faces; NumPy's arrays, or CuPy's where these have been placed on a card.
 
-    hair, outline, eyes, mouth, reshaped, tones: float32 [F], `hair_weight` and `meant_for` of the five. zones: float32
-    [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
+    hair, outline, eyes, mouth, glasses, reshaped, tones: float32 [F], `hair_weight` and `meant_for` of the six. zones:
+    float32 [F, S], `zone_shares`. shifts: int32 [F, 2], `edit_shift`.
     off: float32 [0, 1] [F, G, G], where a face takes off what it wears, `masks.worn`; None for nowhere.
     """
 
@@ -57,6 +57,7 @@ class Reach(NamedTuple):
     outline: NDArray[np.float32]
     eyes: NDArray[np.float32]
     mouth: NDArray[np.float32]
+    glasses: NDArray[np.float32]
     reshaped: NDArray[np.float32]
     tones: NDArray[np.float32]
     zones: NDArray[np.float32]
@@ -66,9 +67,9 @@ class Reach(NamedTuple):
     def of(self, faces: Sequence[int]) -> "Reach":
         """Of these faces alone."""
         off = None if self.off is None else self.off[faces]
-        weights = self.hair, self.outline, self.eyes, self.mouth, self.reshaped, self.tones
-        hair, outline, eyes, mouth, reshaped, tones = (weight[faces] for weight in weights)
-        return Reach(hair, outline, eyes, mouth, reshaped, tones, self.zones[faces], self.shifts[faces], off)
+        weights = self.hair, self.outline, self.eyes, self.mouth, self.glasses, self.reshaped, self.tones
+        hair, outline, eyes, mouth, glasses, reshaped, tones = (weight[faces] for weight in weights)
+        return Reach(hair, outline, eyes, mouth, glasses, reshaped, tones, self.zones[faces], self.shifts[faces], off)
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:
@@ -85,6 +86,7 @@ def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str,
         outline=weights("outline"),
         eyes=np.maximum(weights("eyes"), bared),
         mouth=weights("mouth"),
+        glasses=weights("glasses"),
         reshaped=weights("reshapes"),
         tones=weights("tones"),
         zones=np.stack([zone_shares(directions, one, size) for one in values]),
@@ -103,7 +105,7 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
 def meant_for(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:
     """How far the sliders are set that change this part, [0, 1]: 0 without any that is meant to.
 
-    part: of what a `Direction` says of itself: face, hair, outline, eyes, mouth, reshapes, tones. values: as
+    part: of what a `Direction` says of itself: face, hair, outline, eyes, mouth, glasses, reshapes, tones. values: as
     `edit_offset` takes them.
     """
     moves = attrgetter(part)

@@ -77,10 +77,10 @@ class Imaging(Protocol):
         ...
 
     def cut_out(
-        self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
+        self, parser: Network, crops: FloatArray, edits: FloatArray, reach: Reach
     ) -> tuple[FloatArray, FloatArray]:
         """The edits with the surroundings where they have no face, and masks that go with that,
-        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]. hair: float32 [F]."""
+        `surroundings.cut_out`; RGB [-1, 1] and float32 [0, 1] [F, S, S]."""
         ...
 
     def blend(
@@ -168,11 +168,13 @@ class CpuImaging:
         return _batch([face_mask(parse, crops.shape[-1], self._shape) for parse in parses])
 
     def cut_out(
-        self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
+        self, parser: Network, crops: FloatArray, edits: FloatArray, reach: Reach
     ) -> tuple[FloatArray, FloatArray]:
         """See `Imaging.cut_out`."""
-        faces = zip(crops, edits, parse_faces(parser, self._parts, crops, edits), hair, strict=True)
-        images, masks = zip(*(cut_out(*face, self._shape) for face in faces), strict=True)
+        parses = parse_faces(parser, self._parts, crops, edits)
+        faces = zip(crops, edits, parses, reach.hair, reach.glasses, strict=True)
+        cut = (cut_out(crop, edit, parse, hair, self._shape, glasses) for crop, edit, parse, hair, glasses in faces)
+        images, masks = zip(*cut, strict=True)
         return _batch(images), _batch(masks)
 
     def blend(

@@ -454,7 +454,7 @@ class Session:
         with clock.stage("parse"):
             parser = self._networks.parser
             if self._settings.switches.surrounded:
-                edits, masks = self._imaging.cut_out(parser, crops, edits, reach.hair)
+                edits, masks = self._imaging.cut_out(parser, crops, edits, reach)
             else:
                 masks = self._imaging.masks(parser, crops, edits)
         with clock.stage("blend"):

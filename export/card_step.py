@@ -219,7 +219,7 @@ def kernel_differences(kernels: Kernels, *, few: bool = False) -> Mapping[str, f
 
     few: one size only.
     """
-    parts = ParserSpec(128, ("background", "skin", "hair", "nose", "hand"), ("skin", "nose"), ("hand",))
+    parts = ParserSpec(128, ("background", "skin", "hair", "glasses", "hand"), ("skin", "glasses"), ("hand",))
     shape = MaskShape()
     on_cpu = CpuImaging(parts, shape)
     on_card = CardImaging(kernels, parts, shape, len(PLACES), (128, 128))
@@ -254,8 +254,8 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
     zones = rng.uniform(0.0, 1.0, (len(PLACES), CROP_SIZE)).astype(np.float32)
     shifts = rng.integers(-30, 30, (len(PLACES), 2), dtype=np.int32)
     half, most = hair / 2.0, 1.0 - hair / 4.0
-    reach = imaging.place_reach(Reach(hair, half, half, half, most, half, zones, shifts))
-    cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), reach.hair)
+    reach = imaging.place_reach(Reach(hair, half, half, half, half, most, half, zones, shifts))
+    cut, cut_masks = imaging.cut_out(parser, crops, imaging.place(edits), reach)
     return {
         "align": imaging.align(frame, crops_from_frame),
         "steady": steady((imaging.place(_smooth(rng, len(PLACES), 3, CROP_SIZE)),), (crops,))[0],

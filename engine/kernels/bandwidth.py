@@ -102,7 +102,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
     of_surround = surround_buffers(kernels, case.faces, (PARTS.size, PARTS.size))
     hair = kernels.put(np.zeros(case.faces, np.float32))
     zones = kernels.put(np.ones((case.faces, CROP_SIZE), np.float32))
-    reach = Reach(hair, hair, hair, hair, hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
+    reach = Reach(hair, hair, hair, hair, hair, hair, hair, zones, kernels.put(np.zeros((case.faces, 2), np.int32)))
     of_blend = blend_buffers(kernels, case.faces)
     extent_px = place_patches(kernels, crops, case.size_px, of_blend)
     prepared_px = int((of_blend.staged["side"].astype(np.int64) ** 2).sum())
@@ -145,7 +145,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             + 2 * sum(map(_bytes, (of_surround.hidden, of_surround.bare, of_surround.stays)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known)))
             + of_gate,
-            lambda: cut_out_faces(kernels, logits, images, edits, hair, of_masks, of_surround, restored, masks),
+            lambda: cut_out_faces(kernels, logits, images, edits, reach, of_masks, of_surround, restored, masks),
         ),
         timing(
             "blend",

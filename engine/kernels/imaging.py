@@ -114,12 +114,12 @@ class CardImaging:
         return out
 
     def cut_out(
-        self, parser: Network, crops: FloatArray, edits: FloatArray, hair: FloatArray
+        self, parser: Network, crops: FloatArray, edits: FloatArray, reach: Reach
     ) -> tuple[FloatArray, FloatArray]:
         """See `Imaging.cut_out`."""
         logits = parser(crop=np.concatenate([crops, edits]))["logits"]
         images, masks = self._images(len(crops)), self._kernels.empty((len(crops), CROP_SIZE, CROP_SIZE), np.float32)
-        cut_out_faces(self._kernels, logits, crops, edits, hair, self._masks, self._surround, images, masks)
+        cut_out_faces(self._kernels, logits, crops, edits, reach, self._masks, self._surround, images, masks)
         return images, masks
 
     def blend(

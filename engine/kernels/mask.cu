@@ -8,8 +8,8 @@
 const int MOST_CLASSES = 32, MOST_REACH = 4, MOST_CORE = 2, MOST_GROWTH = 10, MOST_PART = 1;  // as in mask.py
 const int AT_ONCE = 5;  // pixels of a line of any length
 
-// Planes of margins, the first four of frames and the others of edits: engine.kernels.mask.Margin.
-enum { FOUND = 0, BEFORE = 1, SKIN = 2, HAIR = 3, FACE = 4, PAINTED = 5, REST = 6, MARGINS = 7 };
+// Planes of margins, the first five of frames and the others of edits: engine.kernels.mask.Margin.
+enum { FOUND = 0, BEFORE = 1, SKIN = 2, HAIR = 3, GLASSES = 4, FACE = 5, PAINTED = 6, REST = 7, MARGINS = 8 };
 
 // How far the best of the classes in a set (bit n: class n) lies above the best of the others. nans: the classes without a
 // number. As masks._finite: 0 where it is not a number, 1 or -1 where it is beyond all.
@@ -150,12 +150,13 @@ __device__ inline float part_share(const float* skin, const float* hairy, const 
 // count. united: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not where
 // the frame shows one of `things`: where a core is near, by `near` within `growth` rows, and `before` above -`benefit`.
 // hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
-// leaves the frame's face. bald, part_reach, span: as part_share takes them. shares: float32 [faces, height, width], what
-// it gives. covered: uint32 [faces], set to 0.
+// leaves the frame's face. bald, part_reach, span: as part_share takes them. worn: float32 [faces, height, width], the
+// margin of glasses in the frame; glasses: float32 [faces], 0 leaves them; rise: of the margin over which they begin.
+// shares: float32 [faces, height, width], what part_share gives, without the glasses. covered: uint32 [faces], set to 0.
 extern "C" __global__ void unite(const float* margins, int room, const float* found, int things, const float* before,
                                  const unsigned char* near, int growth, float benefit, int bald, const float* hair,
-                                 int part_reach, float span, int width, int height, float* united, float* shares,
-                                 unsigned* covered) {
+                                 int part_reach, float span, const float* worn, const float* glasses, float rise,
+                                 int width, int height, float* united, float* shares, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int place = y * width + x;
@@ -169,8 +170,9 @@ extern "C" __global__ void unite(const float* margins, int room, const float* fo
         float outside = -(before[first + place] + benefit);
         larger = thing ? fminf(larger, outside) : larger;
     }
+    float lens = clamped(0.5f + worn[first + place] / rise, 0.0f, 1.0f);
     united[first + place] = larger;
-    shares[first + place] = share;
+    shares[first + place] = share * (1.0f - (1.0f - glasses[face]) * lens);
     if (place == 0) covered[face] = 0;
 }
 

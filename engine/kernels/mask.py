@@ -16,6 +16,9 @@ from engine.bundle import ParserSpec
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.masks import (
+    GLASSES_CLASSES,
+    GLASSES_REACH,
+    GLASSES_RISE,
     HAIR_CLASSES,
     LEAST_COVER,
     NECK_CLASSES,
@@ -48,11 +51,13 @@ class Margin(IntEnum):
     """The face but for hair in the frame; what is before it counts for neither."""
     HAIR = 3
     """Hair in the frame."""
-    FACE = 4
+    GLASSES = 4
+    """Glasses in the frame."""
+    FACE = 5
     """The face in the edit."""
-    PAINTED = 5
+    PAINTED = 6
     """The face but for hair in the edit."""
-    REST = 6
+    REST = 7
     """What is neither a face, nor its neck, nor before one in the edit."""
 
 
@@ -60,15 +65,17 @@ class Seen(IntEnum):
     """Planes of what squares of margins hold: a mean, or the largest."""
 
     BEFORE = 0
-    GROWN = 1
-    HIDDEN = 2
-    AROUND = 3
-    SHOWN = 4
-    HAIR = 5
+    GLASSES = 1
+    GROWN = 2
+    HIDDEN = 3
+    AROUND = 4
+    SHOWN = 5
+    HAIR = 6
 
 
 WINDOWS = {
     Seen.BEFORE: (Margin.BEFORE, THING_REACH, 0),
+    Seen.GLASSES: (Margin.GLASSES, GLASSES_REACH, 1),
     Seen.GROWN: (Margin.FOUND, GROWTH, 1),
     Seen.HIDDEN: (Margin.FOUND, HIDDEN_REACH, 1),
     Seen.AROUND: (Margin.REST, AROUND_REACH, 0),
@@ -146,13 +153,14 @@ def margin_sets(parts: ParserSpec) -> NDArray[np.uint32]:
     assert len(parts.classes) <= MOST_CLASSES, f"{len(parts.classes)} classes, at most {MOST_CLASSES} were expected"
     everything = _word(parts, parts.classes)
     face, thing = _word(parts, parts.face_classes), _word(parts, parts.occluder_classes)
-    hair, neck = _word(parts, HAIR_CLASSES), _word(parts, NECK_CLASSES)
+    hair, neck, glasses = (_word(parts, names) for names in (HAIR_CLASSES, NECK_CLASSES, GLASSES_CLASSES))
     skin, person = face & ~hair, face | thing | neck
     sets = {
         Margin.FOUND: (face, everything & ~(face | thing)),
         Margin.BEFORE: (thing, everything & ~thing),
         Margin.SKIN: (skin, everything & ~(skin | thing)),
         Margin.HAIR: (hair, everything & ~hair),
+        Margin.GLASSES: (glasses, everything & ~glasses),
         Margin.FACE: (face, everything & ~face),
         Margin.PAINTED: (skin, everything & ~skin),
         Margin.REST: (everything & ~person, person),
@@ -170,12 +178,14 @@ def soft_masks(
     buffers: MaskBuffers,
     out: Array,
     hair: Array | None = None,
+    glasses: Array | None = None,
     surrounded: bool = False,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair: float32 [F], of each face as `face_mask` takes it; None for 1.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair, glasses: float32 [F], of each face as `face_mask` takes them;
+    None for 1.
     surrounded: for `surroundings.cut_out`: the frame's face counts as larger by GROWTH, the mask fades as `fade` says,
     and `buffers.squares` has all of it afterwards; else no more than the mask needs.
     """
@@ -184,16 +194,15 @@ def soft_masks(
     room = buffers.margins.shape[1]
     check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[2:]))
     check(out, np.float32, (faces, CROP_SIZE, CROP_SIZE))
-    hair = buffers.both[:faces] if hair is None else hair
-    check(hair, np.float32, (faces,))
+    hair, glasses = (buffers.both[:faces] if part is None else part for part in (hair, glasses))
+    for part in (hair, glasses):
+        check(part, np.float32, (faces,))
     margins, squares, grid = buffers.margins, buffers.squares, (width, height)
     stacked = (faces, room, *grid)
     kernels.launch("mask", "find_margins", (*grid, 2 * faces), logits, classes, buffers.sets, *stacked, margins)
-    windows = len(Seen) if surrounded else 1 if buffers.things else 0
-    if windows:
-        many = (*grid, windows * faces)
-        kernels.launch("mask", "see_rows", many, margins, buffers.windows, *stacked, buffers.lines)
-        kernels.launch("mask", "see_columns", many, buffers.lines, buffers.windows, *stacked, squares)
+    many = (*grid, (len(Seen) if surrounded else Seen.GROWN) * faces)
+    kernels.launch("mask", "see_rows", many, margins, buffers.windows, *stacked, buffers.lines)
+    kernels.launch("mask", "see_columns", many, buffers.lines, buffers.windows, *stacked, squares)
     small, before = (*grid, faces), squares[Seen.BEFORE]
     if buffers.things:
         kernels.launch("mask", "find_cores", small, before, THING_CORE, *grid, buffers.cores)
@@ -201,8 +210,9 @@ def soft_masks(
     found = squares[Seen.GROWN] if surrounded else margins[Margin.FOUND]
     things = (int(buffers.things), before, buffers.near, THING_GROWTH, np.float32(THING_BENEFIT))
     parts = (int(not buffers.hair), hair, PART_REACH, np.float32(PART_RISE))
+    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE))
     united = (buffers.united, buffers.shares, buffers.covered)
-    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *grid, *united)
+    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *worn, *grid, *united)
     _soften(kernels, buffers, grid, out, (FADE_PX, BEYOND_FADE_PX) if surrounded else (0, 0))
 
 

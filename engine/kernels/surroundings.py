@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE
 from engine.kernels.load import Array, Kernels, check
 from engine.kernels.mask import MaskBuffers, Seen, soft_masks
@@ -49,7 +50,7 @@ def cut_out_faces(
     logits: Array,
     crops: Array,
     edits: Array,
-    hair: Array,
+    reach: Reach,
     of_masks: MaskBuffers,
     buffers: SurroundBuffers,
     out: Array,
@@ -57,13 +58,14 @@ def cut_out_faces(
 ) -> None:
     """What `surroundings.cut_out` makes of each face.
 
-    logits, hair: as `soft_masks` takes them. crops, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE, CROP_SIZE],
-    contiguous. out: the same, and masks: float32 [F, CROP_SIZE, CROP_SIZE]; both written, and none of the others.
+    logits: as `soft_masks` takes them. reach: on the device. crops, edits: RGB [-1, 1], `real` [F, 3, CROP_SIZE,
+    CROP_SIZE], contiguous. out: the same, and masks: float32 [F, CROP_SIZE, CROP_SIZE]; both written, and none of the
+    others.
     """
     faces = out.shape[0]
     for array in (crops, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    soft_masks(kernels, logits, of_masks, masks, hair, surrounded=True)
+    soft_masks(kernels, logits, of_masks, masks, reach.hair, reach.glasses, surrounded=True)
     *_, height, width = logits.shape
     grid, squares, side = (width, height), of_masks.squares, GATE_RESOLUTION
     hidden, bare, stays = buffers.hidden, buffers.bare, buffers.stays

@@ -10,7 +10,7 @@ frame in one parcel, so that a graph that was recorded once holds for every late
 | total | float32, the sum of the new state, which is not finite where a number of it is not |
 | crops, patches | where the faces are read and laid: `RECORD` of `engine.kernels.warp` and `engine.kernels.blend` |
 | offsets | float32 [F, L, D], the sliders' moves |
-| weights | float32 [5, F], what the edit is meant for: hair, outline, eyes, mouth and shapes, of `directions.Reach` |
+| weights | float32 [7, F], what the edit is meant for: the first seven of `directions.Reach` |
 | zones | float32 [F, S], how much of the edit each row of a crop takes |
 | shifts | int32 [F, 2], how far the edit is moved within its crop |
 | motions | float32 [F, 3, side, side], `steadying.Motion` of each face |
@@ -54,8 +54,8 @@ LEAST_EXTENT_PX = 256
 KEPT_GRAPHS = 16
 """For two sets of state, a few sizes of face and numbers of faces; a graph of large networks takes some memory."""
 
-WEIGHTS = 6
-"""Of a `Reach`: hair, outline, eyes, mouth, reshaped, tones."""
+WEIGHTS = 7
+"""Of a `Reach`: hair, outline, eyes, mouth, glasses, reshaped, tones."""
 
 Stepped = tuple[ImageU8, tuple[RecurrentState, ...]]
 """The edited frame, of NumPy and the caller's, and what each face leaves to the next frame."""
@@ -202,7 +202,7 @@ class WholeSteps:
         if self._switches.residual:
             edit = imaging.give_back(after.crop, inversion, edit, reach)
         if self._switches.surrounded:
-            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, reach.hair)
+            edit, masks = imaging.cut_out(self._networks.parser, after.crop, edit, reach)
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
@@ -303,10 +303,10 @@ class _Parcel:
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
         weights = parcel[self._weights : self._weights + 4 * WEIGHTS * self._shapes[1][0]].view(np.float32)
-        hair, outline, eyes, mouth, reshaped, tones = weights.reshape(WEIGHTS, -1)[:, :faces]
+        hair, outline, eyes, mouth, glasses, reshaped, tones = weights.reshape(WEIGHTS, -1)[:, :faces]
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, outline, eyes, mouth, reshaped, tones, zones, shifts)
+        return Reach(hair, outline, eyes, mouth, glasses, reshaped, tones, zones, shifts)
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

@@ -63,7 +63,7 @@ class LoadedBundle:
             edits = self.imaging.give_back(crops, inversions, edits, reach)
         if not switches.surrounded:
             return edits
-        images, masks = self.imaging.cut_out(self.networks.parser, crops, edits, reach.hair)
+        images, masks = self.imaging.cut_out(self.networks.parser, crops, edits, reach)
         return crops + masks[:, None] * (images - crops)
 
 

@@ -53,9 +53,9 @@ class Recipe:
     wearing: a score, and how many of its deviations go with each of the own, along what tells it among those alone who
     have the attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to
     thin glasses. outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: whether
-    eyes with their lids, and lips, may; else the frame's own are shown, which blink and speak. reshapes: whether shapes
-    may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin
-    may.
+    eyes with their lids, and lips, may; else the frame's own are shown, which blink and speak. glasses: whether what is
+    worn before the eyes may, or be seen through; else the frame's own is shown. reshapes: whether shapes may; else
+    colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin may.
     """
 
     label: str
@@ -78,6 +78,7 @@ class Recipe:
     outline: bool = False
     eyes: bool = False
     mouth: bool = False
+    glasses: bool = False
     reshapes: bool = True
     tones: bool = False
 
@@ -132,9 +133,9 @@ RECIPES: Mapping[str, Recipe] = {
     "mouth_open": Recipe(
         "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
     ),
-    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.65, zone=_EYES, eyes=True),
-    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True),
-    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True),
+    "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.65, zone=_EYES, eyes=True, glasses=True),
+    "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True, glasses=True),
+    "pitch": Recipe("Nod", "pitch", (0, 5), furthest=1.5, hair=True, shift=(0.0, -0.014), outline=True, glasses=True),
     # Lenses of the samples are often dark. What sets clear ones apart is not seen among all faces: few wear any.
     "eyeglasses": Recipe(
         "Eyeglasses",
@@ -148,6 +149,7 @@ RECIPES: Mapping[str, Recipe] = {
         wearing=("eye_light", 0.6),
         takes_off="glasses",
         outline=True,  # their arms end there
+        glasses=True,
     ),
     "beard": Recipe(
         "Beard",
@@ -177,10 +179,27 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
     "makeup": Recipe(
-        "Make-up", "makeup", (5, 11), furthest=2.1, furthest_back=1.2, reshapes=False, tones=True, eyes=True, mouth=True
+        "Make-up",
+        "makeup",
+        (5, 11),
+        furthest=2.1,
+        furthest_back=1.2,
+        reshapes=False,
+        tones=True,
+        eyes=True,
+        mouth=True,
+        glasses=True,
     ),
     "gaze": Recipe(
-        "Gaze", "gaze", (3, 9), also=("brows", "light", "eye_light"), furthest=3.0, power=0.5, zone=_EYES, eyes=True
+        "Gaze",
+        "gaze",
+        (3, 9),
+        also=("brows", "light", "eye_light"),
+        furthest=3.0,
+        power=0.5,
+        zone=_EYES,
+        eyes=True,
+        glasses=True,
     ),
     # Coarser rows would move features, and take off glasses, along with the light.
     "light": Recipe(
@@ -191,6 +210,7 @@ RECIPES: Mapping[str, Recipe] = {
         furthest=2.4,
         eyes=True,
         mouth=True,
+        glasses=True,
         reshapes=False,
         tones=True,
     ),

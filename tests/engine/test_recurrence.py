@@ -55,7 +55,7 @@ WHOLE_RATE = VARIANTS["whole_rate"]
 def reach_of(outline, off=None, eyes=1.0, mouth=1.0, reshaped=1.0):
     """Of one face, whole but for how much may change at the head's outline, its eyes and its mouth, where something is
     taken off, and how much may be painted anew."""
-    weights = (np.array([weight], np.float32) for weight in (1.0, outline, eyes, mouth, reshaped, 1.0))
+    weights = (np.array([weight], np.float32) for weight in (1.0, outline, eyes, mouth, 1.0, reshaped, 1.0))
     taken = None if off is None else np.full((1, 64, 64), off, np.float32)
     return Reach(*weights, np.ones((1, 256), np.float32), np.zeros((1, 2), np.int32), taken)
 

@@ -27,7 +27,7 @@ def drawn(margin, inside, outside):
 def parse(frame, edit, bare=None, hair=None):
     """Of margins of a face in the frame and in the edit, all of it skin or less; nothing is before it."""
     bare, hair = (np.maximum(frame, edit) if bare is None else bare), (NOWHERE if hair is None else hair)
-    return FaceParse(frame, edit, None, -edit, frame, bare, hair)
+    return FaceParse(frame, edit, None, -edit, frame, bare, hair, NOWHERE)
 
 
 NOWHERE = np.full((128, 128), -9.0, np.float32)

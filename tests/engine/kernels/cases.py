@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.bundle import ParserSpec
 from engine.compositing import Patch, blend, image_from_u8
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE, Affine, align, square_from_frame
 from engine.kernels.blend import blend_buffers, blend_faces, place_patches
 from engine.kernels.mask import mask_buffers, soft_masks
@@ -23,7 +24,7 @@ PLACES = (
 """Centres in a frame of 640 x 360 and turns in degrees."""
 
 PARTS = ParserSpec(
-    128, ("background", "skin", "hair", "nose", "neck", "cloth", "hand"), ("skin", "hair", "nose"), ("hand",)
+    128, ("background", "skin", "hair", "glasses", "neck", "cloth", "hand"), ("skin", "hair", "glasses"), ("hand",)
 )
 
 
@@ -114,12 +115,25 @@ def hair_weights(faces: int) -> np.ndarray:
     return np.resize(np.array([2.0, 0.4, 0.0], np.float32), faces)
 
 
-def united(bench, answer: np.ndarray, shape: MaskShape, hair: np.ndarray | None = None) -> np.ndarray:
+def glasses_weights(faces: int) -> np.ndarray:
+    """Of the edit, a part of it, of the frame, in turns."""
+    return np.resize(np.array([1.0, 0.3, 0.0], np.float32), faces)
+
+
+def reach_of(faces: int) -> Reach:
+    """Faces with these weights; all else is nothing."""
+    nothing = np.zeros(faces, np.float32)
+    places = np.zeros((faces, CROP_SIZE), np.float32), np.zeros((faces, 2), np.int32)
+    return Reach(*[nothing] * 7, *places)._replace(hair=hair_weights(faces), glasses=glasses_weights(faces))
+
+
+def united(bench, answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
     """The kernels' masks."""
     twice, _, height, width = answer.shape
     buffers = mask_buffers(bench.kernels, twice // 2, PARTS, (width, height), shape)
     out = bench.kernels.empty((twice // 2, CROP_SIZE, CROP_SIZE), np.float32)
-    soft_masks(bench.kernels, bench.put(answer), buffers, out, hair=None if hair is None else bench.put(hair))
+    weights = () if reach is None else (bench.put(reach.hair), bench.put(reach.glasses))
+    soft_masks(bench.kernels, bench.put(answer), buffers, out, *weights)
     return bench.get(out)
 
 
@@ -136,8 +150,8 @@ def parses(answer: np.ndarray) -> tuple[FaceParse, ...]:
     return parse_faces(Parser(), PARTS, crops, crops)
 
 
-def defined_masks(answer: np.ndarray, shape: MaskShape, hair: np.ndarray | None = None) -> np.ndarray:
-    shares = np.ones(len(answer) // 2) if hair is None else hair
-    return np.stack(
-        [face_mask(parse, CROP_SIZE, shape, share) for parse, share in zip(parses(answer), shares, strict=True)]
-    )
+def defined_masks(answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
+    whole = np.ones(len(answer) // 2)
+    weights = (whole, whole) if reach is None else (reach.hair, reach.glasses)
+    faces = zip(parses(answer), *weights, strict=True)
+    return np.stack([face_mask(parse, CROP_SIZE, shape, hair, glasses) for parse, hair, glasses in faces])

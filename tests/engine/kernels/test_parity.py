@@ -22,12 +22,12 @@ from tests.engine.kernels.cases import (
     defined_masks,
     edits,
     face_at,
-    hair_weights,
     levels,
     logits,
     masks,
     nearly_unchanged,
     noise,
+    reach_of,
     united,
 )
 from tests.engine.kernels.host_kernels import planted
@@ -150,10 +150,10 @@ def test_masks_are_the_definitions(bench, size, shape):
     assert 0.08 <= expected[0].mean() < 1.0
     np.testing.assert_allclose(united(bench, answer, shape), expected, atol=1e-6)
 
-    hair = hair_weights(3)
-    without = defined_masks(answer, shape, hair)
+    reach = reach_of(3)
+    without = defined_masks(answer, shape, reach)
     assert shape.erode_px > 10 or np.abs(without - expected).mean(axis=(1, 2)).max() > 0.05
-    np.testing.assert_allclose(united(bench, answer, shape, hair), without, atol=1e-6)
+    np.testing.assert_allclose(united(bench, answer, shape, reach), without, atol=1e-6)
 
 
 @pytest.mark.parametrize("half_side_px", [*EVERY_HALF_SIDE, 63.0, 193.0])
@@ -290,6 +290,8 @@ MISTAKES = {
     "the frame's face painted over": ("mask", "bare : -of_frame[n]", "bare : of_frame[n]"),
     "a hard hairline": ("mask", "+ 1)) / span", "+ 1)) / span * 9.0f"),
     "hair of the first face for all": ("mask", "bald, hair[face]", "bald, hair[0]"),
+    "glasses of the first face for all": ("mask", "1.0f - glasses[face]", "1.0f - glasses[0]"),
+    "glasses without a soft edge": ("mask", "worn[first + place] / rise", "9.0f * worn[first + place]"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
 
@@ -312,8 +314,8 @@ def test_a_planted_mistake_shows(name, open_bench):
         found = cv2.absdiff(frame, defined_blend(noise(), faces, images, soft, kept)).max()
     else:
         answer = 0.3 * logits(3, 128, 128)  # less sure, so that things grow further
-        hair = hair_weights(3)
-        found = 255.0 * np.abs(united(bench, answer, WIDE, hair) - defined_masks(answer, WIDE, hair)).max()
+        reach = reach_of(3)
+        found = 255.0 * np.abs(united(bench, answer, WIDE, reach) - defined_masks(answer, WIDE, reach)).max()
     assert found > 4.0, found
 
 

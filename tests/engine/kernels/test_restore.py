@@ -37,8 +37,8 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
-    parts = eyes, mouth, reshaped, tones, zones, shifts
-    reach = Reach(nothing, nothing, *(bench.put(part(count)) for part in parts))
+    of_features, of_all = ([bench.put(part(count)) for part in parts] for parts in (FEATURES, ALL))
+    reach = Reach(nothing, nothing, *of_features, nothing, *of_all)
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
@@ -73,6 +73,9 @@ def zones(count: int) -> np.ndarray:
 def shifts(count: int) -> np.ndarray:
     """None, then each face its own."""
     return np.array([(0, 0), (23, -5), (-31, 0), (1, 255)], np.int32)[:count]
+
+
+FEATURES, ALL = (eyes, mouth), (reshaped, tones, zones, shifts)
 
 
 def defined(arrays) -> np.ndarray:

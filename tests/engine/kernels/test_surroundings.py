@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from engine.directions import Reach
 from engine.geometry import CROP_SIZE
 from engine.kernels.mask import mask_buffers
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.masks import MaskShape
 from engine.surroundings import cut_out
-from tests.engine.kernels.cases import PARTS, hair_weights, logits, parses
+from tests.engine.kernels.cases import PARTS, logits, parses, reach_of
 from tests.engine.kernels.host_kernels import planted
 
 IMAGE = (3, CROP_SIZE, CROP_SIZE)
@@ -30,15 +31,18 @@ def made(bench, answer, crops, edits, real=np.float32):
     of_masks = mask_buffers(kernels, faces, PARTS, (width, height), MaskShape())
     buffers = surround_buffers(kernels, faces + 1, (width, height))
     out, masks = kernels.empty((faces, *IMAGE), real), kernels.empty((faces, CROP_SIZE, CROP_SIZE), np.float32)
-    placed = [bench.put(array) for array in (answer, crops, edits, hair_weights(faces))]
-    cut_out_faces(kernels, *placed, of_masks, buffers, out, masks)
+    placed = [bench.put(array) for array in (answer, crops, edits)]
+    reach = Reach(*(bench.put(part) for part in reach_of(faces)[:-1]))
+    cut_out_faces(kernels, *placed, reach, of_masks, buffers, out, masks)
     return bench.get(out), bench.get(masks)
 
 
 def defined(answer, crops, edits):
-    shares = hair_weights(len(crops))
-    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), shares, strict=True)
-    images, masks = zip(*(cut_out(*face, MaskShape()) for face in faces), strict=True)
+    reach = reach_of(len(crops))
+    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), reach.hair, strict=True)
+    shape = MaskShape()
+    cut = [cut_out(*face, shape, glasses) for face, glasses in zip(faces, reach.glasses, strict=True)]
+    images, masks = zip(*cut, strict=True)
     return np.stack(images), np.stack(masks)
 
 
