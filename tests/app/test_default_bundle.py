@@ -19,6 +19,7 @@ from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
 from engine.directions import edit_offset, edit_shift
 from engine.errors import AssetMissing
+from engine.face_places import feature_places
 from engine.frames import CameraFrame, Controls, Phase
 from engine.geometry import align, face_rectangle_px
 from engine.likeness import likeness_of
@@ -38,6 +39,7 @@ A_PASS, A_MINUTE = 98, 12 * 60
 """Frames of 50 there and back, and of a minute."""
 
 CLIPS = ("pyfeat_single_face.mp4", "liveportrait_d19.mp4", "liveportrait_d13.mp4", "Twitch1.mp4", "grid_lrwp9a.mpg")
+WITH_GLASSES = ("liveportrait_d19.mp4", "liveportrait_d13.mp4")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,25 @@ def test_what_no_slider_moves_of_hair_and_face_stays_the_frames(default_bundle: 
     assert changed["hair_colour"][1] < 1.0
 
 
-@pytest.mark.parametrize("clip", ["liveportrait_d13.mp4", "liveportrait_d19.mp4"])
+@pytest.mark.parametrize("clip", ["grid_lrwp9a.mpg", "liveportrait_d13.mp4"])
+def test_an_old_face_has_the_persons_eyes_lips_and_glasses(default_bundle: Path, clips: Path, clip: str) -> None:
+    bundle = open_bundle(default_bundle)
+    of_glasses = bundle.manifest.parser.classes.index("glasses")
+    with Session.open(default_bundle) as session, closing(open_networks(bundle, select("auto"))) as networks:
+        for frame in islice(frames_of(clips / clip), 6):
+            edited = session.step(frame, Controls({"age": 1.0}))
+        pair = [session.crop(each) for each in (frame, replace(frame, image=edited.image))]
+        logits = networks.parser(crop=images_from(np.stack(pair)))["logits"]
+    changed = np.abs(np.subtract(*(np.asarray(crop, int) for crop in pair))).mean(axis=2)
+    eyes, mouth = feature_places(256) > 0.99
+    glasses = (logits[0].argmax(axis=0) == of_glasses).repeat(2, axis=0).repeat(2, axis=1)
+    assert changed[eyes].mean() < 1.5
+    assert changed[mouth].mean() < 1.5
+    assert not glasses.any() or changed[glasses].mean() < 1.5
+    assert changed[140:172, 80:176].mean() > 4.0  # cheeks and nose
+
+
+@pytest.mark.parametrize("clip", WITH_GLASSES)
 def test_glasses_can_be_taken_off(default_bundle: Path, clips: Path, clip: str) -> None:
     """By the parser's view of what is shown; glasses, with the lenses, fill some hundreds of its 128 x 128 pixels."""
     bundle, worn, left = open_bundle(default_bundle), [], []
@@ -166,7 +186,8 @@ def test_glasses_can_be_taken_off(default_bundle: Path, clips: Path, clip: str) 
 def test_whole_clips_smile_and_age(
     default_bundle: Path, clips: Path, tmp_path: Path, tracker: Tracker, clip: str
 ) -> None:
-    """Frames and sound kept; at +1 the mouth's corners rise, and the age net sees fourteen years or more."""
+    """Frames and sound kept; at +1 the mouth's corners rise, and the age net sees fourteen years or more, or five where
+    glasses, with the eyes and the skin behind them, stay the person's."""
     scorers = pytest.importorskip("models.scorers").FaceScorers.open()
     source, scores = clips / clip, {}
     for name in ("smile", "age"):
@@ -180,7 +201,7 @@ def test_whole_clips_smile_and_age(
         scores[name] = _mean_score(sink, source, tracker, scorers, name)
     logging.getLogger(__name__).info("%s at +1: %s", clip, scores)
     assert scores["smile"] > 0.005, scores
-    assert scores["age"] >= 14, scores
+    assert scores["age"] >= (5 if clip in WITH_GLASSES else 14), scores
 
 
 def _sound_seconds(path: Path) -> float:
