@@ -50,6 +50,7 @@ def write_clip(
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pixels
+        stream.codec_context.thread_count = 1  # the same bytes each time: where a cut falls is no matter of luck
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         track = container.add_stream(sound, rate=SOUND_HZ, layout="stereo") if sound else None

@@ -32,7 +32,7 @@ def play(session, count, first=0):
 def test_a_track_that_begins_later_is_offered_the_likeness(open_session, monkeypatch):
     monkeypatch.setattr("engine.recurrence.fitting", lambda networks, crop, ws, likeness: ws * 0 + likeness)
     session = open_session([SEEN])
-    likeness = np.full(session._code_shape, 0.25, np.float32)
+    likeness = np.full(session._editing.code_shape, 0.25, np.float32)
     session.set_likeness(likeness)
     play(session, 1)
     state = session._faces[0].recurrent
@@ -44,7 +44,7 @@ def test_a_likeness_is_faded_into_a_track_and_out_again(open_session):
     session = open_session([SEEN] * 12)
     play(session, 2)
     before = session._faces[0].recurrent.added
-    likeness = np.full(session._code_shape, 0.25, np.float32)
+    likeness = np.full(session._editing.code_shape, 0.25, np.float32)
     session.set_likeness(likeness)
     play(session, 1, first=2)
     state = session._faces[0].recurrent
@@ -56,7 +56,7 @@ def test_a_likeness_is_faded_into_a_track_and_out_again(open_session):
 
 def test_a_likeness_of_another_shape_or_with_nan_is_refused(open_session):
     session = open_session([SEEN])
-    rows, width = session._code_shape
+    rows, width = session._editing.code_shape
     for wrong in (np.zeros((rows + 1, width), np.float32), np.full((rows, width), np.nan, np.float32)):
         with pytest.raises(UsageError, match="finite numbers"):
             session.set_likeness(wrong)

@@ -164,7 +164,7 @@ def test_a_new_track_is_edited_at_full_strength_and_sliders_are_ramped(open_sess
 def test_after_neutral_the_edit_takes_a_new_anchor(open_session, tiny_networks):
     calls = []
     session = open_session([SEEN] * 6)
-    session._networks = counted(tiny_networks, calls)
+    session._editing = replace(session._editing, networks=counted(tiny_networks, calls))
     results = play(session, 6, lambda index: SMILE if index not in (2, 3) else NEUTRAL)
     assert [result.phase for result in results] == [A, T, T, T, A, T]
     assert calls == ["encoder_anchor", "encoder", "encoder_anchor", "encoder"]
@@ -357,7 +357,7 @@ def test_numbers_that_are_not_finite_are_not_carried_on(open_session, tiny_netwo
     expected += play(fresh, 3, first=2)
     session = open_session([SEEN] * 9)
     # Two calls prime the first frame; the third is the second frame's, the fourth the third's.
-    session._networks = overflowing(tiny_networks, {3}, output)
+    session._editing = replace(session._editing, networks=overflowing(tiny_networks, {3}, output))
     for result, wanted in zip(play(session, 5), expected, strict=True):
         np.testing.assert_array_equal(result.image, wanted.image)
 
@@ -366,7 +366,7 @@ def test_a_face_that_is_never_finite_is_an_error_and_changes_nothing(open_sessio
     session = open_session([SEEN] * 4)
     (shown,) = play(session, 1)
     before = session._faces
-    session._networks = overflowing(tiny_networks, range(99))
+    session._editing = replace(session._editing, networks=overflowing(tiny_networks, range(99)))
     frame = frames(1, first=1)[0]
     with pytest.raises(NotFinite, match="--precision fp32"):
         session.step(frame, SMILE)

@@ -131,7 +131,7 @@ def test_graphs_do_not_pile_up(make_both, monkeypatch, counted):
     for n in range(12):
         session.step(CameraFrame(n, n * FRAME_NS, image), SMILE)
     assert DEVICE.captures > 4
-    assert len(session._whole._graphs) == 4
+    assert len(session._editing.whole._graphs) == 4
 
 
 @pytest.mark.parametrize("kernel", ["align_bgr", "composite"])
