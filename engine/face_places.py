@@ -36,10 +36,11 @@ def at_features(side: int, features: Sequence[Feature], like: FloatArray) -> Flo
 
 
 @cache
-def feature_places(side: int) -> FloatArray:
-    """1 at the eyes, and at the mouth, of a face in an aligned crop, [2, side, side]; NumPy's."""
+def part_places(side: int) -> FloatArray:
+    """1 at the outline of a face in an aligned crop and beyond, at eyes, and at the mouth, [3, side, side]; NumPy's."""
     like = np.ones(1, np.float32)
-    return np.stack([at_features(side, feature, like) for feature in (EYES, MOUTH)])
+    outside = np.float32(1.0) - within_face(side, like)
+    return np.stack([outside, *(at_features(side, feature, like) for feature in (EYES, MOUTH))])
 
 
 def _away(side: int, middle: tuple[float, float], half: tuple[float, float], like: FloatArray) -> FloatArray:

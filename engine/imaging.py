@@ -153,7 +153,7 @@ class CpuImaging:
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
         off = [None] * len(crops) if reach.off is None else reach.off
-        parts = reach.zones, reach.shifts, reach.reshaped, off, reach.tones, reach.eyes, reach.mouth
+        parts = reach.zones, reach.shifts, reach.reshaped, off, reach.tones, reach.outline, reach.eyes, reach.mouth
         faces = zip(crops, inversions, edits, *parts, strict=True)
         return _batch([give_back(*face) for face in faces])
 

@@ -1,12 +1,13 @@
 """What the inversion lost of a person, given back to the edit, and what of the edit is seen: all on the 256 px crop."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.face_places import feature_places
+from engine.face_places import part_places
 from engine.geometry import shrunk, square
 from engine.runtimes.base import FloatArray
 from engine.skin import tone_change
@@ -28,6 +29,7 @@ def give_back(
     reshaped: float = 1.0,
     off: FloatArray | None = None,
     tones: float = 1.0,
+    outline: float = 1.0,
     eyes: float = 1.0,
     mouth: float = 1.0,
 ) -> FloatArray:
@@ -42,8 +44,9 @@ def give_back(
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
     over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
     colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`). tones: how much of
-    what the edit does to the colours of skin stays in it (`skin.tone_change`). eyes, mouth: how much of the result is
-    seen there, the rest being I_t where shapes change: who speaks and blinks does so on (`directions.meant_for`).
+    what the edit does to the colours of skin stays in it (`skin.tone_change`). outline, eyes, mouth: how much of the
+    result is seen there, the rest being I_t where shapes change: who speaks and blinks does so on, ears and jaw stay
+    (`directions.meant_for`).
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     if tones < 1.0:
@@ -52,18 +55,19 @@ def give_back(
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    if min(zone.min(), eyes, mouth) < 1.0:
-        restored = crop + seen_share(zone, reshaped, eyes, mouth) * (restored - crop)
+    if min(zone.min(), outline, eyes, mouth) < 1.0:
+        restored = crop + seen_share(zone, reshaped, outline, eyes, mouth) * (restored - crop)
     return _moved(restored, crop, *shift) if any(shift) else restored
 
 
-def seen_share(zone: FloatArray, reshaped: float, eyes: float, mouth: float) -> FloatArray:
+def seen_share(zone: FloatArray, reshaped: float, outline: float, eyes: float, mouth: float) -> FloatArray:
     """How much of an edit is seen at each place of a crop, the rest being the crop, float32 [0, 1] [S, S].
 
     As `give_back` takes them.
     """
-    own = feature_places(len(zone)) * np.array([1.0 - eyes, 1.0 - mouth], np.float32)[:, None, None]
-    share: FloatArray = zone[:, None] * (np.float32(1.0) - np.float32(reshaped) * own.max(axis=0))
+    left = 1.0 - np.array([outline, eyes, mouth], np.float32)
+    own = reduce(np.maximum, left[:, None, None] * part_places(len(zone)))
+    share: FloatArray = zone[:, None] * (np.float32(1.0) - np.float32(reshaped) * own)
     return share
 
 

@@ -146,20 +146,23 @@ __device__ inline float moved_share(int source, int by, int size) {
 
 // zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
 // far all of that is moved to the right and down; it fades into the crop where it ends. tones: float32 [faces, 3, cells,
-// cells], taken off the edits. features: float32 [2, size, size], where eyes and mouth are. eyes, mouth: float32 [faces],
-// how much of the result is seen there where shapes change, reshaped: float32 [faces]. out: REAL [faces, 3, size, size].
+// cells], taken off the edits. parts: float32 [3, size, size], where outline, eyes and mouth are. outline, eyes, mouth:
+// float32 [faces], how much of the result is seen there where shapes change, reshaped: float32 [faces]. out: REAL
+// [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
                                      const int* shifts, const float* gates, int side, const float* tones, int cells,
-                                     const float* features, const float* eyes, const float* mouth,
-                                     const float* reshaped, REAL* out, int size) {
+                                     const float* parts, const float* outline, const float* eyes,
+                                     const float* mouth, const float* reshaped, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     int right = shifts[2 * face], down = shifts[2 * face + 1];
     int column = clamped(x - right, 0, size - 1), row = clamped(y - down, 0, size - 1);
     float share = fminf(moved_share(x - right, right, size), moved_share(y - down, down, size));
     float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
-    int feature = row * size + column;
-    float left = fmaxf((1.0f - eyes[face]) * features[feature], (1.0f - mouth[face]) * features[size * size + feature]);
+    int of = row * size + column, next = size * size;
+    float left = (1.0f - outline[face]) * parts[of];
+    left = fmaxf(left, (1.0f - eyes[face]) * parts[next + of]);
+    left = fmaxf(left, (1.0f - mouth[face]) * parts[2 * next + of]);
     float zone = zones[face * size + row] * (1.0f - reshaped[face] * left), results[3];
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.directions import Reach
-from engine.face_places import feature_places
+from engine.face_places import part_places
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
 from engine.restoring import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
@@ -22,8 +22,9 @@ class RestoreBuffers:
 
     changes, means: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]; cells, tones: float32 [F, 4, T, T]
     and [F, 3, T, T]. taps, tone_taps: of the blurs, from the middle outwards, float32
-    [1 + TAPS]. skin, within: where a face shows skin, and is, float32 [G, G] and [T, T]. features: where eyes and mouth
-    are, float32 [2, CROP_SIZE, CROP_SIZE]. whole: float32 [F], `Reach.reshaped` of faces that may be painted anew.
+    [1 + TAPS]. skin, within: where a face shows skin, and is, float32 [G, G] and [T, T]. parts: where outline, eyes and
+    mouth are, float32 [3, CROP_SIZE, CROP_SIZE]. whole: float32 [F], `Reach.reshaped` of faces that may be painted
+    anew.
     """
 
     changes: Array
@@ -37,7 +38,7 @@ class RestoreBuffers:
     tone_taps: Array
     skin: Array
     within: Array
-    features: Array
+    parts: Array
     whole: Array
 
 
@@ -61,7 +62,7 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
         tone_taps=kernels.put(_taps(TONE_BLUR)),
         skin=kernels.put(skin_places(GATE_RESOLUTION)),
         within=kernels.put(face_places(TONE_RESOLUTION)),
-        features=kernels.put(feature_places(CROP_SIZE)),
+        parts=kernels.put(part_places(CROP_SIZE)),
         whole=kernels.put(np.ones(faces, np.float32)),
     )
 
@@ -89,7 +90,7 @@ def give_back_faces(
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    for weight in (reach.reshaped, reach.tones, reach.eyes, reach.mouth):
+    for weight in (reach.reshaped, reach.tones, reach.outline, reach.eyes, reach.mouth):
         check(weight, np.float32, (faces,))
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
@@ -99,7 +100,7 @@ def give_back_faces(
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
     size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits)
     small = buffers.gates, GATE_RESOLUTION, buffers.tones, TONE_RESOLUTION
-    own = buffers.features, reach.eyes, reach.mouth, reach.reshaped
+    own = buffers.parts, reach.outline, reach.eyes, reach.mouth, reach.reshaped
     kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *small, *own, out, CROP_SIZE)
 
 

@@ -52,10 +52,11 @@ class Recipe:
     a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
     wearing: a score, and how many of its deviations go with each of the own, along what tells it among those alone who
     have the attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to
-    thin glasses. outline: whether the head's outline may change with it, or what is seen there. eyes, mouth: whether
-    eyes with their lids, and lips, may; else the frame's own are shown, which blink and speak. glasses: whether what is
-    worn before the eyes may, or be seen through; else the frame's own is shown. reshapes: whether shapes may; else
-    colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin may.
+    thin glasses. outline: whether the head's outline may change with it, or what is seen there; else ears and jaw are
+    the frame's own. eyes, mouth: whether eyes with their lids, and lips, may; else these are, and blink and speak.
+    glasses: whether what is worn before the eyes may, or be seen through; else the frame's own is shown. reshapes:
+    whether shapes may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the
+    colours of skin may.
     """
 
     label: str
@@ -95,7 +96,8 @@ class Recipe:
     @property
     def seen(self) -> NDArray[np.float32]:
         """How much of what it does is shown at each place of a crop, [0, 1] [CROP_SIZE, CROP_SIZE]."""
-        return seen_share(zone_rows(self.zone, CROP_SIZE), float(self.reshapes), float(self.eyes), float(self.mouth))
+        changed = map(float, (self.reshapes, self.outline, self.eyes, self.mouth))
+        return seen_share(zone_rows(self.zone, CROP_SIZE), *changed)
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -120,7 +122,7 @@ RECIPES: Mapping[str, Recipe] = {
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.5,
+        furthest=2.6,
         furthest_back=1.9,  # further back people turn into infants
         probe=4.0,
         leak=0.8,

@@ -38,7 +38,7 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     placed = [bench.put(array.astype(real)) for array in arrays]
     nothing = bench.put(np.zeros(count, np.float32))
     of_features, of_all = ([bench.put(part(count)) for part in parts] for parts in (FEATURES, ALL))
-    reach = Reach(nothing, nothing, *of_features, nothing, *of_all)
+    reach = Reach(nothing, *of_features, nothing, *of_all)
     give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
 
@@ -51,6 +51,11 @@ def reshaped(count: int) -> np.ndarray:
 def tones(count: int) -> np.ndarray:
     """Skin of its own colour, a part of the edit's, and all of it."""
     return np.array([0.0, 0.3, 1.0, 0.0], np.float32)[:count]
+
+
+def outline(count: int) -> np.ndarray:
+    """The edit's, between the two, and the frame's."""
+    return np.array([1.0, 0.4, 0.0, 0.5], np.float32)[:count]
 
 
 def eyes(count: int) -> np.ndarray:
@@ -75,12 +80,13 @@ def shifts(count: int) -> np.ndarray:
     return np.array([(0, 0), (23, -5), (-31, 0), (1, 255)], np.int32)[:count]
 
 
-FEATURES, ALL = (eyes, mouth), (reshaped, tones, zones, shifts)
+FEATURES, ALL = (outline, eyes, mouth), (reshaped, tones, zones, shifts)
 
 
 def defined(arrays) -> np.ndarray:
     count = len(arrays[0])
-    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count), eyes(count), mouth(count)
+    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count)
+    parts = *parts, *(part(count) for part in FEATURES)
     return np.stack([give_back(*face) for face in zip(*arrays, *parts, strict=True)])
 
 
@@ -121,9 +127,10 @@ MISTAKES = {
     "the zone of where it is moved to": ("zones[face * size + row]", "zones[face * size + y]"),
     "one face's eyes for all": ("1.0f - eyes[face]", "1.0f - eyes[0]"),
     "one face's mouth for all": ("1.0f - mouth[face]", "1.0f - mouth[0]"),
-    "eyes for a mouth": ("features[size * size + feature]", "features[feature]"),
-    "features of where they are moved to": ("feature = row * size + column", "feature = y * size + x"),
-    "features kept from colours": ("reshaped[face] * left", "left"),
+    "one face's outline for all": ("1.0f - outline[face]", "1.0f - outline[0]"),
+    "eyes for a mouth": ("parts[2 * next + of]", "parts[next + of]"),
+    "parts of where they are moved to": ("of = row * size + column", "of = y * size + x"),
+    "parts kept from colours": ("reshaped[face] * left", "left"),
     "one shift for all": ("right = shifts[2 * face]", "right = shifts[0]"),
     "moved the other way": ("clamped(y - down", "clamped(y + down"),
     "no fading at the upper border": ("by > 0 ? source", "by > 0 ? by"),
