@@ -1,7 +1,7 @@
 """Where a face and its parts lie in an aligned crop."""
 
 from collections.abc import Sequence
-from functools import cache, reduce
+from functools import reduce
 
 import numpy as np
 
@@ -35,12 +35,10 @@ def at_features(side: int, features: Sequence[Feature], like: FloatArray) -> Flo
     return share
 
 
-@cache
-def part_places(side: int) -> FloatArray:
-    """1 at the outline of a face in an aligned crop and beyond, at eyes, and at the mouth, [3, side, side]; NumPy's."""
-    like = np.ones(1, np.float32)
-    outside = np.float32(1.0) - within_face(side, like)
-    return np.stack([outside, *(at_features(side, feature, like) for feature in (EYES, MOUTH))])
+def part_places(side: int, like: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """1 at the outline of a face in an aligned crop and beyond, at eyes, and at the mouth, each [side, side]; arrays as
+    `like` is."""
+    return 1.0 - within_face(side, like), at_features(side, EYES, like), at_features(side, MOUTH, like)
 
 
 def _away(side: int, middle: tuple[float, float], half: tuple[float, float], like: FloatArray) -> FloatArray:

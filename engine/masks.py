@@ -109,14 +109,11 @@ def parse_faces(parser: Network, parts: ParserSpec, crops: FloatArray, edits: Fl
     frame = _finite(face[of_frame] - rest[of_frame])
     edit = _finite(face[of_edit] - np.maximum(rest, thing)[of_edit])
     person = faces | things | (everything & set(NECK_CLASSES))
-    around = _finite(_best(logits[of_edit], parts, everything - person) - _best(logits[of_edit], parts, person))
+    around = _margin(logits[of_edit], parts, everything - person)
     before = _finite(thing[of_frame] - np.maximum(face, rest)[of_frame])
     hidden = [_things(margin) if things else None for margin in before]
     skin, bare, hair = _part_margins(logits[of_frame], logits[of_edit], parts)
-    worn_there = everything & set(GLASSES_CLASSES)
-    glasses = _finite(
-        _best(logits[of_frame], parts, worn_there) - _best(logits[of_frame], parts, everything - worn_there)
-    )
+    glasses = _margin(logits[of_frame], parts, GLASSES_CLASSES)
     margins = zip(frame, edit, hidden, around, skin, bare, hair, glasses, strict=True)
     return tuple(FaceParse(*parse) for parse in margins)
 
@@ -129,10 +126,10 @@ def _part_margins(
     hair = everything & set(HAIR_CLASSES)
     skin = set(parts.face_classes) - hair
     of_frame = _finite(_best(frames, parts, skin) - _best(frames, parts, everything - skin - things))
-    of_hair = _finite(_best(frames, parts, hair) - _best(frames, parts, everything - hair))
+    of_hair = _margin(frames, parts, hair)
     if not hair:
         return of_frame, np.full_like(of_frame, PART_RISE), of_hair
-    of_edit = _finite(_best(edits, parts, skin) - _best(edits, parts, everything - skin))
+    of_edit = _margin(edits, parts, skin)
     # A chin's edge, unlike a hairline, is the mask's own business: a quarter of the rise keeps most of it.
     return of_frame, np.minimum(-of_hair, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE)), of_hair
 
@@ -176,6 +173,11 @@ def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
     share = np.clip(np.float32(0.5) + margin / np.float32(GLASSES_RISE), 0.0, 1.0)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - glasses) * share
     return left
+
+
+def _margin(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:
+    """How far the best of these classes lies above the best of all others, [B, h, w] from [B, K, h, w]."""
+    return _finite(_best(logits, parts, names) - _best(logits, parts, set(parts.classes) - set(names)))
 
 
 def _best(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.directions import Reach
-from engine.face_places import EYES, MOUTH, at_features, within_face
+from engine.face_places import part_places
 from engine.runtimes.base import Answer, FloatArray, Network, Networks, begin
 from engine.state import RecurrentState, Rhythm
 from engine.steadying import Steady
@@ -326,14 +326,11 @@ def _kept_share(
     kept = kept_share(inversion, edit, side)
     if reach is None:
         return kept
-    places = {
-        "outline": 1.0 - within_face(side, like=kept),
-        "eyes": at_features(side, EYES, like=kept),
-        "mouth": at_features(side, MOUTH, like=kept),
-        "reshaped": 1.0,
-    }
-    shares = [place * (1.0 - getattr(reach, part)[:, None, None, None]) for part, place in places.items()]
-    share: FloatArray = reduce(np.maximum, shares).astype(kept.dtype)
+    changed = (reach.outline, reach.eyes, reach.mouth)
+    left = [
+        place * (1.0 - part[:, None, None, None]) for place, part in zip(part_places(side, kept), changed, strict=True)
+    ]
+    share: FloatArray = reduce(np.maximum, left, (1.0 - reach.reshaped)[:, None, None, None]).astype(kept.dtype)
     kept = kept + share * (1.0 - kept)
     if reach.off is not None:
         cells = reach.off.reshape(len(kept), 1, side, reach.off.shape[-1] // side, side, -1).mean(axis=(3, 5))

@@ -1,7 +1,7 @@
 """What the inversion lost of a person, given back to the edit, and what of the edit is seen: all on the 256 px crop."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 
 import cv2
 import numpy as np
@@ -66,9 +66,15 @@ def seen_share(zone: FloatArray, reshaped: float, outline: float, eyes: float, m
     As `give_back` takes them.
     """
     left = 1.0 - np.array([outline, eyes, mouth], np.float32)
-    own = reduce(np.maximum, left[:, None, None] * part_places(len(zone)))
+    own = reduce(np.maximum, left[:, None, None] * parts_of(len(zone)))
     share: FloatArray = zone[:, None] * (np.float32(1.0) - np.float32(reshaped) * own)
     return share
+
+
+@cache
+def parts_of(size: int) -> FloatArray:
+    """`part_places` of a crop of that size, float32 [3, size, size]."""
+    return np.stack(part_places(size, np.ones(1, np.float32)))
 
 
 def _moved(image: FloatArray, crop: FloatArray, right: int, down: int) -> FloatArray:

@@ -99,8 +99,8 @@ class Session:
         self._runtime = runtime
         self._tracker = AheadTracker(tracker)
         self._settings = settings or Settings()
-        on_cpu = CpuImaging(parser, self._settings.mask)
-        self._editing = Editing(networks, imaging or on_cpu, directions, self._settings.switches, whole)
+        imaging = imaging or CpuImaging(parser, self._settings.mask)
+        self._editing = Editing(networks, imaging, directions, self._settings.switches, whole)
         self._faces = self._no_faces()
         self._likeness: FloatArray | None = None
         self._finishing = RLock()

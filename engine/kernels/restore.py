@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.directions import Reach
-from engine.face_places import part_places
 from engine.geometry import CROP_SIZE, blur_taps
 from engine.kernels.load import Array, Kernels, check
-from engine.restoring import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION
+from engine.restoring import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION, parts_of
 from engine.skin import LEAST_SKIN, SAME_SKIN, TONE_BLUR, TONE_RESOLUTION, face_places, skin_places
 
 MOST_REACH, TAPS = 3, 6
@@ -62,7 +61,7 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
         tone_taps=kernels.put(_taps(TONE_BLUR)),
         skin=kernels.put(skin_places(GATE_RESOLUTION)),
         within=kernels.put(face_places(TONE_RESOLUTION)),
-        parts=kernels.put(part_places(CROP_SIZE)),
+        parts=kernels.put(parts_of(CROP_SIZE)),
         whole=kernels.put(np.ones(faces, np.float32)),
     )
 

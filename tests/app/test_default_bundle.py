@@ -19,13 +19,12 @@ from engine.bundle import open_bundle
 from engine.bundle_build import bundle_path
 from engine.directions import edit_offset, edit_shift
 from engine.errors import AssetMissing
-from engine.face_places import part_places
 from engine.frames import CameraFrame, Controls, Phase
 from engine.geometry import align, face_rectangle_px
 from engine.likeness import likeness_of
 from engine.policies import blurred
 from engine.recurrence import missed
-from engine.restoring import give_back
+from engine.restoring import give_back, parts_of
 from engine.runtimes.base import shape_for
 from engine.runtimes.select import open_networks, select
 from engine.session import Session
@@ -152,7 +151,7 @@ def test_an_old_face_has_the_persons_eyes_lips_and_glasses(default_bundle: Path,
         pair = [session.crop(each) for each in (frame, replace(frame, image=edited.image))]
         logits = networks.parser(crop=images_from(np.stack(pair)))["logits"]
     changed = np.abs(np.subtract(*(np.asarray(crop, int) for crop in pair))).mean(axis=2)
-    outline, eyes, mouth = part_places(256) > 0.99
+    outline, eyes, mouth = parts_of(256) > 0.99
     glasses = (logits[0].argmax(axis=0) == of_glasses).repeat(2, axis=0).repeat(2, axis=1)
     assert changed[outline].mean() < 1.5
     assert changed[eyes].mean() < 1.5
