@@ -39,7 +39,7 @@ class Patch:
     """One edited face on its way back: image RGB [-1, 1] [3, S, S], mask [0, 1] [S, S], and where the crop lies.
 
     crop: I_t, RGB [-1, 1] [3, S, S], to keep the frame's own detail by (`paste`); None lays the image over the frame as
-    it is. reshaped: as `give_back` takes it.
+    it is. reshaped, outline: as `give_back` takes them.
     """
 
     image: FloatArray
@@ -47,6 +47,7 @@ class Patch:
     crop_from_frame: Affine
     crop: FloatArray | None = None
     reshaped: float = 1.0
+    outline: float = 1.0
 
 
 def image_from_u8(crop_u8: ImageU8) -> FloatArray:
@@ -118,7 +119,7 @@ class _Layer:
 def _layer(patch: Patch) -> _Layer:
     levels, shares = levels_from_image(patch.image), [patch.mask]
     if patch.crop is not None:
-        gate = unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0), patch.reshaped)
+        gate = unchanged_between(patch.crop, np.clip(patch.image, -1.0, 1.0), patch.reshaped, patch.outline)
         levels -= levels_from_image(patch.crop) * gate[..., None]
         shares.append(gate)
     frame_from_levels = frame_from_crop = invert_affine(patch.crop_from_frame)

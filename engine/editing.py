@@ -212,7 +212,7 @@ class Editing:
             else:
                 masks = self.imaging.masks(parser, crops, edits)
         with clock.stage("blend"):
-            kept = Kept(crops, reach.reshaped) if self.switches.residual else None
+            kept = Kept(crops, reach.reshaped, reach.outline) if self.switches.residual else None
             return self.imaging.blend(placed, edits, masks, crops_from_frame, kept)
 
     def _steady_along(self, motions: Sequence[Callable[[], Motion]]) -> Steady:

@@ -28,10 +28,12 @@ PlacedFrame = Any
 
 
 class Kept(NamedTuple):
-    """What the frame's own detail is kept by, of F faces: `Patch.crop` [F, 3, S, S] and `Patch.reshaped` [F]."""
+    """What the frame's own detail is kept by, of F faces: of a `Patch` its crop [F, 3, S, S], reshaped [F] and outline
+    [F]."""
 
     crops: FloatArray
     reshaped: FloatArray
+    outline: FloatArray
 
 
 class Imaging(Protocol):
@@ -172,8 +174,8 @@ class CpuImaging:
     ) -> tuple[FloatArray, FloatArray]:
         """See `Imaging.cut_out`."""
         parses = parse_faces(parser, self._parts, crops, edits)
-        faces = zip(crops, edits, parses, reach.hair, reach.glasses, strict=True)
-        cut = (cut_out(crop, edit, parse, hair, self._shape, glasses) for crop, edit, parse, hair, glasses in faces)
+        faces = zip(crops, edits, parses, reach.hair, reach.glasses, reach.outline, strict=True)
+        cut = (cut_out(crop, edit, parse, self._shape, *parts) for crop, edit, parse, *parts in faces)
         images, masks = zip(*cut, strict=True)
         return _batch(images), _batch(masks)
 

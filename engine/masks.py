@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 
 import cv2
 import numpy as np
 
 from engine.bundle import ParserSpec
 from engine.geometry import shrunk, square
-from engine.restoring import GATE_RESOLUTION
+from engine.restoring import GATE_RESOLUTION, parts_of
 from engine.runtimes.base import FloatArray, Network
 
 LEAST_COVER = 0.08
@@ -134,12 +134,14 @@ def _part_margins(
     return of_frame, np.minimum(-of_hair, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE)), of_hair
 
 
-def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, glasses: float = 1.0) -> FloatArray:
+def face_mask(
+    parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, glasses: float = 1.0, outline: float = 1.0
+) -> FloatArray:
     """M_{E_t} u M_{I_t} without what is before the face in the frame, eroded and feathered (Eq. 7).
 
     hair: how much of it the mask takes in, in [0, 2]: 1 is face and hair, as the paper has it; at 0 the frame's hair
     stays and none is added, at 2 the frame's face stays. glasses: likewise, at 0 the frame's stay, with what is seen
-    through them.
+    through them. outline: at 0 ears and jaw stay the frame's, and of what lies beyond the mask takes in its hair alone.
 
     With the inversion in place of the edit this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken
     out of the union, because the generator paints a face in its place; `_things` alone says where, so that specks leave
@@ -153,9 +155,9 @@ def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, 
     mask = soft_mask(union, size, shape)
     if mask.mean() < LEAST_COVER:
         return usual_mask(size, shape)
-    if hair == 1.0 and glasses == 1.0:
+    if hair == glasses == outline == 1.0:
         return mask
-    share = _part_share(parse, hair) * _share_beside_glasses(parse, glasses)
+    share = _part_share(parse, hair) * _share_beside_glasses(parse, glasses) * _outline_share(parse, outline, hair)
     return mask * np.asarray(cv2.resize(share, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -173,6 +175,20 @@ def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
     share = np.clip(np.float32(0.5) + margin / np.float32(GLASSES_RISE), 0.0, 1.0)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - glasses) * share
     return left
+
+
+def _outline_share(parse: FaceParse, outline: float, hair: float) -> FloatArray:
+    """How much of the mask is left without a head's outline, float32 [0, 1] [h, w]; hair that it takes in is left."""
+    share = np.clip(np.float32(0.5) + mean_around(parse.hair, PART_REACH) / np.float32(PART_RISE), 0.0, 1.0)
+    beyond = beyond_outline(parse.hair.shape) * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
+    left: FloatArray = np.float32(1.0) - np.float32(1.0 - outline) * beyond
+    return left
+
+
+@cache
+def beyond_outline(shape: tuple[int, ...]) -> FloatArray:
+    """Where a head's outline is, and what lies beyond, float32 [0, 1] [h, w]; shape: (h, w)."""
+    return np.asarray(cv2.resize(parts_of(GATE_RESOLUTION)[0], shape[::-1]), dtype=np.float32)
 
 
 def _margin(logits: FloatArray, parts: ParserSpec, names: Collection[str]) -> FloatArray:

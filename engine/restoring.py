@@ -44,26 +44,26 @@ def give_back(
     that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
     over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
     colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`). tones: how much of
-    what the edit does to the colours of skin stays in it (`skin.tone_change`). outline, eyes, mouth: how much of the
-    result is seen there, the rest being I_t where shapes change: who speaks and blinks does so on, ears and jaw stay
-    (`directions.meant_for`).
+    what the edit does to the colours of skin stays in it (`skin.tone_change`). outline: how far shapes change at the
+    head's outline and beyond, colours alone for the rest. eyes, mouth: how much of the result is seen there, the rest
+    being I_t where shapes change: who speaks and blinks does so on. All three of `directions.meant_for`.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
     if tones < 1.0:
         _take_off_tones(inversion, edit, 1.0 - tones)
-    gate = unchanged_between(inversion, edit, reshaped, off)
+    gate = unchanged_between(inversion, edit, reshaped, outline, off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    if min(zone.min(), outline, eyes, mouth) < 1.0:
-        restored = crop + seen_share(zone, reshaped, outline, eyes, mouth) * (restored - crop)
+    if min(zone.min(), eyes, mouth) < 1.0:
+        restored = crop + seen_share(zone, reshaped, eyes, mouth) * (restored - crop)
     return _moved(restored, crop, *shift) if any(shift) else restored
 
 
-def seen_share(zone: FloatArray, reshaped: float, outline: float, eyes: float, mouth: float) -> FloatArray:
+def seen_share(zone: FloatArray, reshaped: float, eyes: float, mouth: float, outline: float = 1.0) -> FloatArray:
     """How much of an edit is seen at each place of a crop, the rest being the crop, float32 [0, 1] [S, S].
 
-    As `give_back` takes them.
+    As `give_back` takes them, but for the outline, which is counted out here: `masks.face_mask` leaves it alone.
     """
     left = 1.0 - np.array([outline, eyes, mouth], np.float32)
     own = reduce(np.maximum, left[:, None, None] * parts_of(len(zone)))
@@ -73,7 +73,7 @@ def seen_share(zone: FloatArray, reshaped: float, outline: float, eyes: float, m
 
 @cache
 def parts_of(size: int) -> FloatArray:
-    """`part_places` of a crop of that size, float32 [3, size, size]."""
+    """`part_places` in so many cells to a side, float32 [3, size, size]."""
     return np.stack(part_places(size, np.ones(1, np.float32)))
 
 
@@ -96,13 +96,20 @@ def _moved_line(size: int, by: int) -> tuple[NDArray[np.intp], FloatArray]:
     return np.clip(source, 0, size - 1), share.astype(np.float32)
 
 
-def unchanged_between(a: FloatArray, b: FloatArray, reshaped: float, off: FloatArray | None = None) -> FloatArray:
-    """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`."""
+def unchanged_between(
+    a: FloatArray, b: FloatArray, reshaped: float, outline: float, off: FloatArray | None = None
+) -> FloatArray:
+    """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`.
+
+    At least 1 - reshaped, and at the outline 1 - reshaped x outline; as `give_back` takes them.
+    """
     change, plane = np.zeros_like(a[0]), np.empty_like(a[0])
     for both in zip(a, b, strict=True):
         change += np.abs(np.subtract(*both, out=plane), out=plane)
     small = shrunk(change, GATE_RESOLUTION) / np.float32(len(a))
-    share = np.maximum(unchanged_share(small), np.float32(1.0 - reshaped))
+    beyond = parts_of(GATE_RESOLUTION)[0]
+    least = np.float32(1.0 - reshaped) + np.float32(reshaped * (1.0 - outline)) * beyond
+    share = np.maximum(unchanged_share(small), least)
     if off is not None:
         share = share * (np.float32(1.0) - off)
     return np.asarray(cv2.resize(share, change.shape[::-1], dst=plane), dtype=np.float32)

@@ -60,17 +60,24 @@ and hair of one colour has to become hair of another."""
 
 
 def cut_out(
-    crop: FloatArray, edit: FloatArray, parse: FaceParse, hair: float, shape: MaskShape, glasses: float = 1.0
+    crop: FloatArray,
+    edit: FloatArray,
+    parse: FaceParse,
+    shape: MaskShape,
+    hair: float = 1.0,
+    glasses: float = 1.0,
+    outline: float = 1.0,
 ) -> tuple[FloatArray, FloatArray]:
     """The edit as it goes into the frame, and its soft mask.
 
     crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too. hair:
-    how much of the hair is the edit's, [0, 2] (`directions.hair_weight`). glasses: of what is worn, [0, 1].
+    how much of the hair is the edit's, [0, 2] (`directions.hair_weight`). glasses, outline: of what is worn, and of the
+    head's outline, [0, 1].
     Returns the edit with the surroundings where it has no face, and the mask, float32 [0, 1] [S, S].
     """
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
-    mask = face_mask(grown, size, shape, hair, glasses) * fade(parse.frame, size)
+    mask = face_mask(grown, size, shape, hair, glasses, outline) * fade(parse.frame, size)
     hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     if long is not None:

@@ -263,7 +263,9 @@ def _made(imaging: Imaging, parts: ParserSpec, half_side_px: float) -> dict[str,
         "masks": masks,
         "surround": cut,
         "surround_masks": cut_masks,
-        "blend": imaging.blend(frame, imaging.place(edits), masks, crops_from_frame, Kept(crops, reach.reshaped)),
+        "blend": imaging.blend(
+            frame, imaging.place(edits), masks, crops_from_frame, Kept(crops, reach.reshaped, reach.outline)
+        ),
     }
 
 

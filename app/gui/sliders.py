@@ -14,7 +14,7 @@ _DETENT = 5
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Expression": ("smile", "mouth_open", "eyes_open", "surprised", "angry", "sad"),
     "Person": ("age", "gender", "chubby"),
-    "Look": ("eyeglasses", "beard", "hair_colour", "makeup"),
+    "Look": ("eyeglasses", "beard", "hair_colour", "grey_hair", "makeup"),
     "Pose": ("yaw", "pitch", "gaze"),
     "Light": ("light",),
     "More": (),

@@ -158,7 +158,7 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
             + prepared_px * 24
             + _bytes(masks)
             + read_px * 6,
-            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px, Kept(inversions, hair)),
+            lambda: blend_faces(kernels, frame, images, masks, of_blend, extent_px, Kept(inversions, hair, hair)),
         ),
     )
 

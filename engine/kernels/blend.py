@@ -165,8 +165,9 @@ def blend_faces(
         return
     if kept is not None:
         check(kept.crops, kernels.real, images.shape)
-        check(kept.reshaped, np.float32, (faces,))
-        unchanged_between(kernels, kept.crops, images, kept.reshaped, buffers.gate)
+        for weight in kept.reshaped, kept.outline:
+            check(weight, np.float32, (faces,))
+        unchanged_between(kernels, kept.crops, images, kept.reshaped, kept.outline, buffers.gate)
     kernels.launch(
         "blend",
         "take",

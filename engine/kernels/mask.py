@@ -29,6 +29,7 @@ from engine.masks import (
     THING_GROWTH,
     THING_REACH,
     MaskShape,
+    beyond_outline,
     usual_mask,
 )
 from engine.surroundings import AROUND_REACH, BEYOND_FADE_PX, FADE_PX, GROWTH, HIDDEN_REACH, RISE
@@ -91,8 +92,9 @@ class MaskBuffers:
 
     things, hair: whether the parser has such classes. sets: uint32 [Margin, 2], bit n of a set for class n. windows:
     int32 [Seen, 3], `WINDOWS`. margins: float32 [Margin, F, h, w]; lines, squares: float32 [Seen, F, h, w], of `lines`
-    the rows alone. cores, near: uint8 [F, h, w]. united, shares: float32 [F, h, w]. covered: uint32 [F]. rows, eroded:
-    uint8 [F, S, S]. counts: uint16 [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
+    the rows alone. cores, near: uint8 [F, h, w]. united, shares: float32 [F, h, w]. beyond: float32 [h, w], where a
+    head's outline is and what lies beyond. covered: uint32 [F]. rows, eroded: uint8 [F, S, S]. counts: uint16
+    [F, S, S]. usual: float32 [S, S]. both: float32 [F], ones.
     """
 
     shape: MaskShape
@@ -107,6 +109,7 @@ class MaskBuffers:
     near: Array
     united: Array
     shares: Array
+    beyond: Array
     covered: Array
     rows: Array
     eroded: Array
@@ -139,6 +142,7 @@ def mask_buffers(
         near=kernels.empty((faces, height, width), np.uint8),
         united=kernels.empty((faces, height, width), np.float32),
         shares=kernels.empty((faces, height, width), np.float32),
+        beyond=kernels.put(beyond_outline((height, width))),
         covered=kernels.empty((faces,), np.uint32),
         rows=kernels.empty(plane, np.uint8),
         eroded=kernels.empty(plane, np.uint8),
@@ -179,13 +183,14 @@ def soft_masks(
     out: Array,
     hair: Array | None = None,
     glasses: Array | None = None,
+    outline: Array | None = None,
     surrounded: bool = False,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair, glasses: float32 [F], of each face as `face_mask` takes them;
-    None for 1.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair, glasses, outline: float32 [F], of each face as `face_mask`
+    takes them; None for 1.
     surrounded: for `surroundings.cut_out`: the frame's face counts as larger by GROWTH, the mask fades as `fade` says,
     and `buffers.squares` has all of it afterwards; else no more than the mask needs.
     """
@@ -194,8 +199,8 @@ def soft_masks(
     room = buffers.margins.shape[1]
     check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[2:]))
     check(out, np.float32, (faces, CROP_SIZE, CROP_SIZE))
-    hair, glasses = (buffers.both[:faces] if part is None else part for part in (hair, glasses))
-    for part in (hair, glasses):
+    hair, glasses, outline = (buffers.both[:faces] if part is None else part for part in (hair, glasses, outline))
+    for part in (hair, glasses, outline):
         check(part, np.float32, (faces,))
     margins, squares, grid = buffers.margins, buffers.squares, (width, height)
     stacked = (faces, room, *grid)
@@ -210,7 +215,7 @@ def soft_masks(
     found = squares[Seen.GROWN] if surrounded else margins[Margin.FOUND]
     things = (int(buffers.things), before, buffers.near, THING_GROWTH, np.float32(THING_BENEFIT))
     parts = (int(not buffers.hair), hair, PART_REACH, np.float32(PART_RISE))
-    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE))
+    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE), buffers.beyond, outline)
     united = (buffers.united, buffers.shares, buffers.covered)
     kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *worn, *grid, *united)
     _soften(kernels, buffers, grid, out, (FADE_PX, BEYOND_FADE_PX) if surrounded else (0, 0))

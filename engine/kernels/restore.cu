@@ -103,17 +103,19 @@ extern "C" __global__ void blur_rows(const float* lines, int reach, const float*
 }
 
 // gates: float32 [faces, side, side], near 1 where little changes: what blur_rows gave, blurred along the column too.
-// per_change: one over the change that counts as another thing. reshaped: float32 [faces], one less the least gate.
+// per_change: one over the change that counts as another thing. reshaped: float32 [faces], one less the least gate;
+// outline: float32 [faces], times that where `beyond` is 1, float32 [side, side].
 extern "C" __global__ void gate(const float* blurred, const float* taps, float per_change, const float* reshaped,
-                                float* gates, int side) {
+                                const float* outline, const float* beyond, float* gates, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= side || y >= side) return;
     blurred += (long long)face * side * side + x;
     float sum = 0.0f;
 #pragma unroll
     for (int j = -TAPS; j <= TAPS; ++j) sum += taps[abs(j)] * blurred[mirrored(y + j, side) * side];
-    float share = sum * per_change;
-    gates[((long long)face * side + y) * side + x] = fmaxf(expf(-share * share), 1.0f - reshaped[face]);
+    float share = sum * per_change, shapes = reshaped[face];
+    float least = 1.0f - shapes + shapes * (1.0f - outline[face]) * beyond[y * side + x];
+    gates[((long long)face * side + y) * side + x] = fmaxf(expf(-share * share), least);
 }
 
 // cells: as gather_skin gives them. taps: of a blur, as blur_rows takes them. least: share of skin that counts. within:
@@ -146,23 +148,20 @@ __device__ inline float moved_share(int source, int by, int size) {
 
 // zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
 // far all of that is moved to the right and down; it fades into the crop where it ends. tones: float32 [faces, 3, cells,
-// cells], taken off the edits. parts: float32 [3, size, size], where outline, eyes and mouth are. outline, eyes, mouth:
-// float32 [faces], how much of the result is seen there where shapes change, reshaped: float32 [faces]. out: REAL
-// [faces, 3, size, size].
+// cells], taken off the edits. features: float32 [2, size, size], where eyes and mouth are. eyes, mouth: float32 [faces],
+// how much of the result is seen there where shapes change, reshaped: float32 [faces]. out: REAL [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
                                      const int* shifts, const float* gates, int side, const float* tones, int cells,
-                                     const float* parts, const float* outline, const float* eyes,
-                                     const float* mouth, const float* reshaped, REAL* out, int size) {
+                                     const float* features, const float* eyes, const float* mouth,
+                                     const float* reshaped, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     int right = shifts[2 * face], down = shifts[2 * face + 1];
     int column = clamped(x - right, 0, size - 1), row = clamped(y - down, 0, size - 1);
     float share = fminf(moved_share(x - right, right, size), moved_share(y - down, down, size));
     float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
-    int of = row * size + column, next = size * size;
-    float left = (1.0f - outline[face]) * parts[of];
-    left = fmaxf(left, (1.0f - eyes[face]) * parts[next + of]);
-    left = fmaxf(left, (1.0f - mouth[face]) * parts[2 * next + of]);
+    int of = row * size + column;
+    float left = fmaxf((1.0f - eyes[face]) * features[of], (1.0f - mouth[face]) * features[size * size + of]);
     float zone = zones[face * size + row] * (1.0f - reshaped[face] * left), results[3];
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {

@@ -20,10 +20,10 @@ class RestoreBuffers:
     """Memory and constants for `give_back_faces`, made once; on the device, G = GATE_RESOLUTION, T = TONE_RESOLUTION.
 
     changes, means: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]; cells, tones: float32 [F, 4, T, T]
-    and [F, 3, T, T]. taps, tone_taps: of the blurs, from the middle outwards, float32
-    [1 + TAPS]. skin, within: where a face shows skin, and is, float32 [G, G] and [T, T]. parts: where outline, eyes and
-    mouth are, float32 [3, CROP_SIZE, CROP_SIZE]. whole: float32 [F], `Reach.reshaped` of faces that may be painted
-    anew.
+    and [F, 3, T, T]. taps, tone_taps: of the blurs, from the middle outwards, float32 [1 + TAPS]. skin, within: where a
+    face shows skin, and is, float32 [G, G] and [T, T]. beyond: where a head's outline is and what lies beyond, float32
+    [G, G]. features: where eyes and mouth are, float32 [2, CROP_SIZE, CROP_SIZE]. whole: float32 [F], `Reach.reshaped`
+    and `Reach.outline` of faces that may be painted anew.
     """
 
     changes: Array
@@ -37,7 +37,8 @@ class RestoreBuffers:
     tone_taps: Array
     skin: Array
     within: Array
-    parts: Array
+    beyond: Array
+    features: Array
     whole: Array
 
 
@@ -61,7 +62,8 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
         tone_taps=kernels.put(_taps(TONE_BLUR)),
         skin=kernels.put(skin_places(GATE_RESOLUTION)),
         within=kernels.put(face_places(TONE_RESOLUTION)),
-        parts=kernels.put(parts_of(CROP_SIZE)),
+        beyond=kernels.put(parts_of(GATE_RESOLUTION)[0]),
+        features=kernels.put(parts_of(CROP_SIZE)[1:]),
         whole=kernels.put(np.ones(faces, np.float32)),
     )
 
@@ -94,12 +96,12 @@ def give_back_faces(
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
     tone_changes(kernels, inversions, edits, reach.tones, buffers)
-    unchanged_between(kernels, inversions, edits, reach.reshaped, buffers, without_tones=True)
+    unchanged_between(kernels, inversions, edits, reach.reshaped, reach.outline, buffers, without_tones=True)
     if reach.off is not None:
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
     size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits)
     small = buffers.gates, GATE_RESOLUTION, buffers.tones, TONE_RESOLUTION
-    own = buffers.parts, reach.outline, reach.eyes, reach.mouth, reach.reshaped
+    own = buffers.features, reach.eyes, reach.mouth, reach.reshaped
     kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *small, *own, out, CROP_SIZE)
 
 
@@ -114,22 +116,29 @@ def tone_changes(kernels: Kernels, inversions: Array, edits: Array, tones: Array
 
 
 def unchanged_between(
-    kernels: Kernels, a: Array, b: Array, reshaped: Array, buffers: RestoreBuffers, *, without_tones: bool = False
+    kernels: Kernels,
+    a: Array,
+    b: Array,
+    reshaped: Array,
+    outline: Array,
+    buffers: RestoreBuffers,
+    *,
+    without_tones: bool = False,
 ) -> None:
     """`restoring.unchanged_share` of two images of each face, `real` [F, 3, CROP_SIZE, CROP_SIZE], clipped, into
-    `buffers.gates`; at least one less `reshaped`, float32 [F]. without_tones: `buffers.tones` are taken off b
-    first.
+    `buffers.gates`, as `restoring.unchanged_between` does; reshaped, outline: float32 [F]. without_tones:
+    `buffers.tones` are taken off b first.
     """
     faces, side = a.shape[0], GATE_RESOLUTION
     tones = buffers.tones, TONE_RESOLUTION if without_tones else 0
     kernels.launch("restore", "change", (side, side, 3 * faces), a, b, *tones, buffers.changes, side)
-    unchanged_shares(kernels, faces, reshaped, buffers)
+    unchanged_shares(kernels, faces, reshaped, outline, buffers)
 
 
-def unchanged_shares(kernels: Kernels, faces: int, reshaped: Array, buffers: RestoreBuffers) -> None:
+def unchanged_shares(kernels: Kernels, faces: int, reshaped: Array, outline: Array, buffers: RestoreBuffers) -> None:
     """The same of `buffers.changes`."""
     small, side, taps = (GATE_RESOLUTION, GATE_RESOLUTION, faces), GATE_RESOLUTION, buffers.taps
     kernels.launch("restore", "widen_rows", small, buffers.changes, GATE_REACH, buffers.lines, side)
     kernels.launch("restore", "blur_rows", small, buffers.lines, GATE_REACH, taps, buffers.blurred, side)
-    per_change = np.float32(1.0 / CHANGED)
-    kernels.launch("restore", "gate", small, buffers.blurred, taps, per_change, reshaped, buffers.gates, side)
+    least = np.float32(1.0 / CHANGED), reshaped, outline, buffers.beyond
+    kernels.launch("restore", "gate", small, buffers.blurred, taps, *least, buffers.gates, side)

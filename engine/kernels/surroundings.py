@@ -65,7 +65,7 @@ def cut_out_faces(
     faces = out.shape[0]
     for array in (crops, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    soft_masks(kernels, logits, of_masks, masks, reach.hair, reach.glasses, surrounded=True)
+    soft_masks(kernels, logits, of_masks, masks, reach.hair, reach.glasses, reach.outline, surrounded=True)
     *_, height, width = logits.shape
     grid, squares, side = (width, height), of_masks.squares, GATE_RESOLUTION
     hidden, bare, stays = buffers.hidden, buffers.bare, buffers.stays
@@ -75,7 +75,7 @@ def cut_out_faces(
     images, known, gate = buffers.images, buffers.known, buffers.gate
     reduced = (images[0], known[0], gate.changes, side)
     kernels.launch("surroundings", "reduce", (side, side, 3 * faces), crops, edits, hidden, *grid, *reduced)
-    unchanged_shares(kernels, faces, gate.whole, gate)
+    unchanged_shares(kernels, faces, gate.whole, gate.whole, gate)
     least = np.float32(LEAST_KNOWN)
     for n, few in enumerate(SIDES[1:]):
         grids = (images[n], known[n], least, images[n + 1], known[n + 1])

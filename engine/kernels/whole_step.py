@@ -206,7 +206,7 @@ class WholeSteps:
         else:
             masks = imaging.masks(self._networks.parser, after.crop, edit)
         patches = replace(imaging.patch_buffers, patches=patch_records)
-        kept = Kept(after.crop, reach.reshaped) if self._switches.residual else None
+        kept = Kept(after.crop, reach.reshaped, reach.outline) if self._switches.residual else None
         blend_faces(kernels, frame, edit, masks, patches, key.extent_px, kept)
 
     def _parcel_for(self, image: ImageU8) -> "_Parcel":

@@ -5,7 +5,7 @@ Rows of the 256 px generator: 0 at 4 px, then two a resolution (1-2 at 8, 3-4 at
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ COMMON_HELD = (
 """What a slider leaves alone unless its recipe frees it."""
 
 HAIR_SCORES = ("hair_colour", "long_hair", "bald", "grey_hair")
-"""What is not seen of a slider that leaves hair alone."""
+"""What is not seen of a slider that leaves hair alone; one that colours hair may well move them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Recipe:
     the frame's own. eyes, mouth: whether eyes with their lids, and lips, may; else these are, and blink and speak.
     glasses: whether what is worn before the eyes may, or be seen through; else the frame's own is shown. reshapes:
     whether shapes may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the
-    colours of skin may.
+    colours of skin may. along: other sliders, and how many of their units go with each of the own; what they do is no
+    part of what is fitted, weighed and ranged.
     """
 
     label: str
@@ -82,6 +83,7 @@ class Recipe:
     glasses: bool = False
     reshapes: bool = True
     tones: bool = False
+    along: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -96,13 +98,13 @@ class Recipe:
     @property
     def seen(self) -> NDArray[np.float32]:
         """How much of what it does is shown at each place of a crop, [0, 1] [CROP_SIZE, CROP_SIZE]."""
-        changed = map(float, (self.reshapes, self.outline, self.eyes, self.mouth))
+        changed = map(float, (self.reshapes, self.eyes, self.mouth, self.outline))
         return seen_share(zone_rows(self.zone, CROP_SIZE), *changed)
 
     @property
     def watched(self) -> tuple[str, ...]:
         """Of those the ones whose change would be seen."""
-        return tuple(name for name in self.held if self.hair or name not in HAIR_SCORES)
+        return tuple(name for name in self.held if (self.hair and self.outline) or name not in HAIR_SCORES)
 
 
 _LOOKS = ("makeup", "long_hair", "bald", "grey_hair", "gaze", "light", "eye_light")
@@ -115,17 +117,19 @@ _BELOW_THE_EYES = (0.57, 1.0)
 
 RECIPES: Mapping[str, Recipe] = {
     # The old of the samples are darker and paler than the young, have less hair and make-up, and look cross. What a
-    # person has of all that is theirs at any age, and hair beyond the crop would not turn grey. The rows from 9 on
-    # would turn skin dark and blotchy.
+    # person has of all that is theirs at any age, and no more than grey hair goes with it. The rows from 9 on would
+    # turn skin dark and blotchy, and a step further than this draws cracks for wrinkles.
     "age": Recipe(
         "Age",
         "age",
         (2, 9),
         also=(*_TONE, "long_hair", "bald", "grey_hair", "makeup"),
-        furthest=2.6,
+        furthest=2.1,
         furthest_back=1.9,  # further back people turn into infants
         probe=4.0,
         leak=0.8,
+        hair=True,
+        along={"grey_hair": 0.3},
     ),
     "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
@@ -178,6 +182,21 @@ RECIPES: Mapping[str, Recipe] = {
         outline=True,
         reshapes=False,
         tones=True,
+    ),
+    # What tells grey hair from other is blue; with what makes hair fair it is as light, and neither blue nor yellow.
+    "grey_hair": Recipe(
+        "Grey hair",
+        "grey_hair",
+        (5, 12),
+        free=("hair_colour",),
+        also=(*_TONE, "long_hair", "bald"),
+        furthest=1.0,
+        face=False,
+        hair=True,
+        outline=True,
+        reshapes=False,
+        tones=True,
+        along={"hair_colour": 1.2},
     ),
     # The head's row would turn all of the skin blue or, backwards, yellow.
     "makeup": Recipe(

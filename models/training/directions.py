@@ -63,7 +63,10 @@ WEAK_ROW = 0.2
 
 @dataclass(frozen=True)
 class Slider:
-    """A finished attribute: its offset for one unit [L, D], and how many units -1 and +1 are."""
+    """An attribute: its offset for one unit [L, D], and how many units -1 and +1 are.
+
+    While it is made that is its own offset, without what goes along with it (`joined`).
+    """
 
     recipe: Recipe
     direction: NDArray[np.float64]
@@ -95,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, measure and write the directions; returns the exit code."""
     deadline = time.monotonic() + 60.0 * args.minutes
-    before = read_sliders(args.out) if args.out.is_file() else {}
+    before = parted(read_sliders(args.out)) if args.out.is_file() else {}
     if missing := sorted(set(args.weigh or ()) - before.keys()):
         raise UsageError(f"{args.out} does not hold {', '.join(missing)}, whose rows were to be weighed")
     recipes = {} if args.measure or args.weigh else {name: RECIPES[name] for name in args.only or RECIPES}
@@ -114,10 +117,11 @@ def run(args: argparse.Namespace) -> int:
     for name in args.weigh or ():
         sliders[name] = trial.with_range(trial.weighed(before[name]))
         LOG.info("%s: its rows are weighed, range %.1f..%.1f", name, sliders[name].lo, sliders[name].hi)
-    sliders = {name: sliders[name] for name in RECIPES if name in sliders}
+    sliders = joined({name: sliders[name] for name in RECIPES if name in sliders})
     base = bench.faces(draw_codes(args.unseen, seed=202))
     effects = measure_sliders(sliders, bench, base)
-    shipped = {name: slider for name, slider in sliders.items() if responds(slider, effects[name], table)}
+    needed = {name for slider in sliders.values() for name in slider.recipe.along}
+    shipped = {name: of for name, of in sliders.items() if name in needed or responds(of, effects[name], table)}
     for name in sorted(set(sliders) - set(shipped)):
         LOG.info("%s moves its own score by less than a standard deviation: not shipped", name)
     if recipes or args.weigh or args.ranges:
@@ -337,6 +341,28 @@ def find_sliders(
             hi,
         )
     return sliders
+
+
+def joined(sliders: Mapping[str, Slider]) -> dict[str, Slider]:
+    """The sliders with what goes along with each; what is missing goes along with none."""
+
+    def whole(slider: Slider) -> NDArray[np.float64]:
+        along = slider.recipe.along.items()
+        others = (share * whole(sliders[name]) for name, share in along if name in sliders)
+        return sum(others, slider.direction)
+
+    return {name: replace(slider, direction=whole(slider)) for name, slider in sliders.items()}
+
+
+def parted(sliders: Mapping[str, Slider]) -> dict[str, Slider]:
+    """The sliders without what goes along with each: the inverse of `joined`."""
+
+    def own(slider: Slider) -> NDArray[np.float64]:
+        along = slider.recipe.along.items()
+        others = (-share * sliders[name].direction for name, share in along if name in sliders)
+        return sum(others, slider.direction)
+
+    return {name: replace(slider, direction=own(slider)) for name, slider in sliders.items()}
 
 
 def measure_sliders(sliders: Mapping[str, Slider], bench: Bench, base: Faces) -> dict[str, tuple[Effect, Effect]]:

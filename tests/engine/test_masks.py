@@ -55,8 +55,8 @@ def parsed(logits, parts):
     return parse_faces(Parser(), parts, crops, crops)
 
 
-def masks_from(logits, parts, hair=1.0, glasses=1.0):
-    return tuple(face_mask(parse, 256, MaskShape(), hair, glasses) for parse in parsed(logits, parts))
+def masks_from(logits, parts, hair=1.0, glasses=1.0, outline=1.0):
+    return tuple(face_mask(parse, 256, MaskShape(), hair, glasses, outline) for parse in parsed(logits, parts))
 
 
 def test_a_neck_is_no_surroundings_and_no_face():
@@ -132,6 +132,24 @@ def test_glasses_that_no_slider_changes_are_left_alone_with_what_is_seen_through
     assert not without[97, 130]  # a rim
     np.testing.assert_array_equal(without[:90], whole[:90])
     np.testing.assert_array_equal(without[130:], whole[130:])
+
+
+def test_ears_and_jaw_that_no_slider_is_meant_for_are_left_alone_and_hair_goes_with_its_own():
+    parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
+    logits = np.full((2, 3, 128, 128), -9.0, np.float32)
+    logits[:, 1, 8:120, 8:120] = 9.0
+    logits[0, 2, 8:30, 8:120] = 30.0  # the frame has hair above
+    logits[1, 2, 8:120, 8:30] = 30.0  # the edit on one side
+    crown, ear, nose, beside = (30, 128), (140, 230), (150, 128), (140, 30)
+
+    def at(hair, outline):
+        (mask,) = masks_from(logits, parts, hair, outline=outline)
+        return [pytest.approx(float(mask[place]), abs=0.01) for place in (crown, ear, nose, beside)]
+
+    assert at(1.0, 1.0) == [1.0, 1.0, 1.0, 1.0]
+    assert at(1.0, 0.5) == [1.0, 0.5, 1.0, 0.5]
+    assert at(1.0, 0.0) == [1.0, 0.0, 1.0, 0.0]
+    assert at(0.0, 0.0) == [0.0, 0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("glasses", [0.0, 1.0])

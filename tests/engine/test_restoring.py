@@ -49,12 +49,11 @@ def test_an_edit_of_the_lower_rows_leaves_the_upper_ones_as_they_are_in_the_fram
 @pytest.mark.parametrize(
     ("part", "place"),
     [
-        ("outline", np.s_[:, 244:250, 126:130]),
         ("eyes", np.s_[:, 118:122, 96:100]),
         ("mouth", np.s_[:, 186:190, 126:130]),
     ],
 )
-def test_outline_eyes_and_lips_that_no_slider_is_meant_for_are_the_frames(part, place):
+def test_eyes_and_lips_that_no_slider_is_meant_for_are_the_frames(part, place):
     rng = np.random.default_rng(0)
     crop, inversion, edit = rng.uniform(-1, 1, (3, 3, 256, 256)).astype(np.float32)
     edits, kept, half, colours = (
@@ -66,6 +65,16 @@ def test_outline_eyes_and_lips_that_no_slider_is_meant_for_are_the_frames(part, 
     assert np.abs(colours[place] - crop[place]).mean() > 0.3  # make-up is seen on lips
     nose = np.s_[:, 145:160, 115:140]
     np.testing.assert_allclose(kept[nose], edits[nose], atol=1e-6)
+
+
+def test_at_an_outline_that_no_slider_is_meant_for_colours_alone_change():
+    rng = np.random.default_rng(0)
+    crop, inversion = rng.uniform(-0.9, 0.1, (2, 3, 256, 256)).astype(np.float32)
+    edits, hair = (give_back(crop, inversion, inversion + 0.8, EVERYWHERE, outline=weight) for weight in (1.0, 0.0))
+    crown, nose = np.s_[:, 4:30, 100:150], np.s_[:, 145:160, 115:140]
+    np.testing.assert_allclose(hair[crown], crop[crown] + 0.8, atol=1e-5)
+    assert np.abs(edits[crown] - crop[crown] - 0.8).mean() > 0.3
+    np.testing.assert_allclose(hair[nose], edits[nose], atol=1e-6)
 
 
 def test_all_that_is_given_back_is_moved_and_fades_into_the_frame_where_it_ends():

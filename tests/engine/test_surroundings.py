@@ -36,7 +36,7 @@ LARGE, SMALL = disc(0.35), disc(0.2)
 
 def test_where_the_edit_has_less_of_a_face_the_wall_is_shown_and_not_what_the_generator_painted():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(SMALL, FACE, PAINTED)
-    shown, mask = cut_out(crop, edit, parse(LARGE, SMALL), 1.0, MaskShape())
+    shown, mask = cut_out(crop, edit, parse(LARGE, SMALL), MaskShape())
     ring = (disc(0.32, 256) > 0) & (disc(0.23, 256) < 0)
     np.testing.assert_allclose(shown[:, ring], WALL, atol=0.05)
     assert mask[ring].min() == pytest.approx(1.0)
@@ -47,7 +47,7 @@ def test_where_the_edit_has_less_of_a_face_the_wall_is_shown_and_not_what_the_ge
 def test_a_wall_of_two_colours_is_continued_on_both_sides():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(SMALL, FACE, PAINTED)
     crop[:, :, :128] = np.where(crop[:, :, :128] == WALL, np.float32(0.0), crop[:, :, :128])
-    shown, _ = cut_out(crop, edit, parse(LARGE, SMALL), 1.0, MaskShape())
+    shown, _ = cut_out(crop, edit, parse(LARGE, SMALL), MaskShape())
     np.testing.assert_allclose(shown[:, 128, 45:65], 0.0, atol=0.15)
     np.testing.assert_allclose(shown[:, 128, 190:210], WALL, atol=0.15)
 
@@ -55,13 +55,13 @@ def test_a_wall_of_two_colours_is_continued_on_both_sides():
 def test_what_the_edit_does_not_change_stays_the_frames():
     """Hair that the parser sees in the frame and not in the edit, which shows it all the same."""
     crop = drawn(LARGE, FACE, WALL)
-    shown, _ = cut_out(crop, crop + np.float32(0.01), parse(LARGE, SMALL), 1.0, MaskShape())
+    shown, _ = cut_out(crop, crop + np.float32(0.01), parse(LARGE, SMALL), MaskShape())
     np.testing.assert_allclose(shown, crop, atol=0.02)
 
 
 def test_an_edit_that_grows_is_left_alone():
     crop, edit = drawn(SMALL, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    shown, mask = cut_out(crop, edit, parse(SMALL, LARGE), 1.0, MaskShape())
+    shown, mask = cut_out(crop, edit, parse(SMALL, LARGE), MaskShape())
     np.testing.assert_array_equal(shown, edit)
     assert mask[disc(0.32, 256) > 0].min() == pytest.approx(1.0)
 
@@ -70,33 +70,33 @@ def test_a_speck_of_background_in_the_edited_face_is_none():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     specked = LARGE.copy()
     specked[64, 64] = -5.0
-    shown, _ = cut_out(crop, edit, parse(LARGE, specked), 1.0, MaskShape())
+    shown, _ = cut_out(crop, edit, parse(LARGE, specked), MaskShape())
     np.testing.assert_array_equal(shown[:, 100:156, 100:156], edit[:, 100:156, 100:156])
 
 
 def test_a_crop_that_is_nothing_but_face_has_no_surroundings():
     whole = np.full((128, 128), 9.0, np.float32)
     crop, edit = drawn(whole, FACE, WALL), drawn(SMALL, FACE, PAINTED)
-    shown, _ = cut_out(crop, edit, parse(whole, SMALL), 1.0, MaskShape())
+    shown, _ = cut_out(crop, edit, parse(whole, SMALL), MaskShape())
     np.testing.assert_array_equal(shown, edit)
 
 
 def test_a_face_that_the_parser_misses_is_not_filled():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
-    shown, mask = cut_out(crop, edit, parse(NOWHERE, NOWHERE), 1.0, MaskShape())
+    shown, mask = cut_out(crop, edit, parse(NOWHERE, NOWHERE), MaskShape())
     np.testing.assert_array_equal(shown, edit)
     np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(NOWHERE, 256))
 
 
 def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
     shape = MaskShape()
-    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, parse(LARGE, LARGE), 1.0, shape)
+    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, parse(LARGE, LARGE), shape)
     across = mask[128] - face_mask(parse(LARGE, LARGE), 256, shape)[128]
     assert across.min() == 0.0
     assert (across > 0.5).sum() == 2 * 2 * GROWTH  # crop pixels on the left and on the right
 
     beyond = disc(0.35, centre=(0.5, 0.1))
-    _, mask = cut_out(*[drawn(beyond, FACE, WALL)] * 2, parse(beyond, beyond), 1.0, shape)
+    _, mask = cut_out(*[drawn(beyond, FACE, WALL)] * 2, parse(beyond, beyond), shape)
     rise = mask[: BEYOND_FADE_PX + 1, 128]
     assert rise[0] == 0.0
     assert rise[-1] == pytest.approx(1.0)
@@ -122,7 +122,7 @@ def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
 def test_hair_is_left_to_the_frame_where_no_slider_moves_it():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     seen = parse(LARGE, LARGE, bare=SMALL)
-    masks = {hair: cut_out(crop, edit, seen, hair, MaskShape())[1] for hair in (0.0, 0.5, 1.0)}
+    masks = {hair: cut_out(crop, edit, seen, MaskShape(), hair)[1] for hair in (0.0, 0.5, 1.0)}
     ring = (disc(0.33, 256) > 0) & (disc(0.26, 256) < 0)
     assert not masks[0.0][ring].any()
     assert masks[1.0][ring].min() == pytest.approx(1.0)
@@ -139,7 +139,7 @@ def test_long_hair_stays_where_the_edit_shows_none_and_short_hair_goes():
     for fall in (NOWHERE[-1], long[-1] - 9.5, long[-1]):
         hair = long.copy()
         hair[-4:] = np.minimum(fall, hair[-4:])
-        shown, mask = cut_out(crop, edit, parse(LARGE, SMALL, hair=hair), 1.0, MaskShape())
+        shown, mask = cut_out(crop, edit, parse(LARGE, SMALL, hair=hair), MaskShape())
         shares.append(mask[ring].mean())
         assert mask[inner].min() > 0.98
         np.testing.assert_array_equal(shown[:, inner], edit[:, inner])
@@ -151,7 +151,7 @@ def test_long_hair_stays_where_the_edit_shows_none_and_short_hair_goes():
 def test_what_is_before_the_face_stays_out_of_the_mask():
     hand = np.where(disc(0.1) > 0, disc(0.1), np.float32(-np.inf))
     covered = replace(parse(LARGE, LARGE), things=hand)
-    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, covered, 1.0, MaskShape())
+    _, mask = cut_out(*[drawn(LARGE, FACE, WALL)] * 2, covered, MaskShape())
     assert not mask[disc(0.09, 256) > 0].any()
 
 

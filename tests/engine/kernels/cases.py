@@ -120,11 +120,22 @@ def glasses_weights(faces: int) -> np.ndarray:
     return np.resize(np.array([1.0, 0.3, 0.0], np.float32), faces)
 
 
+def outline_weights(faces: int) -> np.ndarray:
+    """A part of it the edit's, the frame's, the edit's, in turns."""
+    return np.resize(np.array([0.3, 0.0, 1.0], np.float32), faces)
+
+
 def reach_of(faces: int) -> Reach:
     """Faces with these weights; all else is nothing."""
     nothing = np.zeros(faces, np.float32)
     places = np.zeros((faces, CROP_SIZE), np.float32), np.zeros((faces, 2), np.int32)
-    return Reach(*[nothing] * 7, *places)._replace(hair=hair_weights(faces), glasses=glasses_weights(faces))
+    parts = {"hair": hair_weights, "glasses": glasses_weights, "outline": outline_weights}
+    return Reach(*[nothing] * 7, *places)._replace(**{part: of(faces) for part, of in parts.items()})
+
+
+def mask_weights(reach: Reach) -> tuple[np.ndarray, ...]:
+    """Of it, what masks are made by, in the order of `face_mask`."""
+    return reach.hair, reach.glasses, reach.outline
 
 
 def united(bench, answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
@@ -132,7 +143,7 @@ def united(bench, answer: np.ndarray, shape: MaskShape, reach: Reach | None = No
     twice, _, height, width = answer.shape
     buffers = mask_buffers(bench.kernels, twice // 2, PARTS, (width, height), shape)
     out = bench.kernels.empty((twice // 2, CROP_SIZE, CROP_SIZE), np.float32)
-    weights = () if reach is None else (bench.put(reach.hair), bench.put(reach.glasses))
+    weights = () if reach is None else map(bench.put, mask_weights(reach))
     soft_masks(bench.kernels, bench.put(answer), buffers, out, *weights)
     return bench.get(out)
 
@@ -152,6 +163,6 @@ def parses(answer: np.ndarray) -> tuple[FaceParse, ...]:
 
 def defined_masks(answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
     whole = np.ones(len(answer) // 2)
-    weights = (whole, whole) if reach is None else (reach.hair, reach.glasses)
+    weights = [whole] * 3 if reach is None else mask_weights(reach)
     faces = zip(parses(answer), *weights, strict=True)
-    return np.stack([face_mask(parse, CROP_SIZE, shape, hair, glasses) for parse, hair, glasses in faces])
+    return np.stack([face_mask(parse, CROP_SIZE, shape, *parts) for parse, *parts in faces])

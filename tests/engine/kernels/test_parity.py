@@ -171,7 +171,7 @@ def test_the_frames_own_detail_is_kept_as_the_definition_keeps_it(bench, half_si
         faces = [face_at(centre, half_side_px, degrees)]
         crops, images, soft = *nearly_unchanged(noise(), faces), masks(1)
         for reshaped in (1.0, 0.4):
-            frame, kept = bench.put(noise()), Kept(crops, np.array([reshaped], np.float32))
+            frame, kept = bench.put(noise()), Kept(crops, *np.float32([[reshaped], [0.3]]))
             blended(bench, frame, SIZE_PX, faces, *map(bench.put, (images, soft)), Kept(*map(bench.put, kept)))
             expected = defined_blend(noise(), faces, images, soft, kept)
             # Edit, crop and frame are rounded each before they are summed.
@@ -292,6 +292,10 @@ MISTAKES = {
     "hair of the first face for all": ("mask", "bald, hair[face]", "bald, hair[0]"),
     "glasses of the first face for all": ("mask", "1.0f - glasses[face]", "1.0f - glasses[0]"),
     "glasses without a soft edge": ("mask", "worn[first + place] / rise", "9.0f * worn[first + place]"),
+    "an outline of the first face for all": ("mask", "1.0f - outline[face]", "1.0f - outline[0]"),
+    "an outline everywhere": ("mask", "(1.0f - outline[face]) * beyond[place]", "(1.0f - outline[face])"),
+    "an outline without its hair": ("mask", "fminf(hair, 1.0f) * begun", "0.0f * begun"),
+    "hair alone beyond the outline of one who leaves it": ("mask", "fminf(hair, 1.0f) * begun", "begun"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
 
@@ -309,7 +313,7 @@ def test_a_planted_mistake_shows(name, open_bench):
     elif source == "blend":
         frame, soft = noise().copy(), np.ascontiguousarray(masks(2)[::-1])
         crops, images = nearly_unchanged(noise(), faces)
-        kept = Kept(crops, np.ones(2, np.float32))
+        kept = Kept(crops, *np.float32([[1.0, 1.0], [1.0, 0.2]]))
         blended(bench, frame, SIZE_PX, faces, images, soft, kept)
         found = cv2.absdiff(frame, defined_blend(noise(), faces, images, soft, kept)).max()
     else:

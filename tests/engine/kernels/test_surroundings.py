@@ -9,7 +9,7 @@ from engine.kernels.mask import mask_buffers
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.masks import MaskShape
 from engine.surroundings import cut_out
-from tests.engine.kernels.cases import PARTS, logits, parses, reach_of
+from tests.engine.kernels.cases import PARTS, logits, mask_weights, parses, reach_of
 from tests.engine.kernels.host_kernels import planted
 
 IMAGE = (3, CROP_SIZE, CROP_SIZE)
@@ -39,9 +39,8 @@ def made(bench, answer, crops, edits, real=np.float32):
 
 def defined(answer, crops, edits):
     reach = reach_of(len(crops))
-    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), reach.hair, strict=True)
-    shape = MaskShape()
-    cut = [cut_out(*face, shape, glasses) for face, glasses in zip(faces, reach.glasses, strict=True)]
+    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), *mask_weights(reach), strict=True)
+    cut = [cut_out(crop, edit, parse, MaskShape(), *parts) for crop, edit, parse, *parts in faces]
     images, masks = zip(*cut, strict=True)
     return np.stack(images), np.stack(masks)
 

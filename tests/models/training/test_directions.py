@@ -20,7 +20,9 @@ from models.training.directions import (
     add_arguments,
     find_sliders,
     fitted_direction,
+    joined,
     measure_sliders,
+    parted,
     read_sliders,
     responds,
     run,
@@ -291,6 +293,20 @@ def test_the_report_has_every_sliders_change_and_worst_leak(
     dragged = max(abs(end.change[1]) for end in effects["age"])
     assert age["leak"] == {"smile": pytest.approx(dragged / span, abs=0.002)}
     assert (tmp_path / "directions.png").is_file()
+
+
+def test_what_goes_along_with_a_slider_is_added_and_taken_off_again() -> None:
+    own = {name: Slider(RECIPES[name], np.full((2, 3), n + 1.0), -1.0, 1.0) for n, name in enumerate(RECIPES)}
+    whole = joined(own)
+    of_hair = own["grey_hair"].direction + RECIPES["grey_hair"].along["hair_colour"] * own["hair_colour"].direction
+    np.testing.assert_allclose(whole["grey_hair"].direction, of_hair)
+    share = RECIPES["age"].along["grey_hair"]
+    np.testing.assert_allclose(whole["age"].direction, own["age"].direction + share * of_hair)
+    np.testing.assert_array_equal(whole["smile"].direction, own["smile"].direction)
+    for name, slider in parted(whole).items():
+        np.testing.assert_allclose(slider.direction, own[name].direction, atol=1e-12)
+    alone = joined({"age": own["age"]})
+    np.testing.assert_array_equal(alone["age"].direction, own["age"].direction)
 
 
 def test_offsets_follow_the_slider() -> None:
