@@ -32,17 +32,17 @@ WHOLE_CROP = (0.0, 1.0)
 class Direction:
     """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
 
-    direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it;
-    what does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with
-    it, as shares of the crop's height from the top; what lies above and below is shown as it is in the frame.
-    shift: how far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop
-    follows eyes and mouth, so that under a direction that turns the head it is the head that would go astray.
-    takes_off: the parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the
-    head's outline, or what is seen there, eyes, and lips change with it; else the noise map has its full say there,
-    and they are shown as they are in the frame. glasses: whether what is worn before the eyes changes with it;
-    else it is shown as it is in the frame, with what is seen through it. reshapes: whether shapes change with it; else
-    colours alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they
-    stay the frame's.
+    direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it; what
+    does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with it,
+    as shares of the crop's height from the top; what lies above and below is shown as it is in the frame. shift: how
+    far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop follows eyes
+    and mouth, so that under a direction that turns the head it is the head that would go astray. takes_off: the
+    parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the head's outline,
+    or what is seen there, eyes, and lips change with it; else the noise map has its full say there, and they are shown
+    as they are in the frame, but for hair, which takes other colours where it changes. glasses: whether what is worn
+    before the eyes changes with it; else it is shown as it is in the frame, with what is seen through it. reshapes:
+    whether shapes change with it; else colours alone do, and all detail stays the frame's. tones: whether the colours
+    of skin change with it; else they stay the frame's.
     """
 
     name: str

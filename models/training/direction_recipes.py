@@ -49,15 +49,15 @@ class Recipe:
     the frame's own is shown, whatever the direction does to it. zone: the rows of an aligned crop that it is meant for,
     as shares of the height from the top; above and below the frame's own is shown too. shift: how far what is drawn is
     moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
-    a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes).
-    wearing: a score, and how many of its deviations go with each of the own, along what tells it among those alone who
-    have the attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to
-    thin glasses. outline: whether the head's outline may change with it, or what is seen there; else ears and jaw are
-    the frame's own. eyes, mouth: whether eyes with their lids, and lips, may; else these are, and blink and speak.
-    glasses: whether what is worn before the eyes may, or be seen through; else the frame's own is shown. reshapes:
-    whether shapes may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the
-    colours of skin may. along: other sliders, and how many of their units go with each of the own; what they do is no
-    part of what is fitted, weighed and ranged.
+    a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes). wearing:
+    a score, and how many of its deviations go with each of the own, along what tells it among those alone who have the
+    attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin
+    glasses. outline: whether the head's outline may change with it, or what is seen there; else ears and jaw are the
+    frame's own, and hair takes other colours alone. eyes, mouth: whether eyes with their lids, and lips, may; else
+    these are, and blink and speak. glasses: whether what is worn before the eyes may, or be seen through; else the
+    frame's own is shown. reshapes: whether shapes may; else colours alone change, and the frame's own detail is kept
+    everywhere. tones: whether the colours of skin may. along: other sliders, and how many of their units go with each
+    of the own; what they do is no part of what is fitted, weighed and ranged.
     """
 
     label: str
@@ -179,7 +179,6 @@ RECIPES: Mapping[str, Recipe] = {
         furthest_back=1.0,
         face=False,
         hair=True,
-        outline=True,
         reshapes=False,
         tones=True,
     ),
@@ -193,7 +192,6 @@ RECIPES: Mapping[str, Recipe] = {
         furthest=1.0,
         face=False,
         hair=True,
-        outline=True,
         reshapes=False,
         tones=True,
         along={"hair_colour": 1.2},
