@@ -26,6 +26,10 @@ PART_RISE = 12.0
 """Pixels of the parser's output on each side over which the margin between face and hair is averaged, and steps of the
 logit over which the one turns into the other: a hairline that trembles as the parser does would show."""
 
+HAIR_REACH = 3
+HAIR_RISE = 18.0
+"""Likewise of hair that takes another colour, against all around: wider, for its edge against a wall is seen."""
+
 GLASSES_CLASSES = ("glasses",)
 """What a face wears before the eyes, lenses with their rims."""
 
@@ -179,7 +183,7 @@ def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
 
 def _outline_share(parse: FaceParse, outline: float, hair: float) -> FloatArray:
     """How much of the mask is left without a head's outline, float32 [0, 1] [h, w]; hair that it takes in is left."""
-    share = np.clip(np.float32(0.5) + mean_around(parse.hair, PART_REACH) / np.float32(PART_RISE), 0.0, 1.0)
+    share = np.clip(np.float32(0.5) + mean_around(parse.hair, HAIR_REACH) / np.float32(HAIR_RISE), 0.0, 1.0)
     beyond = beyond_outline(parse.hair.shape) * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - outline) * beyond
     return left

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from engine.geometry import shrunk, square
-from engine.masks import FaceParse, MaskShape, face_mask, mean_around
+from engine.masks import HAIR_REACH, FaceParse, MaskShape, face_mask, mean_around
 from engine.restoring import GATE_RESOLUTION, unchanged_share
 from engine.runtimes.base import FloatArray
 
@@ -89,7 +89,7 @@ def cut_out(
 
 def _long_hair(margin: FloatArray) -> FloatArray | None:
     """Where the frame shows long hair, [0, 1] [h, w]; None of short. margin: of its hair."""
-    mean = mean_around(margin, AROUND_REACH)
+    mean = mean_around(margin, HAIR_REACH)
     long = min(max((float(mean[-1].max()) - LONG_FROM) / LONG_RISE, 0.0), 1.0)
     return np.float32(long) * _risen(mean) if long else None
 

@@ -121,11 +121,6 @@ extern "C" __global__ void grow_rows(const unsigned char* cores, int growth, int
     near[row + x] = grown(cores + row, 1, x, width, growth);
 }
 
-// How far something has begun by the sum of its margin `reach` pixels around: from 0 to 1 over `span` of the mean.
-__device__ inline float begun(float sum, int reach, float span) {
-    return clamped(0.5f + sum / ((2 * reach + 1) * (2 * reach + 1)) / span, 0.0f, 1.0f);
-}
-
 // How much of the mask is left at (x, y) by `hair`, as face_mask takes it, from a margin's mean `reach` pixels around,
 // over `span` of it. skin, hairy, painted: the planes SKIN, HAIR and PAINTED of a face; bald: there is no class of hair.
 __device__ inline float part_share(const float* skin, const float* hairy, const float* painted, bool bald, float hair,
@@ -147,23 +142,8 @@ __device__ inline float part_share(const float* skin, const float* hairy, const 
         bool within = abs(n / side - MOST_PART) <= reach && abs(n % side - MOST_PART) <= reach;
         sum += within ? part : 0.0f;
     }
-    return 1.0f + fabsf(1.0f - hair) * (begun(sum, reach, span) - 1.0f);
-}
-
-// How much of the mask is left at (x, y) without a head's outline, by how much of what lies `beyond` is not the edit's,
-// but for what is taken in of the frame's hair; `hairy`, `hair`, `reach` and `span` as part_share takes them.
-__device__ inline float outline_share(const float* hairy, float beyond, float hair, int reach, float span, int width,
-                                      int height, int x, int y) {
-    const int side = 2 * MOST_PART + 1;
-    float sum = 0.0f;
-#pragma unroll
-    for (int n = 0; n < side * side; ++n) {
-        int right = clamped(n % side - MOST_PART, -reach, reach), down = clamped(n / side - MOST_PART, -reach, reach);
-        bool within = right == n % side - MOST_PART && down == n / side - MOST_PART;
-        float margin = hairy[clamped(y + down, 0, height - 1) * width + clamped(x + right, 0, width - 1)];
-        sum += within ? margin : 0.0f;
-    }
-    return 1.0f - beyond * (1.0f - fminf(hair, 1.0f) * begun(sum, reach, span));
+    float share = clamped(0.5f + sum / ((2 * reach + 1) * (2 * reach + 1)) / span, 0.0f, 1.0f);
+    return 1.0f + fabsf(1.0f - hair) * (share - 1.0f);
 }
 
 // margins: as find_margins gives them. found: float32 [faces, height, width], of the frames' faces, as large as they
@@ -172,13 +152,15 @@ __device__ inline float outline_share(const float* hairy, float beyond, float ha
 // hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
 // leaves the frame's face. bald, part_reach, span: as part_share takes them. worn: float32 [faces, height, width], the
 // margin of glasses in the frame; glasses: float32 [faces], 0 leaves them; rise: of the margin over which they begin.
-// beyond: float32 [height, width], where a head's outline is and what lies beyond; outline: float32 [faces], 0 leaves it.
+// dyed: float32 [faces, height, width], of the frame's hair, and dye_span: as worn and rise. beyond: float32 [height,
+// width], where a head's outline is and what lies beyond; outline: float32 [faces], 0 leaves all of that but the hair.
 // shares: float32 [faces, height, width], what part_share gives, without the glasses and the outline. covered: uint32
 // [faces], set to 0.
 extern "C" __global__ void unite(const float* margins, int room, const float* found, int things, const float* before,
                                  const unsigned char* near, int growth, float benefit, int bald, const float* hair,
                                  int part_reach, float span, const float* worn, const float* glasses, float rise,
-                                 const float* beyond, const float* outline, int width, int height, float* united, float* shares, unsigned* covered) {
+                                 const float* dyed, float dye_span, const float* beyond, const float* outline,
+                                 int width, int height, float* united, float* shares, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int place = y * width + x;
@@ -193,8 +175,8 @@ extern "C" __global__ void unite(const float* margins, int room, const float* fo
         larger = thing ? fminf(larger, outside) : larger;
     }
     float lens = clamped(0.5f + worn[first + place] / rise, 0.0f, 1.0f);
-    float own = (1.0f - outline[face]) * beyond[place];
-    share *= outline_share(margins + HAIR * next, own, hair[face], part_reach, span, width, height, x, y);
+    float dye = fminf(hair[face], 1.0f) * clamped(0.5f + dyed[first + place] / dye_span, 0.0f, 1.0f);
+    share *= 1.0f - (1.0f - outline[face]) * beyond[place] * (1.0f - dye);
     united[first + place] = larger;
     shares[first + place] = share * (1.0f - (1.0f - glasses[face]) * lens);
     if (place == 0) covered[face] = 0;

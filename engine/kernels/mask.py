@@ -20,6 +20,8 @@ from engine.masks import (
     GLASSES_REACH,
     GLASSES_RISE,
     HAIR_CLASSES,
+    HAIR_REACH,
+    HAIR_RISE,
     LEAST_COVER,
     NECK_CLASSES,
     PART_REACH,
@@ -67,21 +69,21 @@ class Seen(IntEnum):
 
     BEFORE = 0
     GLASSES = 1
-    GROWN = 2
-    HIDDEN = 3
-    AROUND = 4
-    SHOWN = 5
-    HAIR = 6
+    HAIR = 2
+    GROWN = 3
+    HIDDEN = 4
+    AROUND = 5
+    SHOWN = 6
 
 
 WINDOWS = {
     Seen.BEFORE: (Margin.BEFORE, THING_REACH, 0),
     Seen.GLASSES: (Margin.GLASSES, GLASSES_REACH, 1),
+    Seen.HAIR: (Margin.HAIR, HAIR_REACH, 0),
     Seen.GROWN: (Margin.FOUND, GROWTH, 1),
     Seen.HIDDEN: (Margin.FOUND, HIDDEN_REACH, 1),
     Seen.AROUND: (Margin.REST, AROUND_REACH, 0),
     Seen.SHOWN: (Margin.FACE, AROUND_REACH, 0),
-    Seen.HAIR: (Margin.HAIR, AROUND_REACH, 0),
 }
 """Of each: the margin, how far the square reaches to each side, and 1 for the largest."""
 
@@ -215,9 +217,10 @@ def soft_masks(
     found = squares[Seen.GROWN] if surrounded else margins[Margin.FOUND]
     things = (int(buffers.things), before, buffers.near, THING_GROWTH, np.float32(THING_BENEFIT))
     parts = (int(not buffers.hair), hair, PART_REACH, np.float32(PART_RISE))
-    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE), buffers.beyond, outline)
+    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE))
+    head = (squares[Seen.HAIR], np.float32(HAIR_RISE), buffers.beyond, outline)
     united = (buffers.united, buffers.shares, buffers.covered)
-    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *worn, *grid, *united)
+    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *worn, *head, *grid, *united)
     _soften(kernels, buffers, grid, out, (FADE_PX, BEYOND_FADE_PX) if surrounded else (0, 0))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.direction_file import WHOLE_CROP
 from engine.directions import zone_rows
 from engine.geometry import CROP_SIZE
-from engine.restoring import seen_share
+from engine.restoring import parts_of, seen_share
 
 COMMON_HELD = (
     "age",
@@ -97,9 +97,13 @@ class Recipe:
 
     @property
     def seen(self) -> NDArray[np.float32]:
-        """How much of what it does is shown at each place of a crop, [0, 1] [CROP_SIZE, CROP_SIZE]."""
+        """How much of what it does is shown at each place of a crop, [0, 1] [CROP_SIZE, CROP_SIZE].
+
+        Where nobody knows how hair lies, what colours hair alone is taken to be seen all around the face.
+        """
         changed = map(float, (self.reshapes, self.eyes, self.mouth, self.outline))
-        return seen_share(zone_rows(self.zone, CROP_SIZE), *changed)
+        share = seen_share(zone_rows(self.zone, CROP_SIZE), *changed)
+        return share if self.face else share * parts_of(CROP_SIZE)[0]
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -136,8 +140,9 @@ RECIPES: Mapping[str, Recipe] = {
     "smile": Recipe(
         "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.0, furthest_back=1.45, power=0.5, mouth=True
     ),
+    # Without the rows from 7 on teeth are grey, and further than this they are.
     "mouth_open": Recipe(
-        "Mouth open", "mouth_open", (2, 7), furthest=2.0, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
+        "Mouth open", "mouth_open", (2, 9), furthest=1.6, furthest_back=1.4, zone=_BELOW_THE_EYES, mouth=True
     ),
     "eyes_open": Recipe("Eyes open", "eyes_open", (2, 9), furthest=1.65, zone=_EYES, eyes=True, glasses=True),
     "yaw": Recipe("Turn", "yaw", (0, 5), furthest=2.0, hair=True, shift=(0.061, 0.0), outline=True, glasses=True),
@@ -203,6 +208,7 @@ RECIPES: Mapping[str, Recipe] = {
         (5, 11),
         furthest=2.1,
         furthest_back=1.2,
+        outline=True,
         reshapes=False,
         tones=True,
         eyes=True,
@@ -227,6 +233,7 @@ RECIPES: Mapping[str, Recipe] = {
         (5, 12),
         also=("gaze", "eye_light"),
         furthest=2.4,
+        outline=True,
         eyes=True,
         mouth=True,
         glasses=True,

@@ -293,9 +293,9 @@ MISTAKES = {
     "glasses of the first face for all": ("mask", "1.0f - glasses[face]", "1.0f - glasses[0]"),
     "glasses without a soft edge": ("mask", "worn[first + place] / rise", "9.0f * worn[first + place]"),
     "an outline of the first face for all": ("mask", "1.0f - outline[face]", "1.0f - outline[0]"),
-    "an outline everywhere": ("mask", "(1.0f - outline[face]) * beyond[place]", "(1.0f - outline[face])"),
-    "an outline without its hair": ("mask", "fminf(hair, 1.0f) * begun", "0.0f * begun"),
-    "hair alone beyond the outline of one who leaves it": ("mask", "fminf(hair, 1.0f) * begun", "begun"),
+    "an outline everywhere": ("mask", "* beyond[place]", ""),
+    "an outline without its hair": ("mask", "(1.0f - dye)", "(1.0f - 0.0f * dye)"),
+    "hair alone beyond the outline of one who leaves it": ("mask", "fminf(hair[face], 1.0f)", "1.0f"),
     "one box for two": ("mask", "slope < narrow ? slope : narrow", "slope > 0 ? narrow : 0"),
 }
 

@@ -316,6 +316,14 @@ def test_offsets_follow_the_slider() -> None:
     assert not slider.offset(0.0).any()
 
 
+def test_what_colours_hair_is_seen_around_the_face_and_a_smile_within_it() -> None:
+    crown, nose, brow = (20, 128), (150, 128), (100, 128)
+    seen = {name: [RECIPES[name].seen[place] for place in (crown, nose, brow)] for name in RECIPES}
+    assert seen["hair_colour"] == seen["grey_hair"] == [1.0, 0.0, 0.0]
+    assert seen["smile"] == [0.0, 1.0, 1.0]
+    assert seen["beard"] == [0.0, 1.0, 0.0]
+
+
 def test_every_recipe_moves_what_it_does_not_hold() -> None:
     for name, recipe in RECIPES.items():
         assert recipe.score not in recipe.held, name
