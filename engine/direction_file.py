@@ -2,8 +2,9 @@
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
 and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
-float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`,
-`NAME.mouth`, `NAME.reshapes` and `NAME.tones`; and `generator_id`, which ties them to the generator they were found in.
+float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`, `NAME.mouth`,
+`NAME.glasses`, `NAME.reshapes` and `NAME.tones`; and `generator_id`, which ties them to the generator they were found
+in.
 """
 
 import os
