@@ -183,8 +183,10 @@ def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
 
 def _outline_share(parse: FaceParse, outline: float, hair: float) -> FloatArray:
     """How much of the mask is left without a head's outline, float32 [0, 1] [h, w]; hair that it takes in is left."""
-    share = np.clip(np.float32(0.5) + mean_around(parse.hair, HAIR_REACH) / np.float32(HAIR_RISE), 0.0, 1.0)
-    beyond = beyond_outline(parse.hair.shape) * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
+    beyond = beyond_outline(parse.hair.shape)
+    if hair > 0.0:
+        share = np.clip(np.float32(0.5) + mean_around(parse.hair, HAIR_REACH) / np.float32(HAIR_RISE), 0.0, 1.0)
+        beyond = beyond * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - outline) * beyond
     return left
 
