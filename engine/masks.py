@@ -168,16 +168,14 @@ def face_mask(
 def _part_share(parse: FaceParse, hair: float) -> FloatArray:
     """How much of the mask is left without hair, or without the face, float32 [0, 1] [h, w]."""
     margin = mean_around(parse.bare if hair < 1.0 else -parse.skin, PART_REACH)
-    share = np.clip(np.float32(0.5) + margin / np.float32(PART_RISE), 0.0, 1.0)
-    left: FloatArray = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (share - np.float32(1.0))
+    left: FloatArray = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (_begun(margin, PART_RISE) - np.float32(1.0))
     return left
 
 
 def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
     """How much of the mask is left without what is before the eyes, float32 [0, 1] [h, w]."""
     margin = np.asarray(cv2.dilate(parse.glasses, square(GLASSES_REACH)), dtype=np.float32)
-    share = np.clip(np.float32(0.5) + margin / np.float32(GLASSES_RISE), 0.0, 1.0)
-    left: FloatArray = np.float32(1.0) - np.float32(1.0 - glasses) * share
+    left: FloatArray = np.float32(1.0) - np.float32(1.0 - glasses) * _begun(margin, GLASSES_RISE)
     return left
 
 
@@ -185,10 +183,16 @@ def _outline_share(parse: FaceParse, outline: float, hair: float) -> FloatArray:
     """How much of the mask is left without a head's outline, float32 [0, 1] [h, w]; hair that it takes in is left."""
     beyond = beyond_outline(parse.hair.shape)
     if hair > 0.0:
-        share = np.clip(np.float32(0.5) + mean_around(parse.hair, HAIR_REACH) / np.float32(HAIR_RISE), 0.0, 1.0)
+        share = _begun(mean_around(parse.hair, HAIR_REACH), HAIR_RISE)
         beyond = beyond * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - outline) * beyond
     return left
+
+
+def _begun(margin: FloatArray, rise: float) -> FloatArray:
+    """0 to 1 over so many steps of a margin, half of it where that is 0."""
+    share: FloatArray = np.clip(np.float32(0.5) + margin / np.float32(rise), 0.0, 1.0)
+    return share
 
 
 @cache

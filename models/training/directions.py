@@ -347,9 +347,7 @@ def joined(sliders: Mapping[str, Slider]) -> dict[str, Slider]:
     """The sliders with what goes along with each; what is missing goes along with none."""
 
     def whole(slider: Slider) -> NDArray[np.float64]:
-        along = slider.recipe.along.items()
-        others = (share * whole(sliders[name]) for name, share in along if name in sliders)
-        return sum(others, slider.direction)
+        return sum((share * whole(other) for other, share in _along(slider, sliders)), slider.direction)
 
     return {name: replace(slider, direction=whole(slider)) for name, slider in sliders.items()}
 
@@ -358,11 +356,13 @@ def parted(sliders: Mapping[str, Slider]) -> dict[str, Slider]:
     """The sliders without what goes along with each: the inverse of `joined`."""
 
     def own(slider: Slider) -> NDArray[np.float64]:
-        along = slider.recipe.along.items()
-        others = (-share * sliders[name].direction for name, share in along if name in sliders)
-        return sum(others, slider.direction)
+        return sum((-share * other.direction for other, share in _along(slider, sliders)), slider.direction)
 
     return {name: replace(slider, direction=own(slider)) for name, slider in sliders.items()}
+
+
+def _along(slider: Slider, sliders: Mapping[str, Slider]) -> list[tuple[Slider, float]]:
+    return [(sliders[name], share) for name, share in slider.recipe.along.items() if name in sliders]
 
 
 def measure_sliders(sliders: Mapping[str, Slider], bench: Bench, base: Faces) -> dict[str, tuple[Effect, Effect]]:
