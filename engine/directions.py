@@ -64,12 +64,9 @@ class Reach(NamedTuple):
     shifts: NDArray[np.int32]
     off: NDArray[np.float32] | None = None
 
-    def of(self, faces: Sequence[int]) -> "Reach":
-        """Of these faces alone."""
-        off = None if self.off is None else self.off[faces]
-        weights = self.hair, self.outline, self.eyes, self.mouth, self.glasses, self.reshaped, self.tones
-        hair, outline, eyes, mouth, glasses, reshaped, tones = (weight[faces] for weight in weights)
-        return Reach(hair, outline, eyes, mouth, glasses, reshaped, tones, self.zones[faces], self.shifts[faces], off)
+    def of(self, faces: Sequence[int] | int) -> "Reach":
+        """Of these faces alone; of one that is given by its number, without the first axis."""
+        return self._replace(**{name: part[faces] for name, part in self._asdict().items() if part is not None})
 
 
 def edit_reach(directions: Mapping[str, Direction], faces: Iterable[Mapping[str, float]], size: int) -> Reach:

@@ -154,10 +154,8 @@ class CpuImaging:
 
     def give_back(self, crops: FloatArray, inversions: FloatArray, edits: FloatArray, reach: Reach) -> FloatArray:
         """See `Imaging.give_back`."""
-        off = [None] * len(crops) if reach.off is None else reach.off
-        parts = reach.zones, reach.shifts, reach.reshaped, off, reach.tones, reach.outline, reach.eyes, reach.mouth
-        faces = zip(crops, inversions, edits, *parts, strict=True)
-        return _batch([give_back(*face) for face in faces])
+        faces = enumerate(zip(crops, inversions, edits, strict=True))
+        return _batch([give_back(*images, reach.of(n)) for n, images in faces])
 
     def worn(self, parser: Network, crops: FloatArray, things: Sequence[Mapping[str, float]]) -> FloatArray:
         """See `Imaging.worn`."""

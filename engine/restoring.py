@@ -1,14 +1,15 @@
 """What the inversion lost of a person, given back to the edit, and what of the edit is seen: all on the 256 px crop."""
 
-from collections.abc import Sequence
 from functools import cache, reduce
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.directions import Reach
 from engine.face_places import part_places
 from engine.geometry import shrunk, square
+from engine.hair import pigmented
 from engine.runtimes.base import FloatArray
 from engine.skin import tone_change
 
@@ -20,44 +21,37 @@ GATE_REACH = 3  # px at that resolution: what lies this near to a changed place 
 GATE_BLUR = 1.5
 
 
-def give_back(
-    crop: FloatArray,
-    inversion: FloatArray,
-    edit: FloatArray,
-    zone: FloatArray,
-    shift: Sequence[int] | NDArray[np.int32] = (0, 0),
-    reshaped: float = 1.0,
-    off: FloatArray | None = None,
-    tones: float = 1.0,
-    outline: float = 1.0,
-    eyes: float = 1.0,
-    mouth: float = 1.0,
-) -> FloatArray:
+def give_back(crop: FloatArray, inversion: FloatArray, edit: FloatArray, reach: Reach) -> FloatArray:
     """The edit with what the inversion lost of the person: E_t + g (I_t - O_t), RGB [-1, 1] [3, S, S].
 
     No inversion is perfect, and pasting the edit alone shows the generator's idea of the person. Where the edit leaves
     the inversion nearly alone (g near 1) the result is the frame plus the edit's change, so pores, glasses and hair
     stay the person's own; where it paints something new, such as teeth (g near 0), it is the paper's E_t. Without any
     change it is the frame itself, so that an edit grows from the frame without a jump.
-    crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first. zone: how much each
-    row takes of the result, the rest being I_t, float32 [0, 1] [S] (`directions.zone_shares`). shift: how far all of
-    that is moved, (to the right, down) px (`directions.edit_shift`); what would come from beyond the border is I_t, and
-    over as many pixels again the one turns into the other. reshaped: 1 less the least g, which is 1 where an edit is of
-    colours alone (`directions.meant_for`). off: where g is 0 in any case, [0, 1] [G, G] (`worn`). tones: how much of
-    what the edit does to the colours of skin stays in it (`skin.tone_change`). outline: how far shapes change at the
-    head's outline and beyond, colours alone for the rest. eyes, mouth: how much of the result is seen there, the rest
-    being I_t where shapes change: who speaks and blinks does so on. All three of `directions.meant_for`.
+    crop, inversion, edit: I_t, O_t, E_t, RGB [-1, 1] [3, S, S]; the generator's are clipped first.
+
+    reach: of this one face (`Reach.of`). g is at least 1 - `reshaped`, 1 where an edit is of colours alone, and 0 in
+    any case where something is taken `off`. `tones`: how much of what the edit does to the colours of skin stays in it
+    (`skin.tone_change`). `outline`: how far shapes change at the head's outline and beyond, colours alone for the rest.
+    Where colours alone change it is `hair` that takes them, as far as hair can (`hair.pigmented`). `zones`, `eyes`,
+    `mouth`: how much of the result is seen in each row and at those, the rest being I_t; at eyes and mouth where shapes
+    change: who speaks and blinks does so on. `shifts`: how far all of that is moved, (to the right, down) px; what
+    would come from beyond the border is I_t, and over as many pixels again the one turns into the other.
     """
     inversion, edit = np.clip(inversion, -1.0, 1.0), np.clip(edit, -1.0, 1.0)
-    if tones < 1.0:
-        _take_off_tones(inversion, edit, 1.0 - tones)
-    gate = unchanged_between(inversion, edit, reshaped, outline, off)
+    reshaped, outline, eyes, mouth = (float(part) for part in (reach.reshaped, reach.outline, reach.eyes, reach.mouth))
+    if reach.tones < 1.0:
+        _take_off_tones(inversion, edit, 1.0 - float(reach.tones))
+    gate = unchanged_between(inversion, edit, reshaped, outline, reach.off)
     restored: FloatArray = np.subtract(crop, inversion, out=inversion)
     restored *= gate
     restored += edit
-    if min(zone.min(), eyes, mouth) < 1.0:
-        restored = crop + seen_share(zone, reshaped, eyes, mouth) * (restored - crop)
-    return _moved(restored, crop, *shift) if any(shift) else restored
+    if reach.hair > 0.0 and outline < 1.0:
+        of_hair = min(float(reach.hair), 1.0) * (1.0 - outline)
+        restored = pigmented(crop, restored, np.float32(of_hair) * colours_alone(crop.shape[-1], reshaped, 0.0))
+    if min(reach.zones.min(), eyes, mouth) < 1.0:
+        restored = crop + seen_share(reach.zones, reshaped, eyes, mouth) * (restored - crop)
+    return _moved(restored, crop, *reach.shifts) if reach.shifts.any() else restored
 
 
 def seen_share(zone: FloatArray, reshaped: float, eyes: float, mouth: float, outline: float = 1.0) -> FloatArray:
@@ -101,18 +95,24 @@ def unchanged_between(
 ) -> FloatArray:
     """`unchanged_share` of two images [3, S, S] on [-1, 1], for each of their pixels, [S, S]; none where `off`.
 
-    At least 1 - reshaped, and at the outline 1 - reshaped x outline; as `give_back` takes them.
+    At least where edits are of `colours_alone`; reshaped, outline: as that takes them.
     """
     change, plane = np.zeros_like(a[0]), np.empty_like(a[0])
     for both in zip(a, b, strict=True):
         change += np.abs(np.subtract(*both, out=plane), out=plane)
     small = shrunk(change, GATE_RESOLUTION) / np.float32(len(a))
-    beyond = parts_of(GATE_RESOLUTION)[0]
-    least = np.float32(1.0 - reshaped) + np.float32(reshaped * (1.0 - outline)) * beyond
-    share = np.maximum(unchanged_share(small), least)
+    share = np.maximum(unchanged_share(small), colours_alone(GATE_RESOLUTION, reshaped, outline))
     if off is not None:
         share = share * (np.float32(1.0) - off)
     return np.asarray(cv2.resize(share, change.shape[::-1], dst=plane), dtype=np.float32)
+
+
+def colours_alone(size: int, reshaped: float, outline: float) -> FloatArray:
+    """How far an edit is of colours alone at each place of a crop, float32 [0, 1] [size, size]; as `give_back` has it:
+    1 - reshaped, and at the head's outline and beyond 1 - reshaped x outline.
+    """
+    share: FloatArray = np.float32(1.0 - reshaped) + np.float32(reshaped * (1.0 - outline)) * parts_of(size)[0]
+    return share
 
 
 def _take_off_tones(inversion: FloatArray, edit: FloatArray, share: float) -> None:

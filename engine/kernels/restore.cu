@@ -4,6 +4,7 @@
 const int BLOCK = 4;                  // pixels of a crop, on each side, to one of the gates
 const int MOST_REACH = 3, TAPS = 6;   // of a widening, and of a blur on either side, as in restore.py
 const int CELL = 4;                   // blocks, on each side, to one of the cells of skin.TONE_RESOLUTION
+const float OF_RED = 0.299f, OF_GREEN = 0.587f, OF_BLUE = 0.114f;  // hair.LUMA
 
 __device__ inline float clipped(REAL value) { return clamped(read(value), -1.0f, 1.0f); }
 
@@ -146,33 +147,51 @@ __device__ inline float moved_share(int source, int by, int size) {
     return clamped(((by > 0 ? source : size - 1 - source) + 0.5f) / abs(by), 0.0f, 1.0f);
 }
 
+// Holds an edit to colours that hair can have, as far as `share` says; both R, G, B on [-1, 1]: hair.pigmented.
+__device__ inline void pigment(const float* own, float* edit, float per_step, float share) {
+    float light = OF_RED * own[0] + OF_GREEN * own[1] + OF_BLUE * own[2];
+    float of_edit = OF_RED * edit[0] + OF_GREEN * edit[1] + OF_BLUE * edit[2];
+    float more = fmaxf(of_edit - light, 0.0f) * per_step;
+    float red = edit[0] - of_edit, blue = edit[2] - of_edit, own_red = own[0] - light, own_blue = own[2] - light;
+    float redder = share * (clamped(red, fminf(own_red + more, 0.0f), fmaxf(own_red, 0.0f) + more) - red);
+    float bluer = share * (clamped(blue, fminf(own_blue, 0.0f) - more, fmaxf(own_blue - more, 0.0f)) - blue);
+    edit[0] += redder;
+    edit[1] -= (OF_RED * redder + OF_BLUE * bluer) / OF_GREEN;
+    edit[2] += bluer;
+}
+
 // zones: float32 [faces, size], how much each row takes of the result, the rest being the crop. shifts: int [faces, 2], how
 // far all of that is moved to the right and down; it fades into the crop where it ends. tones: float32 [faces, 3, cells,
-// cells], taken off the edits. features: float32 [2, size, size], where eyes and mouth are. eyes, mouth: float32 [faces],
-// how much of the result is seen there where shapes change, reshaped: float32 [faces]. out: REAL [faces, 3, size, size].
+// cells], taken off the edits. parts: float32 [3, size, size], where the outline, eyes and mouth are; hair, outline, eyes,
+// mouth, reshaped: float32 [faces], what the edits are meant for. per_step: hair.PIGMENT. out: REAL [faces, 3, size, size].
 extern "C" __global__ void give_back(const REAL* crops, const REAL* inversions, const REAL* edits, const float* zones,
                                      const int* shifts, const float* gates, int side, const float* tones, int cells,
-                                     const float* features, const float* eyes, const float* mouth,
-                                     const float* reshaped, REAL* out, int size) {
+                                     const float* parts, const float* hair, const float* outline, const float* eyes,
+                                     const float* mouth, const float* reshaped, float per_step, REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     int right = shifts[2 * face], down = shifts[2 * face + 1];
     int column = clamped(x - right, 0, size - 1), row = clamped(y - down, 0, size - 1);
     float share = fminf(moved_share(x - right, right, size), moved_share(y - down, down, size));
     float open = enlarged(gates + (long long)face * side * side, side, side, column, row, size);
-    int of = row * size + column;
-    float left = fmaxf((1.0f - eyes[face]) * features[of], (1.0f - mouth[face]) * features[size * size + of]);
-    float zone = zones[face * size + row] * (1.0f - reshaped[face] * left), results[3];
+    int of = row * size + column, plane = size * size;
+    float shapes = reshaped[face], left = (1.0f - eyes[face]) * parts[plane + of];
+    left = fmaxf(left, (1.0f - mouth[face]) * parts[2 * plane + of]);
+    float zone = zones[face * size + row] * (1.0f - shapes * left);
+    float of_hair = fminf(hair[face], 1.0f) * (1.0f - outline[face]) * (1.0f - shapes + shapes * parts[of]);
+    float own[3], result[3];
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
-        long long plane = ((long long)face * 3 + channel) * size, place = (plane + row) * size + column;
+        long long place = ((long long)face * 3 + channel) * plane + of;
         float tone = enlarged(tones + (3 * face + channel) * cells * cells, cells, cells, column, row, size);
-        float crop = read(crops[place]), edit = clipped(edits[place]) - tone;
-        float restored = edit + open * (crop - clipped(inversions[place]));
-        float shown = crop + zone * (restored - crop), own = read(crops[(plane + y) * size + x]);
-        results[channel] = own + share * (shown - own);
+        own[channel] = read(crops[place]);
+        result[channel] = clipped(edits[place]) - tone + open * (own[channel] - clipped(inversions[place]));
     }
+    pigment(own, result, per_step, of_hair);
 #pragma unroll
-    for (int channel = 0; channel < 3; ++channel)
-        write(out + (((long long)face * 3 + channel) * size + y) * size + x, results[channel]);
+    for (int channel = 0; channel < 3; ++channel) {
+        long long place = ((long long)face * 3 + channel) * plane + y * size + x;
+        float shown = own[channel] + zone * (result[channel] - own[channel]), there = read(crops[place]);
+        write(out + place, there + share * (shown - there));
+    }
 }

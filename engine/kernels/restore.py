@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from engine.directions import Reach
 from engine.geometry import CROP_SIZE, blur_taps
+from engine.hair import PIGMENT
 from engine.kernels.load import Array, Kernels, check
 from engine.restoring import CHANGED, GATE_BLUR, GATE_REACH, GATE_RESOLUTION, parts_of
 from engine.skin import LEAST_SKIN, SAME_SKIN, TONE_BLUR, TONE_RESOLUTION, face_places, skin_places
@@ -22,8 +23,8 @@ class RestoreBuffers:
     changes, means: float32 [F, 3, G, G]; lines, blurred, gates: float32 [F, G, G]; cells, tones: float32 [F, 4, T, T]
     and [F, 3, T, T]. taps, tone_taps: of the blurs, from the middle outwards, float32 [1 + TAPS]. skin, within: where a
     face shows skin, and is, float32 [G, G] and [T, T]. beyond: where a head's outline is and what lies beyond, float32
-    [G, G]. features: where eyes and mouth are, float32 [2, CROP_SIZE, CROP_SIZE]. whole: float32 [F], `Reach.reshaped`
-    and `Reach.outline` of faces that may be painted anew.
+    [G, G]. parts: where that, eyes and mouth are, float32 [3, CROP_SIZE, CROP_SIZE]. whole: float32 [F],
+    `Reach.reshaped` and `Reach.outline` of faces that may be painted anew.
     """
 
     changes: Array
@@ -38,7 +39,7 @@ class RestoreBuffers:
     skin: Array
     within: Array
     beyond: Array
-    features: Array
+    parts: Array
     whole: Array
 
 
@@ -63,7 +64,7 @@ def restore_buffers(kernels: Kernels, faces: int) -> RestoreBuffers:
         skin=kernels.put(skin_places(GATE_RESOLUTION)),
         within=kernels.put(face_places(TONE_RESOLUTION)),
         beyond=kernels.put(parts_of(GATE_RESOLUTION)[0]),
-        features=kernels.put(parts_of(CROP_SIZE)[1:]),
+        parts=kernels.put(parts_of(CROP_SIZE)),
         whole=kernels.put(np.ones(faces, np.float32)),
     )
 
@@ -91,7 +92,7 @@ def give_back_faces(
     faces = out.shape[0]
     for array in (crops, inversions, edits, out):
         check(array, kernels.real, (faces, 3, CROP_SIZE, CROP_SIZE))
-    for weight in (reach.reshaped, reach.tones, reach.outline, reach.eyes, reach.mouth):
+    for weight in (reach.hair, reach.reshaped, reach.tones, reach.outline, reach.eyes, reach.mouth):
         check(weight, np.float32, (faces,))
     check(reach.zones, np.float32, (faces, CROP_SIZE))
     check(reach.shifts, np.int32, (faces, 2))
@@ -99,10 +100,10 @@ def give_back_faces(
     unchanged_between(kernels, inversions, edits, reach.reshaped, reach.outline, buffers, without_tones=True)
     if reach.off is not None:
         buffers.gates[:faces] = buffers.gates[:faces] * (1.0 - reach.off)
-    size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits)
+    size, images = (CROP_SIZE, CROP_SIZE, faces), (crops, inversions, edits, reach.zones, reach.shifts)
     small = buffers.gates, GATE_RESOLUTION, buffers.tones, TONE_RESOLUTION
-    own = buffers.features, reach.eyes, reach.mouth, reach.reshaped
-    kernels.launch("restore", "give_back", size, *images, reach.zones, reach.shifts, *small, *own, out, CROP_SIZE)
+    meant = buffers.parts, reach.hair, reach.outline, reach.eyes, reach.mouth, reach.reshaped
+    kernels.launch("restore", "give_back", size, *images, *small, *meant, np.float32(PIGMENT), out, CROP_SIZE)
 
 
 def tone_changes(kernels: Kernels, inversions: Array, edits: Array, tones: Array, buffers: RestoreBuffers) -> None:

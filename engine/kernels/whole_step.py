@@ -303,10 +303,9 @@ class _Parcel:
 
     def _reach(self, parcel: Array, faces: int) -> Reach:
         weights = parcel[self._weights : self._weights + 4 * WEIGHTS * self._shapes[1][0]].view(np.float32)
-        hair, outline, eyes, mouth, glasses, reshaped, tones = weights.reshape(WEIGHTS, -1)[:, :faces]
         zones = parcel[self._zones : self._zones + 4 * faces * CROP_SIZE].view(np.float32).reshape(faces, CROP_SIZE)
         shifts = parcel[self._shifts : self._shifts + 8 * faces].view(np.int32).reshape(faces, 2)
-        return Reach(hair, outline, eyes, mouth, glasses, reshaped, tones, zones, shifts)
+        return Reach(*(*weights.reshape(WEIGHTS, -1)[:, :faces], zones, shifts))
 
     def _part(self, start: int, size: int) -> NDArray[np.uint8]:
         return self.staged[start : start + size]

@@ -36,11 +36,21 @@ def given_back(bench, arrays, real=np.float32) -> np.ndarray:
     kernels, count = bench.kernels, len(arrays[0])
     out = kernels.empty((count, *IMAGE), real)
     placed = [bench.put(array.astype(real)) for array in arrays]
-    nothing = bench.put(np.zeros(count, np.float32))
-    of_features, of_all = ([bench.put(part(count)) for part in parts] for parts in (FEATURES, ALL))
-    reach = Reach(nothing, *of_features, nothing, *of_all)
-    give_back_faces(kernels, *placed, reach, restore_buffers(kernels, count + 1), out)
+    on_device = Reach(*map(bench.put, reach(count)[:-1]))
+    give_back_faces(kernels, *placed, on_device, restore_buffers(kernels, count + 1), out)
     return bench.get(out)
+
+
+def reach(count: int) -> Reach:
+    """Of each face another."""
+    nothing = np.zeros(count, np.float32)
+    features = (part(count) for part in (hair, outline, eyes, mouth))
+    return Reach(*features, nothing, *(part(count) for part in (reshaped, tones, zones, shifts)))
+
+
+def hair(count: int) -> np.ndarray:
+    """With the face, without it, none, and a part of it."""
+    return np.array([1.0, 2.0, 0.0, 0.4], np.float32)[:count]
 
 
 def reshaped(count: int) -> np.ndarray:
@@ -80,14 +90,9 @@ def shifts(count: int) -> np.ndarray:
     return np.array([(0, 0), (23, -5), (-31, 0), (1, 255)], np.int32)[:count]
 
 
-FEATURES, ALL = (outline, eyes, mouth), (reshaped, tones, zones, shifts)
-
-
 def defined(arrays) -> np.ndarray:
-    count = len(arrays[0])
-    parts = zones(count), shifts(count), reshaped(count), [None] * count, tones(count)
-    parts = *parts, *(part(count) for part in FEATURES)
-    return np.stack([give_back(*face) for face in zip(*arrays, *parts, strict=True)])
+    of_all = reach(len(arrays[0]))
+    return np.stack([give_back(*face, of_all.of(n)) for n, face in enumerate(zip(*arrays, strict=True))])
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -121,25 +126,35 @@ MISTAKES = {
     "a border with its edge pixel": ("n < 0 ? -n : (n", "n < 0 ? -n - 1 : (n"),
     "the other border with its edge pixel": ("2 * count - 2 - n", "2 * count - 1 - n"),
     "gates half a pixel off": ("(n + 0.5f) * ((float)count / size) - 0.5f", "n * ((float)count / size)"),
-    "the generator's range left open": ("open * (crop - clipped(inversions[place]))",
-                                        "open * (crop - read(inversions[place]))"),
+    "the generator's range left open": ("own[channel] - clipped(inversions[place])",
+                                        "own[channel] - read(inversions[place])"),
     "one zone for all": ("zones[face * size + row]", "zones[row]"),
     "the zone of where it is moved to": ("zones[face * size + row]", "zones[face * size + y]"),
     "one face's eyes for all": ("1.0f - eyes[face]", "1.0f - eyes[0]"),
     "one face's mouth for all": ("1.0f - mouth[face]", "1.0f - mouth[0]"),
-    "one face's outline for all": ("1.0f - outline[face]", "1.0f - outline[0]"),
+    "one face's outline for all": ("1.0f - outline[face]) * beyond", "1.0f - outline[0]) * beyond"),
     "an outline everywhere": ("* beyond[y * side + x]", ""),
     "an outline that is kept from colours": ("shapes * (1.0f - outline", "(1.0f - outline"),
-    "eyes for a mouth": ("features[size * size + of]", "features[of]"),
+    "eyes for a mouth": ("parts[2 * plane + of]", "parts[plane + of]"),
     "parts of where they are moved to": ("of = row * size + column", "of = y * size + x"),
-    "parts kept from colours": ("reshaped[face] * left", "left"),
+    "parts kept from colours": ("1.0f - shapes * left", "1.0f - left"),
+    "hair of any colour": ("per_step, of_hair)", "per_step, 0.0f * of_hair)"),
+    "one face's hair for all": ("fminf(hair[face], 1.0f)", "fminf(hair[0], 1.0f)"),
+    "hair alone counted twice": ("fminf(hair[face], 1.0f)", "hair[face]"),
+    "hair of other shapes held too": ("1.0f) * (1.0f - outline[face])", "1.0f)"),
+    "a face held to hair's colours": ("shapes * parts[of])", "shapes)"),
+    "hair as red as it was": ("fmaxf(own_red, 0.0f) + more", "fmaxf(own_red, 0.0f)"),
+    "hair as yellow as it was": ("fminf(own_blue, 0.0f) - more", "fminf(own_blue, 0.0f)"),
+    "hair as blue as it was": ("fmaxf(own_blue - more, 0.0f)", "fmaxf(own_blue, 0.0f)"),
+    "hair as green as it was": ("fminf(own_red + more, 0.0f)", "fminf(own_red, 0.0f)"),
+    "hair that grows darker": ("/ OF_GREEN", ""),
     "one shift for all": ("right = shifts[2 * face]", "right = shifts[0]"),
     "moved the other way": ("clamped(y - down", "clamped(y + down"),
     "no fading at the upper border": ("by > 0 ? source", "by > 0 ? by"),
     "no fading at the lower border": ("size - 1 - source) + 0.5f", "by) + 0.5f"),
-    "another crop than where it is moved to": ("own = read(crops[(plane + y) * size + x])", "own = crop"),
+    "another crop than where it is moved to": ("there = read(crops[place])", "there = own[channel]"),
     "a gate that closes too slowly": ("expf(-share * share)", "expf(-share)"),
-    "one least gate for all": ("shapes = reshaped[face]", "shapes = reshaped[0]"),
+    "one least gate for all": ("per_change, shapes = reshaped[face]", "per_change, shapes = reshaped[0]"),
     "the first face for all": ("gates + (long long)face * side * side, side", "gates, side"),
     "colours of skin left to the edit": ("clipped(edits[place]) - tone", "clipped(edits[place]) - 0.0f * tone"),
     "the first face's colours for all": ("tones + (3 * face + channel) * cells", "tones + channel * cells"),
