@@ -9,6 +9,7 @@ stays where the edit shows none, for what falls below the crop cannot be cut: a 
 neck that the edit lays bare under a chin is no surroundings: the collar's colour would shine there.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -55,8 +56,8 @@ LEAST_SHARE = 1.0 / 255.0
 
 FADE_PX = 16
 BEYOND_FADE_PX = 48
-"""Of the crop, from its border inwards; the second where the frame's face, its hair above all, goes on beyond the crop,
-and hair of one colour has to become hair of another."""
+"""Of the crop, from its border inwards; the second where the frame's face or the edit's, hair above all, goes on beyond
+the crop: hair of one colour has to become hair of another there, and new hair to end."""
 
 
 def cut_out(
@@ -77,7 +78,7 @@ def cut_out(
     """
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
-    mask = face_mask(grown, size, shape, hair, glasses, outline) * fade(parse.frame, size)
+    mask = face_mask(grown, size, shape, hair, glasses, outline) * fade((parse.frame, parse.edit), size)
     hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     if long is not None:
@@ -104,30 +105,30 @@ def _largest(margin: FloatArray, reach: int) -> FloatArray:
     return np.asarray(cv2.dilate(margin, square(reach)), dtype=np.float32)
 
 
-def fade(face: FloatArray, size: int) -> FloatArray:
-    """0 at a crop's border and 1 from FADE_PX on inwards, where the face goes on beyond from BEYOND_FADE_PX on; float32
-    [size, size]. face: the margin of the frame's face [h, w]."""
+def fade(faces: Sequence[FloatArray], size: int) -> FloatArray:
+    """0 at a crop's border and 1 from FADE_PX on inwards, where a face goes on beyond from BEYOND_FADE_PX on; float32
+    [size, size]. faces: the margins of the frame's face and of the edit's, each [h, w]."""
     faded = _plain_fade(size).copy()
     for quarters in range(4):  # each border in turn is the first row of views that are turned so
-        border = np.rot90(face, quarters)[0]
-        if border.max() > -RISE:
+        borders = np.stack([np.rot90(face, quarters)[0] for face in faces])
+        if borders.max() > -RISE:
             strip = np.rot90(faded, quarters)[:BEYOND_FADE_PX]
-            np.minimum(strip, _risen_from_border(border, size), out=strip)
+            np.minimum(strip, _risen_from_border(borders, size), out=strip)
     return faded
 
 
 @cache
 def _plain_fade(size: int) -> FloatArray:
     rows = np.ones((size, size), np.float32)
-    rows[:BEYOND_FADE_PX] = _risen_from_border(np.array([-RISE], np.float32), size)
+    rows[:BEYOND_FADE_PX] = _risen_from_border(np.array([[-RISE]], np.float32), size)
     faded: FloatArray = np.minimum.reduce([np.rot90(rows, quarters) for quarters in range(4)])
     return faded
 
 
-def _risen_from_border(face: FloatArray, size: int) -> FloatArray:
-    """The first rows of `fade` [BEYOND_FADE_PX, size], from the margins along the border."""
-    beyond = _risen(np.asarray(cv2.resize(face[None], (size, 1), interpolation=cv2.INTER_LINEAR), dtype=np.float32))
-    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * beyond
+def _risen_from_border(faces: FloatArray, size: int) -> FloatArray:
+    """The first rows of `fade` [BEYOND_FADE_PX, size], from the margins along the border [faces, w]."""
+    margins = np.asarray(cv2.resize(faces, (size, len(faces)), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * _risen(margins.max(axis=0))
     share = np.minimum(np.arange(BEYOND_FADE_PX, dtype=np.float32)[:, None] / reach, np.float32(1.0))
     rows: FloatArray = share * share * (np.float32(3.0) - np.float32(2.0) * share)
     return rows

@@ -248,12 +248,13 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
 
 // masks: float32 [faces, size, size], times the shares [faces, height, width]; of a face with fewer than `least` pixels
 // inside, the usual mask [size, size].
-// fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found`, the margin of
-// the frame's face [faces, height, width], is positive at the border, and in between down to -`span`.
+// fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found` or `drawn`, the
+// margins of the frame's face and of the edit's [faces, height, width], is positive at the border, and in between down to
+// -`span`.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
                                            int least, const float* usual, const float* shares, const float* found,
-                                           int width, int height, int fade, int beyond, float span, float* masks,
-                                           int size) {
+                                           const float* drawn, int width, int height, int fade, int beyond, float span,
+                                           float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     long long plane = (long long)width * height;
@@ -267,7 +268,8 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
         float lowest = 1.0f, margins[4];
 #pragma unroll
         for (int border = 0; border < 4; ++border)
-            margins[border] = enlarged(found + face * plane, width, height, columns[border], lines[border], size);
+            margins[border] = fmaxf(enlarged(found + face * plane, width, height, columns[border], lines[border], size),
+                                    enlarged(drawn + face * plane, width, height, columns[border], lines[border], size));
 #pragma unroll
         for (int border = 0; border < 4; ++border) {
             float reach = fade + (beyond - fade) * clamped(1.0f + margins[border] / span, 0.0f, 1.0f);

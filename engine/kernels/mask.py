@@ -238,5 +238,6 @@ def _soften(
     kernels.launch("mask", "erode_columns", many, buffers.rows, erode, buffers.eroded, buffers.covered, size)
     kernels.launch("mask", "feather_rows", many, buffers.eroded, first, second, buffers.counts, size)
     usual = (buffers.covered, least, buffers.usual, buffers.shares)
-    faded = (buffers.margins[Margin.FOUND], *grid, *fade_px, np.float32(RISE))
+    faces_at = buffers.margins[Margin.FOUND], buffers.margins[Margin.FACE]
+    faded = (*faces_at, *grid, *fade_px, np.float32(RISE))
     kernels.launch("mask", "feather_columns", many, buffers.counts, first, second, *usual, *faded, out, size)

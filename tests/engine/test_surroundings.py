@@ -85,7 +85,7 @@ def test_a_face_that_the_parser_misses_is_not_filled():
     crop, edit = drawn(LARGE, FACE, WALL), drawn(LARGE, PAINTED, WALL)
     shown, mask = cut_out(crop, edit, parse(NOWHERE, NOWHERE), MaskShape())
     np.testing.assert_array_equal(shown, edit)
-    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade(NOWHERE, 256))
+    np.testing.assert_allclose(mask, usual_mask(256, MaskShape()) * fade([NOWHERE], 256))
 
 
 def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
@@ -107,7 +107,8 @@ def test_the_mask_takes_in_a_fringe_and_fades_at_the_crops_border():
 def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
     above = NOWHERE.copy()
     above[0, 40:90] = 5.0
-    plain, longer = fade(NOWHERE, 256), fade(above, 256)
+    plain, longer = fade([NOWHERE, NOWHERE], 256), fade([above, NOWHERE], 256)
+    np.testing.assert_array_equal(fade([NOWHERE, above], 256), longer)  # hair that the edit lets grow
     for turned in (np.rot90(plain, quarters) for quarters in range(4)):
         np.testing.assert_array_equal(turned, plain)
     assert plain[FADE_PX, 128] == 1.0 > plain[FADE_PX - 1, 128] > plain[0, 128] == 0.0
@@ -115,7 +116,7 @@ def test_a_mask_fades_further_in_where_the_face_goes_on_beyond_the_crop():
     np.testing.assert_array_equal(longer[:, 230], plain[:, 230])
     np.testing.assert_array_equal(longer[100:], plain[100:])
     for quarters in range(4):
-        turned = fade(np.ascontiguousarray(np.rot90(above, quarters)), 256)
+        turned = fade([np.ascontiguousarray(np.rot90(above, quarters)), NOWHERE], 256)
         np.testing.assert_allclose(np.rot90(turned, -quarters), longer, atol=1e-6)
 
 
