@@ -59,18 +59,18 @@ class Status(QStatusBar):
             Phase.TRACKING: self.tr("Following the face"),
             Phase.HOLDING: self.tr("Face lost"),
         }
-        longest = max(self._phases.values(), key=len)
         names = (
-            (self.phase, self.tr("Phase"), longest),
-            (self.fps, self.tr("Frames per second"), self._in_words(self.tr("%1 frames/s"), "88.8")),
-            (self.latency, self.tr("Latency"), self._in_words(self.tr("%1 ms (p95)"), "8888")),
-            (self.dropped, self.tr("Dropped frames"), self._in_words(self.tr("%1 dropped"), "8888")),
+            (self.phase, self.tr("Phase"), self._phases.values()),
+            (self.fps, self.tr("Frames per second"), [self._in_words(self.tr("%1 frames/s"), "88.8")]),
+            (self.latency, self.tr("Latency"), [self._in_words(self.tr("%1 ms (p95)"), "8888")]),
+            (self.dropped, self.tr("Dropped frames"), [self._in_words(self.tr("%1 dropped"), "8888")]),
         )
-        for label, name, widest in names:
-            label.setMinimumWidth(label.fontMetrics().horizontalAdvance(widest) + 2 * _MARGIN_PX)
+        for label, name, texts in names:
+            self.addWidget(label)
+            label.setMinimumWidth(max(_width_px(label, text) for text in texts) + _MARGIN_PX)
+            label.clear()
             label.setAccessibleName(name)
             label.setToolTip(name)
-            self.addWidget(label)
         self.runtime.setAccessibleName(self.tr("Runtime"))
         self.addPermanentWidget(self.runtime)
         self.addPermanentWidget(self.plot)
@@ -92,3 +92,9 @@ class Status(QStatusBar):
     @staticmethod
     def _in_words(text: str, figure: str) -> str:
         return text.replace("%1", figure)
+
+
+def _width_px(label: QLabel, text: str) -> int:
+    """How wide a label must be for a text, by its own font and padding."""
+    label.setText(text)
+    return label.sizeHint().width()

@@ -232,6 +232,16 @@ def test_the_status_bar_says_how_it_goes(stage: Stage, qtbot: QtBot) -> None:
     assert len(status.plot.values_ms) > 1
 
 
+def test_a_narrow_window_cuts_no_figure_of_the_status_bar(stage: Stage, qtbot: QtBot) -> None:
+    status = stage.window.status
+    qtbot.waitUntil(lambda: status.phase.text() == "Following the face")
+    status.runtime.setText("openvino 2026.4.1 on cpu in int8 or bf16")
+    stage.window.resize(stage.window.minimumSizeHint())
+    QApplication.processEvents()
+    for label in (status.phase, status.fps, status.latency, status.dropped):
+        assert label.width() >= label.sizeHint().width()
+
+
 def test_what_is_loaded_is_said_and_the_picture_is_there_before(make_stage: MakeStage, qtbot: QtBot) -> None:
     stage = make_stage(RunSettings(set={"smile": 1.0}), wait=False)
     assert stage.window.preview.message == "Opening Demo clip…"
