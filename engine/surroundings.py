@@ -59,6 +59,10 @@ BEYOND_FADE_PX = 48
 """Of the crop, from its border inwards; the second where the frame's face or the edit's, hair above all, goes on beyond
 the crop: hair of one colour has to become hair of another there, and new hair to end."""
 
+BEYOND_LATE = 5.0
+"""Margin at the crop's border from which a face wholly goes on beyond: hair that ends just below it, which keeps little
+of its old colour, has -4 to -0.6 there, hair that the border cuts 4.5 to 8 (six clips)."""
+
 
 def cut_out(
     crop: FloatArray,
@@ -111,7 +115,7 @@ def fade(faces: Sequence[FloatArray], size: int) -> FloatArray:
     faded = _plain_fade(size).copy()
     for quarters in range(4):  # each border in turn is the first row of views that are turned so
         borders = np.stack([np.rot90(face, quarters)[0] for face in faces])
-        if borders.max() > -RISE:
+        if borders.max() > BEYOND_LATE - RISE:
             strip = np.rot90(faded, quarters)[:BEYOND_FADE_PX]
             np.minimum(strip, _risen_from_border(borders, size), out=strip)
     return faded
@@ -120,7 +124,7 @@ def fade(faces: Sequence[FloatArray], size: int) -> FloatArray:
 @cache
 def _plain_fade(size: int) -> FloatArray:
     rows = np.ones((size, size), np.float32)
-    rows[:BEYOND_FADE_PX] = _risen_from_border(np.array([[-RISE]], np.float32), size)
+    rows[:BEYOND_FADE_PX] = _risen_from_border(np.array([[BEYOND_LATE - RISE]], np.float32), size)
     faded: FloatArray = np.minimum.reduce([np.rot90(rows, quarters) for quarters in range(4)])
     return faded
 
@@ -128,7 +132,9 @@ def _plain_fade(size: int) -> FloatArray:
 def _risen_from_border(faces: FloatArray, size: int) -> FloatArray:
     """The first rows of `fade` [BEYOND_FADE_PX, size], from the margins along the border [faces, w]."""
     margins = np.asarray(cv2.resize(faces, (size, len(faces)), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * _risen(margins.max(axis=0))
+    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * _risen(
+        margins.max(axis=0) - np.float32(BEYOND_LATE)
+    )
     share = np.minimum(np.arange(BEYOND_FADE_PX, dtype=np.float32)[:, None] / reach, np.float32(1.0))
     rows: FloatArray = share * share * (np.float32(3.0) - np.float32(2.0) * share)
     return rows

@@ -249,12 +249,12 @@ extern "C" __global__ void feather_rows(const unsigned char* eroded, int first, 
 // masks: float32 [faces, size, size], times the shares [faces, height, width]; of a face with fewer than `least` pixels
 // inside, the usual mask [size, size].
 // fade: pixels from the border inwards over which a mask rises, 0 for none; beyond: the same where `found` or `drawn`, the
-// margins of the frame's face and of the edit's [faces, height, width], is positive at the border, and in between down to
-// -`span`.
+// margins of the frame's face and of the edit's [faces, height, width], is above `late` at the border, and in between down
+// to `span` below that.
 extern "C" __global__ void feather_columns(const unsigned short* rows, int first, int second, const unsigned* covered,
                                            int least, const float* usual, const float* shares, const float* found,
-                                           const float* drawn, int width, int height, int fade, int beyond, float span,
-                                           float* masks, int size) {
+                                           const float* drawn, int width, int height, int fade, int beyond, float late,
+                                           float span, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     long long plane = (long long)width * height;
@@ -272,7 +272,7 @@ extern "C" __global__ void feather_columns(const unsigned short* rows, int first
                                     enlarged(drawn + face * plane, width, height, columns[border], lines[border], size));
 #pragma unroll
         for (int border = 0; border < 4; ++border) {
-            float reach = fade + (beyond - fade) * clamped(1.0f + margins[border] / span, 0.0f, 1.0f);
+            float reach = fade + (beyond - fade) * clamped(1.0f + (margins[border] - late) / span, 0.0f, 1.0f);
             lowest = fminf(lowest, depths[border] / reach);
         }
         mask *= lowest * lowest * (3.0f - 2.0f * lowest);

@@ -34,7 +34,7 @@ from engine.masks import (
     beyond_outline,
     usual_mask,
 )
-from engine.surroundings import AROUND_REACH, BEYOND_FADE_PX, FADE_PX, GROWTH, HIDDEN_REACH, RISE
+from engine.surroundings import AROUND_REACH, BEYOND_FADE_PX, BEYOND_LATE, FADE_PX, GROWTH, HIDDEN_REACH, RISE
 
 MOST_CLASSES = 32
 """Classes of a parser whose set fits the kernel's word; CelebAMask-HQ has 19."""
@@ -239,5 +239,5 @@ def _soften(
     kernels.launch("mask", "feather_rows", many, buffers.eroded, first, second, buffers.counts, size)
     usual = (buffers.covered, least, buffers.usual, buffers.shares)
     faces_at = buffers.margins[Margin.FOUND], buffers.margins[Margin.FACE]
-    faded = (*faces_at, *grid, *fade_px, np.float32(RISE))
+    faded = (*faces_at, *grid, *fade_px, np.float32(BEYOND_LATE), np.float32(RISE))
     kernels.launch("mask", "feather_columns", many, buffers.counts, first, second, *usual, *faded, out, size)

@@ -98,6 +98,7 @@ OF_MASKS = {
     "a border that the frame's face alone goes beyond": ("enlarged(drawn + face", "enlarged(found + face"),
     "one that the edit's alone does": ("enlarged(found + face", "enlarged(drawn + face"),
     "one fade for all": ("beyond - fade) *", "beyond - fade) * 0.0f *"),
+    "a border gone beyond at once": ("- late) / span, 0.0f, 1.0f)", ") / span, 0.0f, 1.0f)"),
 }
 
 
