@@ -26,7 +26,7 @@ def pigmented(crop: FloatArray, edit: FloatArray, share: FloatArray | float) -> 
     more = np.maximum(of_edit - light, 0.0) * np.float32(PIGMENT)
     red, blue = edit[0] - of_edit, edit[2] - of_edit
     own_red, own_blue = crop[0] - light, crop[2] - light
-    # The crop's own red and blue lie within their bounds, and so does grey where the edit is much lighter.
+    # Grey lies within these bounds, and so do the crop's own red and blue where the edit is no lighter.
     redder = (np.clip(red, np.minimum(own_red + more, 0.0), np.maximum(own_red, 0.0) + more) - red) * share
     bluer = (np.clip(blue, np.minimum(own_blue, 0.0) - more, np.maximum(own_blue - more, 0.0)) - blue) * share
     greener = (redder * np.float32(-LUMA[0]) + bluer * np.float32(-LUMA[2])) / np.float32(LUMA[1])
