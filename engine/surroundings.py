@@ -132,9 +132,8 @@ def _plain_fade(size: int) -> FloatArray:
 def _risen_from_border(faces: FloatArray, size: int) -> FloatArray:
     """The first rows of `fade` [BEYOND_FADE_PX, size], from the margins along the border [faces, w]."""
     margins = np.asarray(cv2.resize(faces, (size, len(faces)), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * _risen(
-        margins.max(axis=0) - np.float32(BEYOND_LATE)
-    )
+    beyond = _risen(margins.max(axis=0) - np.float32(BEYOND_LATE))
+    reach = np.float32(FADE_PX) + np.float32(BEYOND_FADE_PX - FADE_PX) * beyond
     share = np.minimum(np.arange(BEYOND_FADE_PX, dtype=np.float32)[:, None] / reach, np.float32(1.0))
     rows: FloatArray = share * share * (np.float32(3.0) - np.float32(2.0) * share)
     return rows

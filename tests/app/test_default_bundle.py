@@ -34,7 +34,7 @@ from models.identity import FaceIdentity
 from models.pictures import images_from
 from models.training.samples import CodeSampler
 from tests.clip_frames import frames_of
-from tests.engine.reaches import reach_of
+from tests.engine.reaches import reach_of_one
 
 A_PASS, A_MINUTE = 98, 12 * 60
 """Frames of 50 there and back, and of a minute."""
@@ -91,7 +91,7 @@ def test_a_turned_head_stays_on_its_neck(default_bundle: Path) -> None:
                 ws = np.stack([np.tile(code, (shape[0], 1))] * 2)
                 ws[1] += offset
                 pair = networks.generator(ws=ws, noise=blank)["image"]
-                pair[1] = give_back(pair[1], pair[1], pair[1], reach_of(shifts=shift))
+                pair[1] = give_back(pair[1], pair[1], pair[1], reach_of_one(shifts=shift))
                 before, after = np.isin(networks.parser(crop=pair)["logits"].argmax(axis=1), of_head)
                 shared.append((before & after).sum() / (before | after).sum())
             assert np.median(shared) > 0.85

@@ -5,7 +5,7 @@ import pytest
 
 from engine.hair import LUMA, pigmented
 from engine.restoring import give_back
-from tests.engine.reaches import reach_of
+from tests.engine.reaches import reach_of_one
 
 CROWN, NOSE = np.s_[:, 4:30, 100:150], np.s_[:, 145:160, 115:140]
 
@@ -44,7 +44,7 @@ def test_only_where_colours_of_hair_alone_change():
     crop, edit = plain(20, 20, 20), plain(30, 50, 50)
     held = pigmented(crop, edit, 1.0)
     old, hair, face, light = (
-        give_back(crop, crop, edit, reach_of(**parts))
+        give_back(crop, crop, edit, reach_of_one(**parts))
         for parts in (
             {"outline": 0.0},
             {"outline": 0.0, "reshaped": 0.0, "hair": 2.0},

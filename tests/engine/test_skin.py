@@ -5,7 +5,7 @@ import pytest
 
 from engine.restoring import give_back
 from engine.skin import TONE_RESOLUTION, face_places, skin_places, tone_change
-from tests.engine.reaches import reach_of
+from tests.engine.reaches import reach_of_one
 
 
 def shaded(amount=0.1, side=64):
@@ -49,7 +49,7 @@ def test_an_edit_of_shapes_leaves_skin_the_colour_it_was():
     crop = rng.uniform(-0.5, 0.5, (3, 256, 256)).astype(np.float32)
     inversion = crop + 0.05
     edit = inversion + np.repeat(np.repeat(shaded(), 4, axis=1), 4, axis=2)
-    kept, changed, half = (give_back(crop, inversion, edit, reach_of(tones=tones)) for tones in (0.0, 1.0, 0.5))
+    kept, changed, half = (give_back(crop, inversion, edit, reach_of_one(tones=tones)) for tones in (0.0, 1.0, 0.5))
     cheek = np.s_[:, 144:160, 80:96]
     np.testing.assert_allclose(kept[cheek].mean(axis=(1, 2)), crop[cheek].mean(axis=(1, 2)), atol=0.02)
     assert (changed - kept)[cheek].mean(axis=(1, 2)) == pytest.approx([0.1, 0.0, -0.1], abs=0.01)
