@@ -84,7 +84,7 @@ class Editing:
         return make, self._adopted(faces, before)
 
     def warm_up(self, most: int) -> None:
-        """Take two steps for every number of faces up to `most`, so that no frame waits for a compiler."""
+        """Take a few steps for every number of faces up to `most`, so that no frame waits for a compiler."""
         clock = StageClock()
         blank = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         for batch in range(1, most + 1):
@@ -98,7 +98,7 @@ class Editing:
                     faces, inversions, edits = self._stepped(faces, range(batch), crops, motions, clock, reach)
                     self._blended(placed, crops, inversions, edits, reach, crops_from_frame, clock)
                 faces = self._adopted(faces, ())
-                for _ in range(2):
+                for _ in range(2 * self.switches.inverted_every):  # with either set of state
                     seen = dict(enumerate(crops_from_frame))
                     _, faces = self._at_once(blank, faces, seen, motions, clock) or (blank, faces)
 

@@ -45,9 +45,9 @@ class Switches:
     for ever. Off is the paper's rule.
     steadied: what is drawn is held steady along the face's motion (`engine/steadying.py`), where the caller knows it.
     Off is the paper's rule.
-    half_rate: every second inversion is not generated but estimated from the edit, which halves the generator's work on
-    those frames: O_t := E_t - (E_{t-1} - O_{t-1}), for what an edit changes moves little from one frame to the next.
-    Off is the paper's rule.
+    inverted_every: of so many frames one inversion is generated, and the others are estimated from the edit, which
+    halves the generator's work on those frames: O_t := E_t - W(E_{t-1} - O_{t-1}), where W carries what an edit changes
+    along the face's motion, if that is known (`engine/steadying.py`). 1 is the paper's rule.
     """
 
     tcc: bool = True
@@ -61,7 +61,7 @@ class Switches:
     map_yields: bool = True
     following: bool = True
     steadied: bool = True
-    half_rate: bool = True
+    inverted_every: int = 3
 
 
 PRIMING_STEPS = 2
@@ -75,8 +75,8 @@ FOLLOWED_SHARE = 0.0125
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
 UNLOOKED_FRAMES = 32
-"""Frames between two looks of the refiner, each of which costs a picture of the generator. At half rate it looks on a
-frame whose inversion is estimated, which saves one."""
+"""Frames between two looks of the refiner, each of which costs a picture of the generator. It looks on a frame whose
+inversion is estimated, if there are such, which saves one."""
 
 LOOKED_SHARE = 0.4
 """Of the way from what the refiner has found so far to what it sees now, that the correction goes at each look."""
@@ -89,7 +89,7 @@ FULL = Switches()
 VARIANTS: Mapping[str, Switches] = MappingProxyType(
     {
         "full": FULL,
-        "whole_rate": Switches(half_rate=False),
+        "whole_rate": Switches(inverted_every=1),
         "paper": Switches(
             primed=False,
             refined=False,
@@ -98,7 +98,7 @@ VARIANTS: Mapping[str, Switches] = MappingProxyType(
             map_yields=False,
             following=False,
             steadied=False,
-            half_rate=False,
+            inverted_every=1,
         ),
         "unsteadied": Switches(steadied=False),
         "no_tcc": Switches(tcc=False),
@@ -162,23 +162,28 @@ def advance(
         ws, noise, h, c = _compensated(networks, answer, ws + added, switches)
     with stage("generate"):
         if rhythm.estimated:
-            edit = networks.generator(ws=ws + offset, noise=noise if kept is None else noise * kept)["image"]
-            inversion = edit - (state.edit - state.inversion)
+            edit, inversion = networks.generator(ws=ws + offset, noise=_kept_of(noise, kept))["image"], None
         else:
             inversion, edit = _synthesise(networks, ws, offset, noise, kept)
-    if hold_steady:
-        with stage("steady"):
+    with stage("steady"):
+        if inversion is None:
+            change = state.edit - state.inversion
+            if hold_steady:
+                edit, change = hold_steady((state.edit, change), (edit, None))
+            inversion = edit - change
+        elif hold_steady:
             inversion, edit = hold_steady((state.inversion, state.edit), (inversion, edit))
     after = RecurrentState(crop, inversion, edit, h, c, anchor, correction, state.aim, added, rhythm=rhythm)
     return after, inversion, edit
 
 
 def next_rhythm(before: Rhythm, networks: Networks, switches: Switches) -> Rhythm:
-    """The frame after one: whether its inversion is estimated, and whether the refiner looks, which is unlooked = 0."""
-    estimated = switches.half_rate and not before.estimated
+    """The frame after one: whether its inversion is estimated, which is estimated > 0, and whether the refiner looks,
+    which is unlooked = 0."""
+    estimated = (before.estimated + 1) % switches.inverted_every
     unlooked = before.unlooked + 1
     again = networks.refiner is not None and switches.refined and switches.following
-    due = again and unlooked >= UNLOOKED_FRAMES and (estimated or not switches.half_rate)
+    due = again and unlooked >= UNLOOKED_FRAMES and (estimated > 0 or switches.inverted_every == 1)
     return Rhythm(estimated, 0 if due else unlooked)
 
 
@@ -366,9 +371,13 @@ def _synthesise(
     The latter rows of the edit are the anchor's plus the offset of this very frame, so that a slider acts at once.
     kept: the share of the noise map that the edit is drawn with (`kept_share`); None for all of it.
     """
-    noises = np.concatenate([noise, noise if kept is None else noise * kept])
+    noises = np.concatenate([noise, _kept_of(noise, kept)])
     images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=noises)["image"]
     return images[: len(ws)], images[len(ws) :]
+
+
+def _kept_of(noise: FloatArray, kept: FloatArray | None) -> FloatArray:
+    return noise if kept is None else noise * kept
 
 
 def _zeros(shape: tuple[int | str, ...], crop: FloatArray) -> NDArray[np.float32]:

@@ -242,7 +242,7 @@ class Session:
         self._faces = self._no_faces()
 
     def warm_up(self) -> None:
-        """Take two steps for every number of faces, so that no frame waits for a compiler."""
+        """Take a few steps for every number of faces, so that no frame waits for a compiler."""
         self._editing.warm_up(self._settings.max_faces)
 
     def close(self) -> None:

@@ -136,10 +136,11 @@ class TrackState:
 class Rhythm(NamedTuple):
     """Where the loop is in what is not done on every frame.
 
-    estimated: whether O_{t-1} was estimated (`Switches.half_rate`). unlooked: frames since the refiner looked.
+    estimated: inversions in a row, O_{t-1} the last, that were estimated (`Switches.inverted_every`). unlooked: frames
+    since the refiner looked.
     """
 
-    estimated: bool = False
+    estimated: int = 0
     unlooked: int = 0
 
 
@@ -192,7 +193,7 @@ def stack(states: Sequence[RecurrentState]) -> RecurrentState:
 
 def together(rhythms: Sequence[Rhythm]) -> Rhythm:
     """The rhythm of faces that go through the networks as one batch."""
-    return Rhythm(any(one.estimated for one in rhythms), max(one.unlooked for one in rhythms))
+    return Rhythm(max(one.estimated for one in rhythms), max(one.unlooked for one in rhythms))
 
 
 def unstack(state: RecurrentState) -> tuple[RecurrentState, ...]:

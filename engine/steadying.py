@@ -49,8 +49,9 @@ Motion = NDArray[np.float32]
 """[3, MOTION_SIDE, MOTION_SIDE]: from a point of the new crop to where it was before, x and y in pixels of the crop,
 and the share of the picture before."""
 
-Steady = Callable[[Sequence[FloatArray], Sequence[FloatArray]], Sequence[FloatArray]]
-"""Pictures of the frame before and of this one, each [B, 3, S, S] -> this one's, held steady; new arrays."""
+Steady = Callable[[Sequence[FloatArray], Sequence[FloatArray | None]], Sequence[FloatArray]]
+"""Pictures of the frame before and of this one, each [B, 3, S, S] -> this one's, held steady; new arrays. Where there
+are none of this one, those of the frame before are carried along."""
 
 
 def still() -> Motion:
@@ -83,25 +84,26 @@ def motion_between(before: Grey | None, now: Grey) -> Motion:
 
 
 def steadied(
-    before: Sequence[FloatArray], now: Sequence[FloatArray], motions: Sequence[Motion]
+    before: Sequence[FloatArray], now: Sequence[FloatArray | None], motions: Sequence[Motion]
 ) -> tuple[FloatArray, ...]:
     """Pictures of this frame, mixed with those of the frame before along the motion of each face.
 
-    before, now: as many of either, float32 [B, 3, S, S], S = CROP_SIZE. motions: one a face, B of them. Returns new
-    arrays.
+    before, now: as many of either, float32 [B, 3, S, S], S = CROP_SIZE; None for those of the frame before alone.
+    motions: one a face, B of them. Returns new arrays.
     """
     size, places = (CROP_SIZE, CROP_SIZE), _places(CROP_SIZE)
-    out = tuple(np.empty_like(pictures) for pictures in now)
+    out = tuple(np.empty_like(pictures) for pictures in before)
     for face, motion in enumerate(motions):
         x, y, share = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in motion)
         x += places[0]
         y += places[1]
         for old, new, made in zip(before, now, out, strict=True):
-            for carried, drawn, mixed in zip(old[face], new[face], made[face], strict=True):
-                cv2.remap(carried, x, y, cv2.INTER_LINEAR, dst=mixed, borderMode=cv2.BORDER_REPLICATE)
-                mixed -= drawn
-                mixed *= share
-                mixed += drawn
+            for channel, mixed in enumerate(made[face]):
+                cv2.remap(old[face, channel], x, y, cv2.INTER_LINEAR, dst=mixed, borderMode=cv2.BORDER_REPLICATE)
+                if new is not None:
+                    mixed -= new[face, channel]
+                    mixed *= share
+                    mixed += new[face, channel]
     return out
 
 

@@ -83,8 +83,8 @@ class CardImaging:
     def steady_along(self, motions: Array) -> Steady:
         """The same, the motions on the device already: float32 [F, 3, MOTION_SIDE, MOTION_SIDE]."""
 
-        def steady(before: Sequence[FloatArray], now: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
-            out = tuple(self._images(len(pictures)) for pictures in now)
+        def steady(before: Sequence[FloatArray], now: Sequence[FloatArray | None]) -> tuple[FloatArray, ...]:
+            out = tuple(self._images(len(pictures)) for pictures in before)
             for pictures in zip(before, now, out, strict=True):
                 steady_faces(self._kernels, pictures[0], pictures[1], motions, pictures[2])
             return out

@@ -1,4 +1,5 @@
-// Pictures of a frame, mixed with those of the frame before along the faces' motion: steadying.steadied for all faces.
+// Pictures of a frame, mixed with those of the frame before along the faces' motion, or those alone: steadying.steadied
+// for all faces.
 #include "image.cuh"
 
 __device__ inline float pixel(const REAL* plane, int size, int x, int y) {
@@ -6,9 +7,9 @@ __device__ inline float pixel(const REAL* plane, int size, int x, int y) {
 }
 
 // before, now, out: REAL [faces, 3, size, size]. motions: float32 [faces, 3, side, side], from a pixel to where it was
-// before, along x and y in pixels, and the share of the picture before.
-extern "C" __global__ void carry(const REAL* before, const REAL* now, const float* motions, int side, REAL* out,
-                                 int size) {
+// before, along x and y in pixels, and the share of the picture before. alone: 1 where that is all, and now is not read.
+extern "C" __global__ void carry(const REAL* before, const REAL* now, int alone, const float* motions, int side,
+                                 REAL* out, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
     const float* motion = motions + (long long)face * 3 * side * side;
@@ -26,7 +27,7 @@ extern "C" __global__ void carry(const REAL* before, const REAL* now, const floa
         }
         float carried = lines[0] + down.rest * (lines[1] - lines[0]);
         long long at = (((long long)face * 3 + channel) * size + y) * size + x;
-        float drawn = read(now[at]);
+        float drawn = alone ? carried : read(now[at]);
         write(out + at, drawn + share * (carried - drawn));
     }
 }

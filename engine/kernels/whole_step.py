@@ -51,8 +51,9 @@ log = logging.getLogger(__name__)
 LEAST_EXTENT_PX = 256
 """Rectangles of faces are rounded up to this or its doubles, so that a moving face does not need graph after graph."""
 
-KEPT_GRAPHS = 16
-"""For two sets of state, a few sizes of face and numbers of faces; a graph of large networks takes some memory."""
+KEPT_GRAPHS = 24
+"""For two sets of state, with an inversion and without, a few sizes of face and numbers of faces; a graph of large
+networks takes some memory."""
 
 WEIGHTS = 7
 """Of a `Reach`: hair, outline, eyes, mouth, glasses, reshaped, tones."""
@@ -126,8 +127,10 @@ class WholeSteps:
         self._kernels.upload(parcel.placed, parcel.staged)
         before = together([state.rhythm for state in states])
         rhythm = next_rhythm(before, self._networks, self._switches)
-        # A graph holds for every number of frames after which the refiner looks, and for every other number.
-        before = before._replace(unlooked=0 if rhythm.unlooked else UNLOOKED_FRAMES)
+        # A graph holds for every rhythm after which the same is done.
+        before = Rhythm(
+            0 if rhythm.estimated else self._switches.inverted_every - 1, 0 if rhythm.unlooked else UNLOOKED_FRAMES
+        )
         self._do(_Key(source, len(states), before, shrunk_px, extent_px), parcel)
         out = self._kernels.staging((parcel.returned,), np.uint8)
         self._kernels.download(out, parcel.placed[: parcel.returned])

@@ -1,6 +1,7 @@
 """The loop against the paper's equations, on tiny networks."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from engine.recurrence import (
 )
 from engine.runtimes.select import open_networks, select
 from engine.state import Rhythm, stack, unstack
+from engine.steadying import MOTION_SIDE, steadied
 from tests.engine.tiny_bundle import DIM, FORMER, ROWS, build
 
 STEPS = 6
@@ -155,7 +157,7 @@ def test_priming_is_the_first_frame_shown_again(tiny_networks, crops, offset):
     """The steps after the first see what the one before made, as if the frame had come again."""
     networks = replace(tiny_networks, encoder=tiny_networks.encoder_anchor)
     # What the map yields to is seen on an inversion; on the very first frame there is one in the primed step alone.
-    one_map = Switches(map_yields=False, half_rate=False)
+    one_map = Switches(map_yields=False, inverted_every=1)
     primed, *_ = advance(networks, None, crops[0], offset, one_map)
     state, *_ = advance(networks, None, crops[0], offset, replace(one_map, primed=False))
     for _ in range(PRIMING_STEPS):
@@ -172,17 +174,23 @@ def test_every_switch_changes_the_result(tiny_networks, crops, offset, variant):
 
 
 def test_what_is_held_steady_is_what_the_next_frame_sees(tiny_networks, crops, offset):
-    """Both pictures are given to be held, with those of the frame before; nothing is on a track's first frame."""
+    """Both pictures that are drawn are given to be held, with those of the frame before; an inversion that is estimated
+    is the edit that was held less what the edit changed, carried along. Nothing is held on a track's first frame."""
     given = []
 
     def steady(before, now):
         given.append((before, now))
-        return tuple((b + n) / 2 for b, n in zip(before, now, strict=True))
+        return tuple(b / 4 if n is None else (b + n) / 2 for b, n in zip(before, now, strict=True))
 
     first, *_ = advance(tiny_networks, None, crops[0], offset, steady=lambda: steady)
     assert not given
     plain = advance(tiny_networks, first, crops[1], offset)
-    state, inversion, edit = advance(tiny_networks, first, crops[1], offset, steady=lambda: steady)
+    _, inversion, edit = advance(tiny_networks, first, crops[1], offset, steady=lambda: steady)
+    np.testing.assert_array_equal(edit, (first.edit + plain[2]) / 2)
+    np.testing.assert_allclose(inversion, edit - (first.edit - first.inversion) / 4, atol=1e-6)
+    given.clear()
+    plain = advance(tiny_networks, first, crops[1], offset, WHOLE_RATE)
+    state, inversion, edit = advance(tiny_networks, first, crops[1], offset, WHOLE_RATE, steady=lambda: steady)
     ((before, now),) = given
     assert all(a is b for a, b in zip(before, (first.inversion, first.edit), strict=True))
     for drawn, expected in zip(now, plain[1:], strict=True):
@@ -287,7 +295,7 @@ def test_the_map_does_not_yield_to_sliders_that_change_colours_alone(tiny_networ
 
 def test_without_the_map_the_generator_gets_none(tiny_networks, crops, offset):
     state, *_ = advance(tiny_networks, None, crops[0], offset)
-    code_alone = Switches(noise_map=False, tcc=False, half_rate=False)
+    code_alone = Switches(noise_map=False, tcc=False, inverted_every=1)
     after, inversion, _ = advance(tiny_networks, state, crops[1], offset, code_alone)
     ws = state.anchor.copy()
     ws[:, :FORMER] = tiny_networks.encoder(crop=crops[1])["ws"]
@@ -338,8 +346,8 @@ def test_without_all_rows_the_anchor_stays(tiny_networks, crops, offset):
     np.testing.assert_array_equal(after.anchor, state.anchor)
 
 
-def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_changed(tiny_networks, crops, offset):
-    """The equation written out, and the generator's work: two pictures, then one."""
+def test_two_of_three_inversions_are_the_edit_less_what_the_edit_changed(tiny_networks, crops, offset):
+    """The equation written out, and the generator's work: two pictures, then twice one."""
     pictures = []
 
     def generator(**arrays):
@@ -353,7 +361,7 @@ def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_chan
         pictures.clear()
         state, inversion, edit = advance(counting, state, crop, offset)
         np.testing.assert_allclose(edit, full_edit, atol=1e-5)
-        if t % 2:
+        if t % 3:
             assert pictures == [1]
             np.testing.assert_allclose(inversion, edit - (before.edit - before.inversion), atol=1e-6)
             assert np.abs(inversion - full_inversion).max() > 1e-3
@@ -364,17 +372,34 @@ def test_at_half_rate_every_second_inversion_is_the_edit_less_what_the_edit_chan
         before = state
 
 
-def test_at_half_rate_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
-    """A batch is generated whole when any of its faces was estimated last."""
+def test_what_an_edit_changes_goes_along_with_the_face(tiny_networks, crops, offset):
+    """A face has moved by 8 px to the right; nothing of the frame before is mixed in, but the change is of there."""
+    moved = np.zeros((3, MOTION_SIDE, MOTION_SIDE), np.float32)
+    moved[0] = -8.0
     first, *_ = advance(tiny_networks, None, crops[0], offset)
-    second, *_ = advance(tiny_networks, first, crops[1], offset)
-    assert (first.rhythm, second.rhythm) == (Rhythm(False, 0), Rhythm(True, 1))
-    both = stack([second, first])
-    assert both.rhythm == Rhythm(True, 1)
-    after, *_ = advance(tiny_networks, both, crops[2].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert [state.rhythm for state in unstack(after)] == [Rhythm(False, 2)] * 2
-    again, *_ = advance(tiny_networks, after, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert again.rhythm == Rhythm(True, 3)
+    _, inversion, edit = advance(
+        tiny_networks, first, crops[1], offset, steady=lambda: partial(steadied, motions=[moved])
+    )
+    change = first.edit - first.inversion
+    np.testing.assert_allclose((edit - inversion)[..., 8:], change[..., :-8], atol=1e-4)
+    assert np.abs(change[..., 8:] - change[..., :-8]).max() > 0.01
+    drawn = advance(tiny_networks, first, crops[1], offset)[2]
+    np.testing.assert_allclose(edit, drawn, atol=1e-6)
+
+
+def test_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
+    """A batch is generated whole when any of its faces is due."""
+    states, state = [], None
+    for crop in crops[:3]:
+        state, *_ = advance(tiny_networks, state, crop, offset)
+        states.append(state)
+    assert [state.rhythm for state in states] == [Rhythm(0, 0), Rhythm(1, 1), Rhythm(2, 2)]
+    both = stack([states[2], states[0]])
+    assert both.rhythm == Rhythm(2, 2)
+    after, *_ = advance(tiny_networks, both, crops[3].repeat(2, axis=0), offset.repeat(2, axis=0))
+    assert [state.rhythm for state in unstack(after)] == [Rhythm(0, 3)] * 2
+    again, *_ = advance(tiny_networks, after, crops[4].repeat(2, axis=0), offset.repeat(2, axis=0))
+    assert again.rhythm == Rhythm(1, 4)
 
 
 class _Counted:
@@ -412,7 +437,7 @@ def test_without_a_likeness_the_generator_is_not_asked(tiny_networks, crops):
 
 
 def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, offset):
-    codes_alone = Switches(noise_map=False, tcc=False, following=False, half_rate=False)
+    codes_alone = Switches(noise_map=False, tcc=False, following=False, inverted_every=1)
     aim = np.random.default_rng(6).standard_normal((1, ROWS, DIM)).astype(np.float32)
     state, *_ = advance(tiny_networks, None, crops[0], offset, codes_alone)
     after, inversion, edit = advance(tiny_networks, replace(state, aim=aim), crops[1], offset, codes_alone)
@@ -429,7 +454,7 @@ def test_a_new_likeness_is_faded_in_and_moves_every_row(tiny_networks, crops, of
 
 
 def test_what_the_encoder_misses_is_told_by_the_first_inversion_and_added_to_every_code(tiny_networks, crops, offset):
-    codes_alone = Switches(noise_map=False, tcc=False, following=False, half_rate=False)
+    codes_alone = Switches(noise_map=False, tcc=False, following=False, inverted_every=1)
     nothing = np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
     state, first, _ = advance(tiny_networks, None, crops[0], offset, codes_alone)
     anchor = tiny_networks.encoder_anchor(crop=crops[0])["ws"]
@@ -455,7 +480,7 @@ def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(t
         return {"dws": np.full((len(crop), ROWS, DIM), 0.5 * len(looks), np.float32)}
 
     networks = replace(tiny_networks, refiner=_Counted(None, refiner))
-    for switches in (Switches(), Switches(half_rate=False)):
+    for switches in (Switches(), Switches(inverted_every=1)):
         looks.clear()
         state, *_ = advance(networks, None, crops[0], offset, switches)
         assert len(looks) == 1
@@ -470,7 +495,7 @@ def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(t
             np.testing.assert_array_equal(looks[-1], crops[frame % len(crops)])
             moved = LOOKED_SHARE * (0.5 * len(looks) - before.correction)
             np.testing.assert_allclose(state.correction, before.correction + moved, atol=1e-6)
-            assert state.rhythm.estimated is switches.half_rate
+            assert (state.rhythm.estimated > 0) is (switches.inverted_every > 1)
         assert len(looks) == 1 + 3
 
 

@@ -58,6 +58,16 @@ def test_a_face_at_rest_keeps_its_share_of_the_frame_before():
     np.testing.assert_allclose(steadied([before], [now], [motion])[0], expected, atol=1e-3)
 
 
+def test_what_was_before_alone_goes_along_whole():
+    """However sure the motion is; beside it, what is drawn anew is mixed as ever."""
+    before, now = image(textured(1)), image(textured(2))
+    motion = np.zeros((3, MOTION_SIDE, MOTION_SIDE), np.float32)
+    motion[0], motion[2] = 4.0, 0.25
+    alone, mixed = steadied([before, before], [None, now], [motion])
+    np.testing.assert_allclose(alone[..., :-4], before[..., 4:], atol=1e-4)
+    np.testing.assert_allclose(mixed, now + 0.25 * (alone - now), atol=1e-5)
+
+
 @pytest.mark.parametrize(("dx", "dy"), [(3.0, 0.0), (-5.5, 2.25), (9.0, -7.0)])
 def test_motion_is_followed(dx, dy):
     """What is carried over lies where the face is now: pictures that moved with it come out as they are."""

@@ -25,8 +25,9 @@ def faces(count):
 
 def carried(bench, before, now, motions, real=np.float32):
     kernels = bench.kernels
-    out = kernels.empty(now.shape, real)
-    steady_faces(kernels, bench.put(before.astype(real)), bench.put(now.astype(real)), bench.put(motions), out)
+    out = kernels.empty(before.shape, real)
+    drawn = None if now is None else bench.put(now.astype(real))
+    steady_faces(kernels, bench.put(before.astype(real)), drawn, bench.put(motions), out)
     return bench.get(out)
 
 
@@ -35,6 +36,12 @@ def test_the_mixture_is_the_definitions(bench, count):
     before, now, motions = faces(count)
     (expected,) = steadied([before], [now], list(motions))
     np.testing.assert_allclose(carried(bench, before, now, motions), expected, atol=2e-5)
+
+
+def test_what_was_before_alone_is_carried_along(bench):
+    before, _, motions = faces(3)
+    (expected,) = steadied([before], [None], list(motions))
+    np.testing.assert_allclose(carried(bench, before, None, motions), expected, atol=2e-5)
 
 
 def noise():
