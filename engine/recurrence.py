@@ -61,7 +61,7 @@ class Switches:
     map_yields: bool = True
     following: bool = True
     steadied: bool = True
-    inverted_every: int = 3
+    inverted_every: int = 4
 
 
 PRIMING_STEPS = 2

@@ -44,10 +44,10 @@ def is_at_once(edited):
 
 def test_a_steady_frame_is_one_copy_up_one_graph_and_one_copy_down(make_both, counted):
     _, session = make_both(lambda index: TWO, max_faces=2)
-    for frame in frames(7):  # an anchor, then a graph for either set of the state, with an inversion and without
+    for frame in frames(5):  # an anchor, then a graph for either set of the state, and one with an inversion
         session.step(frame, SMILE)
-    assert counted()["captures"] == 4
-    for frame in frames(6, first=7):
+    assert counted()["captures"] == 3
+    for frame in frames(8, first=5):
         assert is_at_once(session.step(frame, SMILE))
         counts = counted()
         assert (counts["captures"], counts["replays"], counts["new arrays"]) == (0, 1, [])
@@ -104,8 +104,8 @@ def test_a_step_that_fails_after_a_face_was_found_leaves_its_state_as_it_was(mak
 
 
 def test_a_face_that_grows_shares_graphs_with_its_likes(make_both, counted):
-    """One for each set of state with an inversion and without, one for the refiner's looks; and a frame of another size
-    begins anew."""
+    """One for each set of state, one for inversions, one for the refiner's looks; and a frame of another size begins
+    anew."""
 
     def look(index):
         return (placed_face(160.0, 120.0, 40.0 + index),), ()
@@ -115,12 +115,12 @@ def test_a_face_that_grows_shares_graphs_with_its_likes(make_both, counted):
     for frame in frames(40):
         shown = [session.step(frame, SMILE).image for session in (on_cpu, on_card)]
         assert cv2.absdiff(*shown).max() <= 1
-    assert counted()["captures"] == 5
-    for n in range(40, 47):
+    assert counted()["captures"] == 4
+    for n in range(40, 46):
         frame = CameraFrame(n, n * FRAME_NS, picture(n, 500, 240))
         shown = [session.step(frame, SMILE).image for session in (on_cpu, on_card)]
         assert cv2.absdiff(*shown).max() <= 1
-    assert counted()["captures"] == 4
+    assert counted()["captures"] == 3
 
 
 def test_graphs_do_not_pile_up(make_both, monkeypatch, counted):
@@ -168,11 +168,11 @@ def test_a_capture_that_fails_is_told_and_the_step_taken_all_the_same(make_both,
 
     monkeypatch.setattr(DEVICE, "capture", capture)
     on_cpu, on_card = make_both(lambda index: SEEN)
-    for frame in frames(7):
+    for frame in frames(6):
         shown = [session.step(frame, SMILE) for session in (on_cpu, on_card)]
         assert cv2.absdiff(shown[0].image, shown[1].image).max() <= 1
-    # Once for either set of the state, with an inversion and without.
-    assert caplog.text.count("cannot be captured as a CUDA graph; it is launched piece by piece: the graphics") == 4
+    # Once for either set of the state, and for an inversion.
+    assert caplog.text.count("cannot be captured as a CUDA graph; it is launched piece by piece: the graphics") == 3
 
 
 def test_a_result_stays_the_callers(make_both):
