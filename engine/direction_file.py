@@ -1,10 +1,10 @@
 """`directions.npz`: the attributes of a bundle, as a training writes them and the engine reads them.
 
 For each attribute NAME: `NAME.direction` float32 [L, D], `NAME.range` float32 [2] = (lo, hi), `NAME.label`, `NAME.face`
-and `NAME.hair`, whether these change with it, `NAME.zone` float32 [2], the rows between which they do, `NAME.shift`
-float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`, `NAME.mouth`,
-`NAME.glasses`, `NAME.reshapes` and `NAME.tones`; and `generator_id`, which ties them to the generator they were found
-in.
+and `NAME.hair`, whether these change with it, `NAME.hair_above`, `NAME.zone` float32 [2], the rows between which they
+do, `NAME.shift` float32 [2] = (x, y), how far the edit is moved, `NAME.takes_off`, `NAME.outline`, `NAME.eyes`,
+`NAME.mouth`, `NAME.glasses`, `NAME.reshapes` and `NAME.tones`; and `generator_id`, which ties them to the generator
+they were found in.
 """
 
 import os
@@ -22,7 +22,7 @@ from engine.errors import BundleError
 
 DIRECTIONS = "directions.npz"
 
-SAID = ("face", "hair", "outline", "eyes", "mouth", "glasses", "reshapes", "tones")
+SAID = ("face", "hair", "hair_above", "outline", "eyes", "mouth", "glasses", "reshapes", "tones")
 """What a direction says of itself, each yes or no."""
 
 WHOLE_CROP = (0.0, 1.0)
@@ -34,16 +34,17 @@ class Direction:
     """One attribute: v > 0 moves the code by v * hi * direction, v < 0 by |v| * lo * direction (lo < 0).
 
     direction: float32 [L, D], the offset of W+ for one unit. face, hair: whether face and hair change with it; what
-    does not is shown as it is in the frame. zone: the rows of an aligned crop between which the face changes with it,
-    as shares of the crop's height from the top; what lies above and below is shown as it is in the frame. shift: how
-    far the edit is moved within the crop for one unit, (to the right, down), as shares of its side: a crop follows eyes
-    and mouth, so that under a direction that turns the head it is the head that would go astray. takes_off: the
-    parser's class of what v < 0 takes off the face; "" for nothing. outline, eyes, mouth: whether the head's outline,
-    or what is seen there, eyes, and lips change with it; else the noise map has its full say there, and they are shown
-    as they are in the frame, but for hair, which takes other colours where it changes. glasses: whether what is worn
-    before the eyes changes with it; else it is shown as it is in the frame, with what is seen through it. reshapes:
-    whether shapes change with it; else colours alone do, and all detail stays the frame's. tones: whether the colours
-    of skin change with it; else they stay the frame's.
+    does not is shown as it is in the frame. hair_above: whether hair changes with v > 0 too, not with v < 0 alone.
+    zone: the rows of an aligned crop between which the face changes with it, as shares of the crop's height from the
+    top; what lies above and below is shown as it is in the frame. shift: how far the edit is moved within the crop for
+    one unit, (to the right, down), as shares of its side: a crop follows eyes and mouth, so that under a direction that
+    turns the head it is the head that would go astray. takes_off: the parser's class of what v < 0 takes off the face;
+    "" for nothing. outline, eyes, mouth: whether the head's outline, or what is seen there, eyes, and lips change with
+    it; else the noise map has its full say there, and they are shown as they are in the frame, but for hair, which
+    takes other colours where it changes. glasses: whether what is worn before the eyes changes with it; else it is
+    shown as it is in the frame, with what is seen through it. reshapes: whether shapes change with it; else colours
+    alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they stay the
+    frame's.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Direction:
     hi: float
     face: bool = True
     hair: bool = True
+    hair_above: bool = True
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
     takes_off: str = ""

@@ -96,7 +96,8 @@ def hair_weight(directions: Mapping[str, Direction], values: Mapping[str, float]
 
     values: as `edit_offset` takes them.
     """
-    return 1.0 + meant_for("hair", directions, values) - meant_for("face", directions, values)
+    of_hair = {name: value for name, value in values.items() if value < 0.0 or directions[name].hair_above}
+    return 1.0 + meant_for("hair", directions, of_hair) - meant_for("face", directions, values)
 
 
 def meant_for(part: str, directions: Mapping[str, Direction], values: Mapping[str, float]) -> float:

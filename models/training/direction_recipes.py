@@ -46,18 +46,19 @@ class Recipe:
     predicted deviations, that its response is measured at. leak: largest mean change of a score that it leaves alone,
     in standard deviations. rare: most faces lack it, so that only those who have it can lose it, and it appears at a
     threshold, beyond what a small step shows. face, hair: whether the person's face and hair may change with it; else
-    the frame's own is shown, whatever the direction does to it. zone: the rows of an aligned crop that it is meant for,
-    as shares of the height from the top; above and below the frame's own is shown too. shift: how far what is drawn is
-    moved within the crop for one unit, (to the right, down) as shares of its side. The crop follows eyes and mouth, so
-    a head that turns would leave its neck; this lays it, by the parser, on most of the head it was (24 codes). wearing:
-    a score, and how many of its deviations go with each of the own, along what tells it among those alone who have the
-    attribute. takes_off: the parser's class of what the lower end takes off a face, which no step in W does to thin
-    glasses. outline: whether the head's outline may change with it, or what is seen there; else ears and jaw are the
-    frame's own, and hair takes other colours alone. eyes, mouth: whether eyes with their lids, and lips, may; else
-    these are, and blink and speak. glasses: whether what is worn before the eyes may, or be seen through; else the
-    frame's own is shown. reshapes: whether shapes may; else colours alone change, and the frame's own detail is kept
-    everywhere. tones: whether the colours of skin may. along: other sliders, and how many of their units go with each
-    of the own; what they do is no part of what is fitted, weighed and ranged.
+    the frame's own is shown, whatever the direction does to it. hair_above: whether hair may at the upper end too.
+    zone: the rows of an aligned crop that it is meant for, as shares of the height from the top; above and below the
+    frame's own is shown too. shift: how far what is drawn is moved within the crop for one unit, (to the right, down)
+    as shares of its side. The crop follows eyes and mouth, so a head that turns would leave its neck; this lays it, by
+    the parser, on most of the head it was (24 codes). wearing: a score, and how many of its deviations go with each of
+    the own, along what tells it among those alone who have the attribute. takes_off: the parser's class of what the
+    lower end takes off a face, which no step in W does to thin glasses. outline: whether the head's outline may change
+    with it, or what is seen there; else ears and jaw are the frame's own, and hair takes other colours alone. eyes,
+    mouth: whether eyes with their lids, and lips, may; else these are, and blink and speak. glasses: whether what is
+    worn before the eyes may, or be seen through; else the frame's own is shown. reshapes: whether shapes may; else
+    colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin may. along:
+    other sliders, and how many of their units go with each of the own; what they do is no part of what is fitted,
+    weighed and ranged.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Recipe:
     rare: bool = False
     face: bool = True
     hair: bool = False
+    hair_above: bool = True
     zone: tuple[float, float] = WHOLE_CROP
     shift: tuple[float, float] = (0.0, 0.0)
     wearing: tuple[str, float] | None = None
@@ -135,7 +137,8 @@ RECIPES: Mapping[str, Recipe] = {
         hair=True,
         along={"grey_hair": 0.3},
     ),
-    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, outline=True),
+    # Hair that is cut leaves bare what nobody has seen, and long hair goes on below the crop.
+    "gender": Recipe("Masculine", "gender", (0, 9), free=("beard",), hair=True, hair_above=False, outline=True),
     # The label of a happy face, not the mouth's shape alone: people smile with teeth, cheeks and eyes.
     "smile": Recipe(
         "Smile", "happy", (2, 8), free=("smile", "mouth_open"), furthest=2.0, furthest_back=1.45, power=0.5, mouth=True

@@ -22,6 +22,7 @@ DIRECTIONS = {
     "smile": Direction("smile", "Smile", ONES, -1.0, 2.0, hair=False, outline=False, eyes=False, mouth=False),
     "turn": Direction("turn", "Turn", 10.0 * ONES, -3.0, 1.0),
     "dye": Direction("dye", "Dye", ONES, -1.0, 1.0, face=False, reshapes=False),
+    "grow": Direction("grow", "Grow", ONES, -1.0, 1.0, hair_above=False),
 }
 
 
@@ -42,6 +43,9 @@ def test_the_offset_is_the_sum_of_moves_within_each_range():
         ({"dye": 1.0}, 2.0),
         ({"dye": 1.0, "smile": WHOLE_FROM / 2}, 1.5),
         ({"dye": 1.0, "smile": -1.0}, 1.0),
+        ({"grow": 1.0}, 0.0),
+        ({"grow": -1.0}, 1.0),
+        ({"grow": 1.0, "turn": WHOLE_FROM / 2}, 0.5),
     ],
 )
 def test_an_edit_takes_in_what_its_sliders_move(values, weight):
