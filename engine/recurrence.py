@@ -6,7 +6,7 @@ networks together, L the latent rows, D the latent width; images are RGB [-1, 1]
 paper and the frame-by-frame baseline are `Switches`, not other networks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
@@ -75,11 +75,14 @@ FOLLOWED_SHARE = 0.0125
 Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice as much steadiness on a busy clip."""
 
 UNLOOKED_FRAMES = 32
-"""Frames between two looks of the refiner, each of which costs a picture of the generator. It looks on a frame whose
-inversion is estimated, if there are such, which saves one."""
+"""Frames between two looks of the refiner, each of which costs a picture of the generator. It is drawn on a frame whose
+inversion is estimated, if there are such, and looked at beside the next frame's encoders: no frame is late for it."""
 
 LOOKED_SHARE = 0.4
 """Of the way from what the refiner has found so far to what it sees now, that the correction goes at each look."""
+
+PICTURES = 2
+"""Of a face, that the generator draws as one batch at most."""
 
 FADED_SHARE = 0.15
 """Of the way that is left to a new correction or likeness, that each frame goes: nine tenths within 15 frames."""
@@ -140,11 +143,13 @@ def advance(
     if state is None:
         return _first_frame(networks, crop, offset, switches, stage, likeness, reach)
     rhythm = next_rhythm(state.rhythm, networks, switches)
-    # Neither encoder needs the other's answer: they work side by side, and beside them goes what needs neither.
+    refiner = networks.refiner if rhythm.unlooked == 1 else None
+    # None of the encoders needs the other's answer: they work side by side, and beside them goes what needs none.
     with stage("encode"):
         code = _code_begun(networks, crop, switches)
     with stage("recur"):
         outputs = _recurrence_begun(networks, state, crop)
+        looked = begin(refiner, crop=state.crop, inversion=state.bare) if refiner else None
         kept = _kept_share(networks, state.inversion, state.edit, switches, reach)
     with stage("motion"):
         hold_steady = steady() if steady else None
@@ -153,18 +158,20 @@ def advance(
     with stage("recur"):
         answer = outputs()
     correction = state.correction
-    if rhythm.unlooked == 0 and networks.refiner is not None:
+    if looked:
         with stage("refine"):
-            seen = missed(networks.refiner, networks.generator, crop, ws)
-            correction = correction + np.float32(LOOKED_SHARE) * (seen - correction)
+            correction = correction + np.float32(LOOKED_SHARE) * (looked()["dws"] - correction)
     added = state.added + np.float32(FADED_SHARE) * (correction + state.aim - state.added)
+    own = ws
     with stage("recur"):
-        ws, noise, h, c = _compensated(networks, answer, ws + added, switches)
+        ws, noise, h, c = _compensated(networks, answer, own + added, switches)
     with stage("generate"):
-        if rhythm.estimated:
-            edit, inversion = networks.generator(ws=ws + offset, noise=_kept_of(noise, kept))["image"], None
-        else:
-            inversion, edit = _synthesise(networks, ws, offset, noise, kept)
+        pictures = {} if rhythm.estimated else {"inversion": (ws, noise)}
+        pictures["edit"] = ws + offset, _kept_of(noise, kept)
+        if rhythm.unlooked == 0:
+            pictures["bare"] = own, np.zeros_like(noise)
+        drawn = _drawn(networks, pictures)
+        edit, inversion = drawn["edit"], drawn.get("inversion")
     with stage("steady"):
         if inversion is None:
             change = state.edit - state.inversion
@@ -173,17 +180,18 @@ def advance(
             inversion = edit - change
         elif hold_steady:
             inversion, edit = hold_steady((state.inversion, state.edit), (inversion, edit))
-    after = RecurrentState(crop, inversion, edit, h, c, anchor, correction, state.aim, added, rhythm=rhythm)
+    bare = drawn.get("bare", state.bare)
+    after = RecurrentState(crop, inversion, edit, bare, h, c, anchor, correction, state.aim, added, rhythm=rhythm)
     return after, inversion, edit
 
 
 def next_rhythm(before: Rhythm, networks: Networks, switches: Switches) -> Rhythm:
-    """The frame after one: whether its inversion is estimated, which is estimated > 0, and whether the refiner looks,
-    which is unlooked = 0."""
+    """The frame after one: whether its inversion is estimated, which is estimated > 0, and whether what the refiner
+    looks at is drawn, which is unlooked = 0."""
     estimated = (before.estimated + 1) % switches.inverted_every
     unlooked = before.unlooked + 1
     again = networks.refiner is not None and switches.refined and switches.following
-    due = again and unlooked >= UNLOOKED_FRAMES and (estimated > 0 or switches.inverted_every == 1)
+    due = again and unlooked >= UNLOOKED_FRAMES and (estimated == 1 or switches.inverted_every == 1)
     return Rhythm(estimated, 0 if due else unlooked)
 
 
@@ -261,7 +269,9 @@ def _started(
     """A state with an empty memory and nothing added to the code."""
     h, c = (_zeros(networks.recurrent.spec.inputs[name], crop) for name in ("h", "c"))
     nothing = np.zeros_like(anchor)
-    return RecurrentState(crop, inversion, edit, h, c, anchor, nothing, nothing, nothing)
+    return RecurrentState(
+        crop, inversion, edit, crop, h, c, anchor, nothing, nothing, nothing, rhythm=Rhythm(unlooked=1)
+    )
 
 
 def _code_begun(networks: Networks, crop: FloatArray, switches: Switches) -> Answer:
@@ -371,9 +381,24 @@ def _synthesise(
     The latter rows of the edit are the anchor's plus the offset of this very frame, so that a slider acts at once.
     kept: the share of the noise map that the edit is drawn with (`kept_share`); None for all of it.
     """
-    noises = np.concatenate([noise, _kept_of(noise, kept)])
-    images = networks.generator(ws=np.concatenate([ws, ws + offset]), noise=noises)["image"]
-    return images[: len(ws)], images[len(ws) :]
+    drawn = _drawn(networks, {"inversion": (ws, noise), "edit": (ws + offset, _kept_of(noise, kept))})
+    return drawn["inversion"], drawn["edit"]
+
+
+def _drawn(networks: Networks, pictures: Mapping[str, tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
+    """G of codes and noise maps, by name."""
+    drawn: dict[str, FloatArray] = {}
+    names = list(pictures)
+    for some in (names[n : n + PICTURES] for n in range(0, len(names), PICTURES)):
+        ws, noise = map(_batch, zip(*(pictures[name] for name in some), strict=True))
+        images = networks.generator(ws=ws, noise=noise)["image"]
+        faces = len(images) // len(some)
+        drawn |= {name: images[n * faces : (n + 1) * faces] for n, name in enumerate(some)}
+    return drawn
+
+
+def _batch(arrays: Sequence[FloatArray]) -> FloatArray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _kept_of(noise: FloatArray, kept: FloatArray | None) -> FloatArray:

@@ -137,7 +137,7 @@ class Rhythm(NamedTuple):
     """Where the loop is in what is not done on every frame.
 
     estimated: inversions in a row, O_{t-1} the last, that were estimated (`Switches.inverted_every`). unlooked: frames
-    since the refiner looked.
+    since that was drawn which the refiner looks at, on the frame after.
     """
 
     estimated: int = 0
@@ -148,15 +148,17 @@ class Rhythm(NamedTuple):
 class RecurrentState:
     """What the loop carries from frame to frame, for B faces; float32, NumPy's or CuPy's.
 
-    crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. h, c: the recurrent
-    encoder's, each [B, C, H, W] of its own. anchor: w_1, the code of the track's first frame, [B, L, D]. correction:
-    what the refiner has found so far that the encoder misses of this person; aim: the likeness that the user had found;
-    added: what was added to the code of this frame, on its way to their sum (`engine/recurrence.py`); all [B, L, D].
+    crop, inversion, edit: I_{t-1}, O_{t-1}, E_{t-1}, aligned, RGB [-1, 1] [B, 3, S, S]. bare: what was drawn of the
+    frame's own code alone when the refiner last looked, as those. h, c: the recurrent encoder's, each [B, C, H, W] of
+    its own. anchor: w_1, the code of the track's first frame, [B, L, D]. correction: what the refiner has found so far
+    that the encoder misses of this person; aim: the likeness that the user had found; added: what was added to the code
+    of this frame, on its way to their sum (`engine/recurrence.py`); all [B, L, D].
     """
 
     crop: NDArray[np.float32]
     inversion: NDArray[np.float32]
     edit: NDArray[np.float32]
+    bare: NDArray[np.float32]
     h: NDArray[np.float32]
     c: NDArray[np.float32]
     anchor: NDArray[np.float32]
@@ -180,7 +182,7 @@ class RecurrentState:
     def arrays(self) -> Iterator[NDArray[np.float32]]:
         """All of them, in the order of the fields."""
         codes = self.anchor, self.correction, self.aim, self.added
-        return iter((self.crop, self.inversion, self.edit, self.h, self.c, *codes))
+        return iter((self.crop, self.inversion, self.edit, self.bare, self.h, self.c, *codes))
 
 
 def stack(states: Sequence[RecurrentState]) -> RecurrentState:

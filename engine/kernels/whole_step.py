@@ -128,9 +128,8 @@ class WholeSteps:
         before = together([state.rhythm for state in states])
         rhythm = next_rhythm(before, self._networks, self._switches)
         # A graph holds for every rhythm after which the same is done.
-        before = Rhythm(
-            0 if rhythm.estimated else self._switches.inverted_every - 1, 0 if rhythm.unlooked else UNLOOKED_FRAMES
-        )
+        estimated = 0 if rhythm.estimated else self._switches.inverted_every - 1
+        before = Rhythm(estimated, {0: UNLOOKED_FRAMES, 1: 0}.get(rhythm.unlooked, 1))
         self._do(_Key(source, len(states), before, shrunk_px, extent_px), parcel)
         out = self._kernels.staging((parcel.returned,), np.uint8)
         self._kernels.download(out, parcel.placed[: parcel.returned])
@@ -220,7 +219,7 @@ class WholeSteps:
 
     def _state_buffers(self) -> RecurrentState:
         recurrent = self._networks.recurrent.spec.inputs
-        images = [(3, CROP_SIZE, CROP_SIZE)] * 3
+        images = [(3, CROP_SIZE, CROP_SIZE)] * 4
         memory = [tuple(int(axis) for axis in recurrent[name][1:]) for name in ("h", "c")]
         shapes = [*images, *memory, *[self._code] * 4]
         return RecurrentState(*(self._kernels.empty((self._faces, *shape), np.float32) for shape in shapes))

@@ -393,13 +393,13 @@ def test_faces_that_come_together_keep_in_step(tiny_networks, crops, offset):
     for crop in crops[:4]:
         state, *_ = advance(tiny_networks, state, crop, offset)
         states.append(state)
-    assert [state.rhythm for state in states] == [Rhythm(n, n) for n in range(4)]
+    assert [state.rhythm for state in states] == [Rhythm(n, n + 1) for n in range(4)]
     both = stack([states[3], states[0]])
-    assert both.rhythm == Rhythm(3, 3)
+    assert both.rhythm == Rhythm(3, 4)
     after, *_ = advance(tiny_networks, both, crops[4].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert [state.rhythm for state in unstack(after)] == [Rhythm(0, 4)] * 2
+    assert [state.rhythm for state in unstack(after)] == [Rhythm(0, 5)] * 2
     again, *_ = advance(tiny_networks, after, crops[5].repeat(2, axis=0), offset.repeat(2, axis=0))
-    assert again.rhythm == Rhythm(1, 5)
+    assert again.rhythm == Rhythm(1, 6)
 
 
 class _Counted:
@@ -473,10 +473,11 @@ def test_what_the_encoder_misses_is_told_by_the_first_inversion_and_added_to_eve
 
 
 def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(tiny_networks, crops, offset):
-    looks = []
+    """What it looks at is drawn on one frame, of the code alone, and looked at on the next."""
+    looks, nothing = [], np.zeros((1, *tiny_networks.generator.spec.inputs["noise"][1:]), np.float32)
 
     def refiner(crop, inversion):
-        looks.append(crop)
+        looks.append((crop, inversion))
         return {"dws": np.full((len(crop), ROWS, DIM), 0.5 * len(looks), np.float32)}
 
     networks = replace(tiny_networks, refiner=_Counted(None, refiner))
@@ -489,13 +490,20 @@ def test_the_refiner_looks_again_every_so_often_and_its_correction_is_faded_in(t
             state, *_ = advance(networks, before, crops[frame % len(crops)], offset, switches)
             aim = state.correction + state.aim
             np.testing.assert_allclose(state.added, before.added + FADED_SHARE * (aim - before.added), atol=1e-6)
-            if state.rhythm.unlooked:
+            if state.rhythm.unlooked == 0:
+                assert state.rhythm.estimated == min(switches.inverted_every - 1, 1)
+                code = tiny_networks.encoder(crop=state.crop)["ws"][:, :FORMER]
+                code = np.concatenate([code, state.anchor[:, FORMER:]], axis=1)
+                drawn = tiny_networks.generator(ws=code, noise=nothing)["image"]
+                np.testing.assert_allclose(state.bare, drawn, atol=1e-5)
+            else:
+                assert state.bare is before.bare
+            if before.rhythm.unlooked or frame == 1:
                 np.testing.assert_array_equal(state.correction, before.correction)
                 continue
-            np.testing.assert_array_equal(looks[-1], crops[frame % len(crops)])
+            assert all(given is kept for given, kept in zip(looks[-1], (before.crop, before.bare), strict=True))
             moved = LOOKED_SHARE * (0.5 * len(looks) - before.correction)
             np.testing.assert_allclose(state.correction, before.correction + moved, atol=1e-6)
-            assert (state.rhythm.estimated > 0) is (switches.inverted_every > 1)
         assert len(looks) == 1 + 3
 
 

@@ -95,12 +95,12 @@ def test_a_slider_back_at_rest_is_forgotten():
 
 def test_stack_and_unstack_are_inverse():
     rng = np.random.default_rng(0)
-    states = [RecurrentState(*(rng.random((1, 2, 3), np.float32) for _ in range(9))) for _ in range(3)]
+    states = [RecurrentState(*(rng.random((1, 2, 3), np.float32) for _ in range(10))) for _ in range(3)]
     for before, after in zip(states, unstack(stack(states)), strict=True):
-        for name in ("crop", "inversion", "edit", "h", "c", "anchor", "correction", "aim", "added"):
+        for name in ("crop", "inversion", "edit", "bare", "h", "c", "anchor", "correction", "aim", "added"):
             np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
 
 def test_one_face_alone_is_not_copied():
-    state = RecurrentState(*(np.zeros((1, 2), np.float32) for _ in range(9)))
+    state = RecurrentState(*(np.zeros((1, 2), np.float32) for _ in range(10)))
     assert stack([state]) is state

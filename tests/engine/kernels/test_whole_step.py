@@ -104,7 +104,7 @@ def test_a_step_that_fails_after_a_face_was_found_leaves_its_state_as_it_was(mak
 
 
 def test_a_face_that_grows_shares_graphs_with_its_likes(make_both, counted):
-    """One for each set of state, one for inversions, one for the refiner's looks; and a frame of another size begins
+    """One for each set of state, one for inversions, two for the refiner's looks; and a frame of another size begins
     anew."""
 
     def look(index):
@@ -115,7 +115,7 @@ def test_a_face_that_grows_shares_graphs_with_its_likes(make_both, counted):
     for frame in frames(40):
         shown = [session.step(frame, SMILE).image for session in (on_cpu, on_card)]
         assert cv2.absdiff(*shown).max() <= 1
-    assert counted()["captures"] == 4
+    assert counted()["captures"] == 5
     for n in range(40, 46):
         frame = CameraFrame(n, n * FRAME_NS, picture(n, 500, 240))
         shown = [session.step(frame, SMILE).image for session in (on_cpu, on_card)]
