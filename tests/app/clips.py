@@ -15,6 +15,7 @@ from engine.frames import ImageU8
 
 BITS = 8
 SOUND_HZ = 48000
+TS_PACKET = 188
 _BLACK, _WHITE = 40, 215
 
 
@@ -83,6 +84,18 @@ def cut(path: Path, keep: float) -> Path:
     """Cuts the file off after the given part of it."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
+    return path
+
+
+def damage(path: Path, sound: float) -> Path:
+    """Damages every packet of a transport stream after the given part of it.
+
+    Of one damaged frame alone FFmpeg's threads do not always tell.
+    """
+    content = bytearray(path.read_bytes())
+    for start in range(int(len(content) * sound) // TS_PACKET * TS_PACKET, len(content), TS_PACKET):
+        content[start + TS_PACKET // 2] ^= 0xFF
+    path.write_bytes(content)
     return path
 
 

@@ -20,7 +20,7 @@ from app.sinks import Sink
 from app.sources import PacedSource, Source
 from engine.errors import CardFailed, RigidError, RuntimeUnavailable, SourceError, UnknownAttribute
 from engine.frames import CameraFrame, Controls, EditedFrame, ImageU8, Phase
-from tests.app.clips import clip, cut, number_of, numbered, numbers_in, sound_packets, write_clip
+from tests.app.clips import clip, cut, damage, number_of, numbered, numbers_in, sound_packets, write_clip
 from tests.app.fakes import EndlessSource, FakeSession, PatternSource, RecordingSink
 from tests.app.registered_camera import until
 from tests.app.test_likeness import worker as stand_in
@@ -265,7 +265,7 @@ def _truncated(folder: Path) -> RunSettings:
 def _damaged_late(folder: Path) -> RunSettings:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(40)]
-    return RunSettings(source=str(cut(write_clip(folder / "in.ts", noise), 0.7)))
+    return RunSettings(source=str(damage(write_clip(folder / "in.ts", noise), 0.7)))
 
 
 def _unwritable_report(folder: Path) -> RunSettings:
