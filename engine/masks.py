@@ -33,11 +33,6 @@ HAIR_RISE = 18.0
 GLASSES_CLASSES = ("glasses",)
 """What a face wears before the eyes, lenses with their rims."""
 
-GLASSES_REACH = 2
-GLASSES_RISE = 2.0
-"""Pixels of the parser's output by which glasses reach further than it says, and steps of the logit over which they
-begin: of those who wear none the margin lies below -1.4 (11 clips), of those who do above 6 (three)."""
-
 THING_REACH = 3
 """Pixels of the parser's output on each side over which the margin of what is before a face is averaged."""
 
@@ -138,14 +133,12 @@ def _part_margins(
     return of_frame, np.minimum(-of_hair, np.maximum(of_frame, of_edit) + np.float32(0.25 * PART_RISE)), of_hair
 
 
-def face_mask(
-    parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, glasses: float = 1.0, outline: float = 1.0
-) -> FloatArray:
+def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, outline: float = 1.0) -> FloatArray:
     """M_{E_t} u M_{I_t} without what is before the face in the frame, eroded and feathered (Eq. 7).
 
     hair: how much of it the mask takes in, in [0, 2]: 1 is face and hair, as the paper has it; at 0 the frame's hair
-    stays and none is added, at 2 the frame's face stays. glasses: likewise, at 0 the frame's stay, with what is seen
-    through them. outline: at 0 ears and jaw stay the frame's, and of what lies beyond the mask takes in its hair alone.
+    stays and none is added, at 2 the frame's face stays. outline: at 0 ears and jaw stay the frame's, and of what lies
+    beyond the mask takes in its hair alone.
 
     With the inversion in place of the edit this is M_{I_t} of Eq. 6 in all but name. A hand before the face is taken
     out of the union, because the generator paints a face in its place; `_things` alone says where, so that specks leave
@@ -159,9 +152,9 @@ def face_mask(
     mask = soft_mask(union, size, shape)
     if mask.mean() < LEAST_COVER:
         return usual_mask(size, shape)
-    if hair == glasses == outline == 1.0:
+    if hair == outline == 1.0:
         return mask
-    share = _part_share(parse, hair) * _share_beside_glasses(parse, glasses) * _outline_share(parse, outline, hair)
+    share = _part_share(parse, hair) * _outline_share(parse, outline, hair)
     return mask * np.asarray(cv2.resize(share, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -169,13 +162,6 @@ def _part_share(parse: FaceParse, hair: float) -> FloatArray:
     """How much of the mask is left without hair, or without the face, float32 [0, 1] [h, w]."""
     margin = mean_around(parse.bare if hair < 1.0 else -parse.skin, PART_REACH)
     left: FloatArray = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (_begun(margin, PART_RISE) - np.float32(1.0))
-    return left
-
-
-def _share_beside_glasses(parse: FaceParse, glasses: float) -> FloatArray:
-    """How much of the mask is left without what is before the eyes, float32 [0, 1] [h, w]."""
-    margin = np.asarray(cv2.dilate(parse.glasses, square(GLASSES_REACH)), dtype=np.float32)
-    left: FloatArray = np.float32(1.0) - np.float32(1.0 - glasses) * _begun(margin, GLASSES_RISE)
     return left
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from engine.geometry import shrunk, square
+from engine.glasses import kept_on
 from engine.masks import HAIR_REACH, FaceParse, MaskShape, face_mask, mean_around
 from engine.restoring import GATE_RESOLUTION, unchanged_share
 from engine.runtimes.base import FloatArray
@@ -78,18 +79,20 @@ def cut_out(
     crop, edit: RGB [-1, 1] [3, S, S], S a multiple of GATE_RESOLUTION; parse: theirs, on a grid that is one too. hair:
     how much of the hair is the edit's, [0, 2] (`directions.hair_weight`). glasses, outline: of what is worn, and of the
     head's outline, [0, 1].
-    Returns the edit with the surroundings where it has no face, and the mask, float32 [0, 1] [S, S].
+    Returns the edit with the surroundings where it has no face and with the glasses that the face wears
+    (`glasses.kept_on`), and the mask, float32 [0, 1] [S, S].
     """
     size = crop.shape[-1]
     grown = replace(parse, frame=_largest(parse.frame, GROWTH))
-    mask = face_mask(grown, size, shape, hair, glasses, outline) * fade((parse.frame, parse.edit), size)
+    mask = face_mask(grown, size, shape, hair, outline) * fade((parse.frame, parse.edit), size)
     hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     if long is not None:
         bare *= np.float32(1.0) - long
         stays = long * _risen(np.float32(KEPT_EARLY) - mean_around(parse.edit, AROUND_REACH))
         mask *= np.float32(1.0) - cv2.resize(stays, (size, size))
-    return _filled(crop, edit, bare, hidden), mask
+    filled = _filled(crop, edit, bare, hidden)
+    return kept_on(filled, crop, edit, parse.glasses, glasses) if glasses < 1.0 else filled, mask
 
 
 def _long_hair(margin: FloatArray) -> FloatArray | None:

@@ -133,16 +133,17 @@ def measure(kernels: Kernels, case: Case, timer: Timer) -> tuple[Timing, ...]:
         ),
         timing(
             "mask",
-            19,
+            20,
             # Logits in; margins, what is seen around them by rows and by squares, the other planes between the passes,
-            # each written and read; masks out and once more in and out. Crops and edits in and edits once more, filled
-            # edits out; the grids that are pulled and pushed.
+            # each written and read; masks out and once more in and out. Crops and edits in three times, filled edits
+            # out; the grids that are pulled and pushed, and those of the change that glasses keep.
             _bytes(logits)
             + 2 * sum(map(_bytes, (of_masks.margins, of_masks.lines, of_masks.squares)))
             + 2 * sum(map(_bytes, (of_masks.cores, of_masks.near, of_masks.united, of_masks.shares)))
             + case.faces * square * (2 + 2 + 4 + 4 + 4 + 4)
-            + 4 * _bytes(images)
+            + 7 * _bytes(images)
             + 2 * sum(map(_bytes, (of_surround.hidden, of_surround.bare, of_surround.stays)))
+            + 2 * sum(map(_bytes, (of_surround.moves, of_surround.afar)))
             + 4 * sum(map(_bytes, (*of_surround.images, *of_surround.known)))
             + of_gate,
             lambda: cut_out_faces(kernels, logits, images, edits, reach, of_masks, of_surround, restored, masks),

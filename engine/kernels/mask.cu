@@ -150,17 +150,14 @@ __device__ inline float part_share(const float* skin, const float* hairy, const 
 // count. united: float32 [faces, height, width], the larger of frame and edit, positive inside either mask and not where
 // the frame shows one of `things`: where a core is near, by `near` within `growth` rows, and `before` above -`benefit`.
 // hair: float32 [faces], how much of it a mask takes in: 0 leaves the frame's and adds none, 1 takes face and hair, 2
-// leaves the frame's face. bald, part_reach, span: as part_share takes them. worn: float32 [faces, height, width], the
-// margin of glasses in the frame; glasses: float32 [faces], 0 leaves them; rise: of the margin over which they begin.
-// dyed: float32 [faces, height, width], of the frame's hair, and dye_span: as worn and rise. beyond: float32 [height,
-// width], where a head's outline is and what lies beyond; outline: float32 [faces], 0 leaves all of that but the hair.
-// shares: float32 [faces, height, width], what part_share gives, without the glasses and the outline. covered: uint32
-// [faces], set to 0.
+// leaves the frame's face. bald, part_reach, span: as part_share takes them. dyed: float32 [faces, height, width], the
+// margin of the frame's hair; dye_span: of it over which hair begins. beyond: float32 [height, width], where a head's
+// outline is and what lies beyond; outline: float32 [faces], 0 leaves all of that but the hair. shares: float32 [faces,
+// height, width], what part_share gives, without the outline. covered: uint32 [faces], set to 0.
 extern "C" __global__ void unite(const float* margins, int room, const float* found, int things, const float* before,
                                  const unsigned char* near, int growth, float benefit, int bald, const float* hair,
-                                 int part_reach, float span, const float* worn, const float* glasses, float rise,
-                                 const float* dyed, float dye_span, const float* beyond, const float* outline,
-                                 int width, int height, float* united, float* shares, unsigned* covered) {
+                                 int part_reach, float span, const float* dyed, float dye_span, const float* beyond,
+                                 const float* outline, int width, int height, float* united, float* shares, unsigned* covered) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= width || y >= height) return;
     int place = y * width + x;
@@ -174,11 +171,10 @@ extern "C" __global__ void unite(const float* margins, int room, const float* fo
         float outside = -(before[first + place] + benefit);
         larger = thing ? fminf(larger, outside) : larger;
     }
-    float lens = clamped(0.5f + worn[first + place] / rise, 0.0f, 1.0f);
     float dye = fminf(hair[face], 1.0f) * clamped(0.5f + dyed[first + place] / dye_span, 0.0f, 1.0f);
     share *= 1.0f - (1.0f - outline[face]) * beyond[place] * (1.0f - dye);
     united[first + place] = larger;
-    shares[first + place] = share * (1.0f - (1.0f - glasses[face]) * lens);
+    shares[first + place] = share;
     if (place == 0) covered[face] = 0;
 }
 

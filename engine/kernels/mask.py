@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from engine.bundle import ParserSpec
 from engine.geometry import CROP_SIZE
+from engine.glasses import GLASSES_REACH
 from engine.kernels.load import Array, Kernels, check
 from engine.masks import (
     GLASSES_CLASSES,
-    GLASSES_REACH,
-    GLASSES_RISE,
     HAIR_CLASSES,
     HAIR_REACH,
     HAIR_RISE,
@@ -68,22 +67,22 @@ class Seen(IntEnum):
     """Planes of what squares of margins hold: a mean, or the largest."""
 
     BEFORE = 0
-    GLASSES = 1
-    HAIR = 2
-    GROWN = 3
-    HIDDEN = 4
-    AROUND = 5
-    SHOWN = 6
+    HAIR = 1
+    GROWN = 2
+    HIDDEN = 3
+    AROUND = 4
+    SHOWN = 5
+    GLASSES = 6
 
 
 WINDOWS = {
     Seen.BEFORE: (Margin.BEFORE, THING_REACH, 0),
-    Seen.GLASSES: (Margin.GLASSES, GLASSES_REACH, 1),
     Seen.HAIR: (Margin.HAIR, HAIR_REACH, 0),
     Seen.GROWN: (Margin.FOUND, GROWTH, 1),
     Seen.HIDDEN: (Margin.FOUND, HIDDEN_REACH, 1),
     Seen.AROUND: (Margin.REST, AROUND_REACH, 0),
     Seen.SHOWN: (Margin.FACE, AROUND_REACH, 0),
+    Seen.GLASSES: (Margin.GLASSES, GLASSES_REACH, 1),
 }
 """Of each: the margin, how far the square reaches to each side, and 1 for the largest."""
 
@@ -184,15 +183,14 @@ def soft_masks(
     buffers: MaskBuffers,
     out: Array,
     hair: Array | None = None,
-    glasses: Array | None = None,
     outline: Array | None = None,
     surrounded: bool = False,
 ) -> None:
     """The union of the masks of frame and edit of each face, without what is before it, eroded and feathered.
 
     logits: `real` [2 F, classes, h, w], contiguous, first the F frames, then their F edits. out: float32
-    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair, glasses, outline: float32 [F], of each face as `face_mask`
-    takes them; None for 1.
+    [F, CROP_SIZE, CROP_SIZE], contiguous; written. hair, outline: float32 [F], of each face as `face_mask` takes them;
+    None for 1.
     surrounded: for `surroundings.cut_out`: the frame's face counts as larger by GROWTH, the mask fades as `fade` says,
     and `buffers.squares` has all of it afterwards; else no more than the mask needs.
     """
@@ -201,8 +199,8 @@ def soft_masks(
     room = buffers.margins.shape[1]
     check(logits, kernels.real, (2 * faces, classes, *buffers.margins.shape[2:]))
     check(out, np.float32, (faces, CROP_SIZE, CROP_SIZE))
-    hair, glasses, outline = (buffers.both[:faces] if part is None else part for part in (hair, glasses, outline))
-    for part in (hair, glasses, outline):
+    hair, outline = (buffers.both[:faces] if part is None else part for part in (hair, outline))
+    for part in (hair, outline):
         check(part, np.float32, (faces,))
     margins, squares, grid = buffers.margins, buffers.squares, (width, height)
     stacked = (faces, room, *grid)
@@ -217,10 +215,9 @@ def soft_masks(
     found = squares[Seen.GROWN] if surrounded else margins[Margin.FOUND]
     things = (int(buffers.things), before, buffers.near, THING_GROWTH, np.float32(THING_BENEFIT))
     parts = (int(not buffers.hair), hair, PART_REACH, np.float32(PART_RISE))
-    worn = (squares[Seen.GLASSES], glasses, np.float32(GLASSES_RISE))
     head = (squares[Seen.HAIR], np.float32(HAIR_RISE), buffers.beyond, outline)
     united = (buffers.united, buffers.shares, buffers.covered)
-    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *worn, *head, *grid, *united)
+    kernels.launch("mask", "unite", small, margins, room, found, *things, *parts, *head, *grid, *united)
     _soften(kernels, buffers, grid, out, (FADE_PX, BEYOND_FADE_PX) if surrounded else (0, 0))
 
 

@@ -1,4 +1,5 @@
-// Edits -> edits with the surroundings where they show less of a face than the frame: surroundings.cut_out.
+// Edits -> edits with the surroundings where they show less of a face than the frame, and with the glasses that the face
+// wears: surroundings.cut_out.
 #include "image.cuh"
 
 const int BLOCK = 4;   // pixels of a crop, on each side, to one of the fine grid
@@ -38,9 +39,10 @@ extern "C" __global__ void lay_bare(const float* largest, const float* around, c
 
 // crops, edits: REAL [faces, 3, BLOCK x side, BLOCK x side]; hidden: float32 [faces, height, width], multiples of side.
 // image: float32 [faces, 3, side, side], the means of the crops' blocks. known: float32 [faces, side, side], how much of
-// them is not hidden. changes: float32 [faces, 3, side, side], the difference of the edits' means. Run for 3 x faces.
+// them is not hidden. moves: float32 [faces, 3, side, side], from the crops' means to the edits'; changes: how far those
+// go. Run for 3 x faces.
 extern "C" __global__ void reduce(const REAL* crops, const REAL* edits, const float* hidden, int width, int height,
-                                  float* image, float* known, float* changes, int side) {
+                                  float* image, float* known, float* moves, float* changes, int side) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, plane = blockIdx.z;
     if (x >= side || y >= side) return;
     const int size = BLOCK * side;
@@ -57,6 +59,7 @@ extern "C" __global__ void reduce(const REAL* crops, const REAL* edits, const fl
         }
     }
     image[first] = of_crop / (BLOCK * BLOCK);
+    moves[first] = (of_edit - of_crop) / (BLOCK * BLOCK);
     changes[first] = fabsf(of_edit - of_crop) / (BLOCK * BLOCK);
     if (plane % 3) return;
     int face = plane / 3, across = width / side, down = height / side, pixels = across * down;
@@ -136,11 +139,61 @@ extern "C" __global__ void push(float* fine, const float* fine_known, const floa
     if (plane % 3 == 0 && x == 0 && y == 0) whole[plane / 3] = fminf(count, 1.0f);
 }
 
-// around: float32 [faces, 3, side, side]. gates: float32 [faces, side, side], near 1 where little changes. bare, stays:
-// float32 [faces, height, width]. known: float32 [faces], 0 where the crop shows nothing but a face. out: REAL
-// [faces, 3, size, size]. masks: float32 [faces, size, size], less where the frame's own stays.
-extern "C" __global__ void surround(const REAL* edits, const float* around, const float* gates, int side,
-                                    const float* bare, const float* stays, int width, int height, const float* known,
+// crops, edits: as reduce takes them, and moves as it gives them. A pixel counts by how near its change lies to the mean of
+// 3 x 3 blocks around, little at `out` on a mean over the channels; least: that counts of a block at any rate. afar:
+// float32 [faces, 3, side, side], the means of the blocks' changes by that: glasses.seen_from_afar.
+extern "C" __global__ void see_from_afar(const REAL* crops, const REAL* edits, const float* moves, float out, float least,
+                                         float* afar, int side) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
+    if (x >= side || y >= side) return;
+    const int size = BLOCK * side, AROUND = 9;
+    float near[3], sums[3] = {0.0f, 0.0f, 0.0f}, all = 0.0f;
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) {
+        const float* plane = moves + (3LL * face + channel) * side * side;
+        near[channel] = 0.0f;
+#pragma unroll
+        for (int n = 0; n < AROUND; ++n)
+            near[channel] += plane[clamped(y + n / 3 - 1, 0, side - 1) * side + clamped(x + n % 3 - 1, 0, side - 1)];
+        near[channel] /= AROUND;
+    }
+#pragma unroll
+    for (int row = 0; row < BLOCK; ++row) {
+        Four<REAL> crop[3], edit[3];
+#pragma unroll
+        for (int channel = 0; channel < 3; ++channel) {
+            long long place = ((3LL * face + channel) * size + y * BLOCK + row) * size + x * BLOCK;
+            crop[channel] = four(crops + place);
+            edit[channel] = four(edits + place);
+        }
+#pragma unroll
+        for (int n = 0; n < BLOCK; ++n) {
+            float change[3], apart = 0.0f;
+#pragma unroll
+            for (int channel = 0; channel < 3; ++channel) {
+                change[channel] = read(edit[channel].at[n]) - read(crop[channel].at[n]);
+                apart += fabsf(change[channel] - near[channel]);
+            }
+            float counts = expf(-(apart / (3.0f * out)) * (apart / (3.0f * out)));
+            all += counts;
+#pragma unroll
+            for (int channel = 0; channel < 3; ++channel) sums[channel] += counts * change[channel];
+        }
+    }
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel)
+        afar[((3LL * face + channel) * side + y) * side + x] =
+            sums[channel] / (BLOCK * BLOCK) / (all / (BLOCK * BLOCK) + least);
+}
+
+// around, afar: float32 [faces, 3, side, side]. gates: float32 [faces, side, side], near 1 where little changes. bare,
+// stays: float32 [faces, height, width]. known: float32 [faces], 0 where the crop shows nothing but a face. worn: float32
+// [faces, height, width], the margin of glasses, which begin over `rise` of it and stay as far as glasses, float32
+// [faces], is below 1. out: REAL [faces, 3, size, size]. masks: float32 [faces, size, size], less where the frame's own
+// stays.
+extern "C" __global__ void surround(const REAL* crops, const REAL* edits, const float* around, const float* afar,
+                                    const float* gates, int side, const float* bare, const float* stays, int width,
+                                    int height, const float* known, const float* worn, const float* glasses, float rise,
                                     REAL* out, float* masks, int size) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, face = blockIdx.z;
     if (x >= size || y >= size) return;
@@ -148,15 +201,22 @@ extern "C" __global__ void surround(const REAL* edits, const float* around, cons
     float mask = masks[place], left = enlarged(stays + first, width, height, x, y, size);
     float share = known[face] * enlarged(bare + first, width, height, x, y, size);
     share *= 1.0f - enlarged(gates + (long long)face * side * side, side, side, x, y, size);
+    auto begun = [&](int u, int v) { return clamped(0.5f + worn[first + v * width + u] / rise, 0.0f, 1.0f); };
+    float kept = (1.0f - glasses[face]) * enlarged_of(begun, width, height, x, y, size);
     long long next = (long long)size * size, at = 3 * face * next + y * size + x;
-    float edit[3], here[3];
+    float crop[3], edit[3], here[3], change[3];
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
+        long long grid = (3LL * face + channel) * side * side;
+        crop[channel] = read(crops[at + channel * next]);
         edit[channel] = read(edits[at + channel * next]);
-        here[channel] = enlarged(around + (3 * face + channel) * side * side, side, side, x, y, size);
+        here[channel] = enlarged(around + grid, side, side, x, y, size);
+        change[channel] = enlarged(afar + grid, side, side, x, y, size);
     }
     masks[place] = mask * (1.0f - left);
 #pragma unroll
-    for (int channel = 0; channel < 3; ++channel)
-        write(out + at + channel * next, edit[channel] + share * (here[channel] - edit[channel]));
+    for (int channel = 0; channel < 3; ++channel) {
+        float filled = edit[channel] + share * (here[channel] - edit[channel]);
+        write(out + at + channel * next, filled + kept * (crop[channel] + change[channel] - filled));
+    }
 }

@@ -55,8 +55,8 @@ def parsed(logits, parts):
     return parse_faces(Parser(), parts, crops, crops)
 
 
-def masks_from(logits, parts, hair=1.0, glasses=1.0, outline=1.0):
-    return tuple(face_mask(parse, 256, MaskShape(), hair, glasses, outline) for parse in parsed(logits, parts))
+def masks_from(logits, parts, hair=1.0, outline=1.0):
+    return tuple(face_mask(parse, 256, MaskShape(), hair, outline) for parse in parsed(logits, parts))
 
 
 def test_a_neck_is_no_surroundings_and_no_face():
@@ -119,21 +119,6 @@ def test_without_hair_a_new_colour_of_hair_changes_nothing():
     assert masks_from(logits, parts, 1.0)[0][128, 128] == 1.0
 
 
-def test_glasses_that_no_slider_changes_are_left_alone_with_what_is_seen_through_them():
-    parts = ParserSpec(128, ("background", "skin", "glasses"), ("skin", "glasses"))
-    logits = np.zeros((2, 3, 128, 128), np.float32)
-    logits[:, 0] = 2.0
-    logits[:, 1, 20:110, 20:110] = 4.0
-    logits[0, 2, 50:60, 30:100] = 9.0
-    whole, half, without = (masks_from(logits, parts, glasses=glasses)[0] for glasses in (1.0, 0.5, 0.0))
-    assert whole[110, 130] == 1.0
-    assert half[110, 130] == pytest.approx(0.5)
-    assert not without[100:120, 60:200].any()
-    assert not without[97, 130]  # a rim
-    np.testing.assert_array_equal(without[:90], whole[:90])
-    np.testing.assert_array_equal(without[130:], whole[130:])
-
-
 def test_ears_and_jaw_that_no_slider_is_meant_for_are_left_alone_and_hair_goes_with_its_own():
     parts = ParserSpec(128, ("background", "skin", "hair"), ("skin", "hair"))
     logits = np.full((2, 3, 128, 128), -9.0, np.float32)
@@ -152,19 +137,11 @@ def test_ears_and_jaw_that_no_slider_is_meant_for_are_left_alone_and_hair_goes_w
     assert at(0.0, 0.0) == [0.0, 0.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("glasses", [0.0, 1.0])
-def test_who_wears_none_is_edited_whole(glasses):
-    parts = ParserSpec(128, ("background", "skin", "glasses"), ("skin", "glasses"))
-    logits = np.zeros((2, 3, 128, 128), np.float32)
-    logits[:, 1, 20:110, 20:110] = 4.0
-    assert masks_from(logits, parts, glasses=glasses)[0][100:120, 60:200].min() == 1.0
-
-
 def test_a_parser_without_hair_has_nothing_to_leave_alone():
     parts = ParserSpec(128, ("background", "skin"), ("skin",))
     logits = np.random.default_rng(0).normal(size=(2, 2, 128, 128)).astype(np.float32)
     logits[0, 1, 20:110, 20:110] += 5.0
-    np.testing.assert_array_equal(*(masks_from(logits, parts, part, part)[0] for part in (0.0, 1.0)))
+    np.testing.assert_array_equal(*(masks_from(logits, parts, part)[0] for part in (0.0, 1.0)))
 
 
 def test_what_is_before_the_face_in_the_frame_is_taken_out_and_what_the_edit_lets_grow_stays():

@@ -135,7 +135,7 @@ def reach_of(faces: int) -> Reach:
 
 def mask_weights(reach: Reach) -> tuple[np.ndarray, ...]:
     """Of it, what masks are made by, in the order of `face_mask`."""
-    return reach.hair, reach.glasses, reach.outline
+    return reach.hair, reach.outline
 
 
 def united(bench, answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
@@ -163,6 +163,6 @@ def parses(answer: np.ndarray) -> tuple[FaceParse, ...]:
 
 def defined_masks(answer: np.ndarray, shape: MaskShape, reach: Reach | None = None) -> np.ndarray:
     whole = np.ones(len(answer) // 2)
-    weights = [whole] * 3 if reach is None else mask_weights(reach)
+    weights = [whole] * 2 if reach is None else mask_weights(reach)
     faces = zip(parses(answer), *weights, strict=True)
     return np.stack([face_mask(parse, CROP_SIZE, shape, *parts) for parse, *parts in faces])

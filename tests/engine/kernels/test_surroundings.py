@@ -9,7 +9,7 @@ from engine.kernels.mask import mask_buffers
 from engine.kernels.surroundings import cut_out_faces, surround_buffers
 from engine.masks import MaskShape
 from engine.surroundings import cut_out
-from tests.engine.kernels.cases import PARTS, logits, mask_weights, parses, reach_of
+from tests.engine.kernels.cases import PARTS, logits, parses, reach_of
 from tests.engine.kernels.host_kernels import planted
 
 IMAGE = (3, CROP_SIZE, CROP_SIZE)
@@ -39,7 +39,8 @@ def made(bench, answer, crops, edits, real=np.float32):
 
 def defined(answer, crops, edits):
     reach = reach_of(len(crops))
-    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), *mask_weights(reach), strict=True)
+    parts = reach.hair, reach.glasses, reach.outline
+    faces = zip(crops.astype(np.float32), edits.astype(np.float32), parses(answer), *parts, strict=True)
     cut = [cut_out(crop, edit, parse, MaskShape(), *parts) for crop, edit, parse, *parts in faces]
     images, masks = zip(*cut, strict=True)
     return np.stack(images), np.stack(masks)
@@ -91,6 +92,13 @@ MISTAKES = {
     "long hair filled with the wall": ("(1.0f - kept) * open", "open"),
     "the first face's hair for all": ("enlarged(stays + first,", "enlarged(stays,"),
     "the edit given twice": ("share * (here[channel] - edit[channel])", "share * here[channel]"),
+    "glasses of the first face for all": ("1.0f - glasses[face]", "1.0f - glasses[0]"),
+    "glasses without a soft edge": ("worn[first + v * width + u] / rise", "9.0f * worn[first + v * width + u]"),
+    "another change behind glasses": ("crop[channel] + change[channel]", "crop[channel] - change[channel]"),
+    "all of the change behind glasses": ("expf(-(apart", "expf(-0.0f * (apart"),
+    "one block for what is around": ("y + n / 3 - 1", "y"),
+    "the first row alone": ("y * BLOCK + row) * size + x * BLOCK;\n            crop",
+                            "y * BLOCK) * size + x * BLOCK;\n            crop"),
 }  # fmt: skip
 
 
