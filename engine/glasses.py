@@ -17,7 +17,7 @@ GLASSES_RISE = 2.0
 """Pixels of the parser's output by which glasses reach further than it says, and steps of the logit over which they
 begin: of those who wear none the margin lies below -1.4 (11 clips), of those who do above 6 (three)."""
 
-STANDS_OUT = 0.06
+STANDS_OUT = 0.15
 """Mean distance on the [-1, 1] scale from the change around it at which a pixel's change counts little."""
 
 LEAST_COUNTED = 1e-5
