@@ -76,7 +76,7 @@ Faster, and what the encoder gets wrong in single frames shows: 0.02 cost twice 
 
 UNLOOKED_FRAMES = 32
 """Frames between two looks of the refiner, each of which costs a picture of the generator. It is drawn on a frame whose
-inversion is estimated, if there are such, and looked at beside the next frame's encoders: no frame is late for it."""
+inversion is estimated, if there are such, and looked at beside the next one's encoders: neither is late by both."""
 
 LOOKED_SHARE = 0.4
 """Of the way from what the refiner has found so far to what it sees now, that the correction goes at each look."""
