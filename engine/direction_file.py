@@ -41,10 +41,10 @@ class Direction:
     turns the head it is the head that would go astray. takes_off: the parser's class of what v < 0 takes off the face;
     "" for nothing. outline, eyes, mouth: whether the head's outline, or what is seen there, eyes, and lips change with
     it; else the noise map has its full say there, and they are shown as they are in the frame, but for hair, which
-    takes other colours where it changes. glasses: whether what is worn before the eyes changes with it; else it is
-    shown as it is in the frame, with what is seen through it. reshapes: whether shapes change with it; else colours
-    alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they stay the
-    frame's.
+    takes other colours where it changes. glasses: whether what is worn before the eyes changes with it; else it is the
+    frame's, with what is seen through it, whose colours alone change. reshapes: whether shapes change with it; else
+    colours alone do, and all detail stays the frame's. tones: whether the colours of skin change with it; else they
+    stay the frame's.
     """
 
     name: str

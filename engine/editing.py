@@ -18,7 +18,7 @@ from engine.frames import ImageU8
 from engine.geometry import CROP_SIZE, Affine, translation
 from engine.imaging import Imaging, Kept, PlacedFrame
 from engine.kernels.whole_step import WholeSteps
-from engine.recurrence import Switches, advance
+from engine.recurrence import Switches, advance, as_batch
 from engine.runtimes.base import FloatArray, Networks, shape_for
 from engine.state import shown_values, stack, unstack
 from engine.steadying import Motion, Steady, grey_crop, motion_between, still
@@ -178,7 +178,7 @@ class Editing:
                 continue
             before = [state for row in rows if (state := faces[seen[row]].recurrent) is not None]
             offset = self.imaging.place(np.stack([self._offset(faces[seen[row]]) for row in rows]))
-            crop = _batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
+            crop = as_batch([crops[row : row + 1] for row in rows]) if len(rows) < len(seen) else crops
             state, switches = stack(before) if before else None, self.switches
             moved = [motions[seen[row]] for row in rows] if motions and not anchoring else []
             steady = partial(self._steady_along, moved) if moved else None
@@ -188,7 +188,7 @@ class Editing:
             for place, (row, state) in enumerate(zip(rows, unstack(after), strict=True)):
                 stepped[seen[row]] = replace(faces[seen[row]], recurrent=state)
                 images[row] = inversion[place : place + 1], edit[place : place + 1]
-        inversions, edits = (_batch(kind) for kind in zip(*(images[row] for row in range(len(seen))), strict=True))
+        inversions, edits = (as_batch(kind) for kind in zip(*(images[row] for row in range(len(seen))), strict=True))
         return tuple(stepped), inversions, edits
 
     def _blended(
@@ -246,8 +246,3 @@ def _as_it_is(image: ImageU8) -> ImageU8:
 
 def _finite(face: Face) -> bool:
     return face.recurrent is None or face.recurrent.finite
-
-
-def _batch(arrays: Sequence[FloatArray]) -> FloatArray:
-    """Arrays of batch one as one batch; one alone is not copied."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

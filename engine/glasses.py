@@ -8,7 +8,8 @@ as it looks from afar, means of blocks, and without what stands out: a rim that 
 import cv2
 import numpy as np
 
-from engine.geometry import shrunk, square
+from engine.geometry import shrunk
+from engine.masks import begun, largest_around
 from engine.restoring import GATE_RESOLUTION
 from engine.runtimes.base import FloatArray
 
@@ -24,7 +25,7 @@ LEAST_COUNTED = 1e-5
 """Of a block, below which there is no change."""
 
 LEAST_SHARE = 1.0 / 255.0
-"""Of glasses that are seen."""
+"""Of what is laid over an edit that is seen."""
 
 
 def kept_on(image: FloatArray, crop: FloatArray, edit: FloatArray, margin: FloatArray, glasses: float) -> FloatArray:
@@ -34,9 +35,8 @@ def kept_on(image: FloatArray, crop: FloatArray, edit: FloatArray, margin: Float
     glasses, [h, w]. glasses: how far they are the edit's, [0, 1]; at 1 the image comes back as it is.
     """
     size = crop.shape[-1]
-    around = np.asarray(cv2.dilate(margin, square(GLASSES_REACH)), dtype=np.float32)
-    begun = np.clip(np.float32(0.5) + around / np.float32(GLASSES_RISE), 0.0, 1.0)
-    share = np.float32(1.0 - glasses) * np.asarray(cv2.resize(begun, (size, size)), dtype=np.float32)
+    worn = begun(largest_around(margin, GLASSES_REACH), GLASSES_RISE)
+    share = np.float32(1.0 - glasses) * np.asarray(cv2.resize(worn, (size, size)), dtype=np.float32)
     if share.max() < LEAST_SHARE:
         return image
     kept = np.empty_like(image)

@@ -161,7 +161,7 @@ def face_mask(parse: FaceParse, size: int, shape: MaskShape, hair: float = 1.0, 
 def _part_share(parse: FaceParse, hair: float) -> FloatArray:
     """How much of the mask is left without hair, or without the face, float32 [0, 1] [h, w]."""
     margin = mean_around(parse.bare if hair < 1.0 else -parse.skin, PART_REACH)
-    left: FloatArray = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (_begun(margin, PART_RISE) - np.float32(1.0))
+    left: FloatArray = np.float32(1.0) + np.float32(abs(1.0 - hair)) * (begun(margin, PART_RISE) - np.float32(1.0))
     return left
 
 
@@ -169,13 +169,13 @@ def _outline_share(parse: FaceParse, outline: float, hair: float) -> FloatArray:
     """How much of the mask is left without a head's outline, float32 [0, 1] [h, w]; hair that it takes in is left."""
     beyond = beyond_outline(parse.hair.shape)
     if hair > 0.0:
-        share = _begun(mean_around(parse.hair, HAIR_REACH), HAIR_RISE)
+        share = begun(mean_around(parse.hair, HAIR_REACH), HAIR_RISE)
         beyond = beyond * (np.float32(1.0) - np.float32(min(hair, 1.0)) * share)
     left: FloatArray = np.float32(1.0) - np.float32(1.0 - outline) * beyond
     return left
 
 
-def _begun(margin: FloatArray, rise: float) -> FloatArray:
+def begun(margin: FloatArray, rise: float) -> FloatArray:
     """0 to 1 over so many steps of a margin, half of it where that is 0."""
     share: FloatArray = np.clip(np.float32(0.5) + margin / np.float32(rise), 0.0, 1.0)
     return share
@@ -231,6 +231,11 @@ def worn(logits: FloatArray, parts: ParserSpec, off: Mapping[str, float]) -> Flo
         soft = cv2.GaussianBlur(there.astype(np.float32), (0, 0), WORN_BLUR)
         share = np.maximum(share, np.float32(off[name]) * shrunk(np.asarray(soft, np.float32), GATE_RESOLUTION))
     return share
+
+
+def largest_around(margin: FloatArray, reach: int) -> FloatArray:
+    """The largest over such a square, as far as the grid goes."""
+    return np.asarray(cv2.dilate(margin, square(reach)), dtype=np.float32)
 
 
 def mean_around(margin: FloatArray, reach: int) -> FloatArray:

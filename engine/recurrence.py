@@ -390,14 +390,15 @@ def _drawn(networks: Networks, pictures: Mapping[str, tuple[FloatArray, FloatArr
     drawn: dict[str, FloatArray] = {}
     names = list(pictures)
     for some in (names[n : n + PICTURES] for n in range(0, len(names), PICTURES)):
-        ws, noise = map(_batch, zip(*(pictures[name] for name in some), strict=True))
+        ws, noise = map(as_batch, zip(*(pictures[name] for name in some), strict=True))
         images = networks.generator(ws=ws, noise=noise)["image"]
         faces = len(images) // len(some)
         drawn |= {name: images[n * faces : (n + 1) * faces] for n, name in enumerate(some)}
     return drawn
 
 
-def _batch(arrays: Sequence[FloatArray]) -> FloatArray:
+def as_batch(arrays: Sequence[FloatArray]) -> FloatArray:
+    """Arrays as one batch; one alone is not copied."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 

@@ -16,9 +16,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from engine.geometry import shrunk, square
-from engine.glasses import kept_on
-from engine.masks import HAIR_REACH, FaceParse, MaskShape, face_mask, mean_around
+from engine.geometry import shrunk
+from engine.glasses import LEAST_SHARE, kept_on
+from engine.masks import HAIR_REACH, FaceParse, MaskShape, face_mask, largest_around, mean_around
 from engine.restoring import GATE_RESOLUTION, unchanged_share
 from engine.runtimes.base import FloatArray
 
@@ -52,9 +52,6 @@ STEP = 4
 LEAST_KNOWN = 1e-6
 """Of a pixel, below which its colour does not count."""
 
-LEAST_SHARE = 1.0 / 255.0
-"""Of the surroundings that is seen."""
-
 FADE_PX = 16
 BEYOND_FADE_PX = 48
 """Of the crop, from its border inwards; the second where the frame's face or the edit's, hair above all, goes on beyond
@@ -83,9 +80,9 @@ def cut_out(
     (`glasses.kept_on`), and the mask, float32 [0, 1] [S, S].
     """
     size = crop.shape[-1]
-    grown = replace(parse, frame=_largest(parse.frame, GROWTH))
+    grown = replace(parse, frame=largest_around(parse.frame, GROWTH))
     mask = face_mask(grown, size, shape, hair, outline) * fade((parse.frame, parse.edit), size)
-    hidden, long = _risen(_largest(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
+    hidden, long = _risen(largest_around(parse.frame, HIDDEN_REACH)), _long_hair(parse.hair)
     bare = np.minimum(hidden, _risen(mean_around(parse.around, AROUND_REACH) - np.float32(BARE_LATE)))
     if long is not None:
         bare *= np.float32(1.0) - long
@@ -106,10 +103,6 @@ def _risen(margin: FloatArray) -> FloatArray:
     """0 to 1 over the margins from -RISE to 0; no threshold, at which pictures would flicker."""
     risen: FloatArray = np.clip(np.float32(1.0) + margin / np.float32(RISE), 0.0, 1.0)
     return risen
-
-
-def _largest(margin: FloatArray, reach: int) -> FloatArray:
-    return np.asarray(cv2.dilate(margin, square(reach)), dtype=np.float32)
 
 
 def fade(faces: Sequence[FloatArray], size: int) -> FloatArray:

@@ -55,10 +55,10 @@ class Recipe:
     lower end takes off a face, which no step in W does to thin glasses. outline: whether the head's outline may change
     with it, or what is seen there; else ears and jaw are the frame's own, and hair takes other colours alone. eyes,
     mouth: whether eyes with their lids, and lips, may; else these are, and blink and speak. glasses: whether what is
-    worn before the eyes may, or be seen through; else the frame's own is shown. reshapes: whether shapes may; else
-    colours alone change, and the frame's own detail is kept everywhere. tones: whether the colours of skin may. along:
-    other sliders, and how many of their units go with each of the own; what they do is no part of what is fitted,
-    weighed and ranged.
+    worn before the eyes may; else it is the frame's, and what is seen through it changes colours alone. reshapes:
+    whether shapes may; else colours alone change, and the frame's own detail is kept everywhere. tones: whether the
+    colours of skin may. along: other sliders, and how many of their units go with each of the own; what they do is no
+    part of what is fitted, weighed and ranged.
     """
 
     label: str
